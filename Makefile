@@ -1,0 +1,48 @@
+# Every target sets up what it needs. `make` lists them.
+VENV ?= .venv
+STORE ?= clipnlc-store
+SUITE ?= nano
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# One BLAS thread per process: the stages run processes in parallel themselves.
+.DEFAULT_GOAL := help
+.PHONY: help setup check test test-long reproduce ablation nano clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv with the tool in it
+
+$(READY): pyproject.toml
+	@echo "installing into $(VENV) (torch is large: some minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $(READY)
+
+check: $(READY) ## format, lint, types, import contracts, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+test: $(READY) ## every test but the long ones
+	$(BIN)/python -m pytest -n 2 -m "not long"
+
+test-long: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+reproduce: $(READY) ## the table: nine backbones, ten data sets, every combiner (SUITE=nano)
+	$(BIN)/clipnlc extract --backbones $(SUITE) --dataset $(SUITE) --store $(STORE)
+	$(BIN)/clipnlc train-nlc --dataset $(SUITE) --store $(STORE)
+	$(BIN)/clipnlc evaluate --dataset $(SUITE) --store $(STORE)
+	$(BIN)/clipnlc diversity --dataset $(SUITE) --store $(STORE)
+
+ablation: $(READY) ## choose NLC's defaults by cross-validation inside the training pools
+	$(BIN)/python benchmarks/ablation.py --store $(STORE)
+
+clean: ## remove the store of `make reproduce`
+	rm -rf $(STORE)

@@ -1,0 +1,5 @@
+"""`python -m clipnlc` is `clipnlc`."""
+
+from clipnlc.cli import run
+
+run()
