@@ -1,0 +1,220 @@
+"""The combined store: what each combiner of one run learnt and gave on the test split.
+
+`docs/formats/combined-store.md` is the format. A combiner that weighs backbones leaves its
+weights, from which the combined logits follow exactly; any other leaves its scores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from clipnlc.errors import StoreError
+from clipnlc.stores import _h5, checks
+from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import as_part, from_part, locate
+
+FORMAT = "clipnlc-combined"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What one combiner learnt in a run, and what it gave on the test split.
+
+    Exactly one of `weights` and `scores` is there.
+
+    Attributes:
+        key: every resolved input by name; `inputs` names the files it was made from.
+        learnt: fitted arrays by name; empty for a combiner that learns nothing.
+        facts: settings, number of labels used, digest of the fitted sample ids.
+        weights: factor of each backbone's logits in each sample's sum.
+        scores: higher is better; their scale is the combiner's own.
+    """
+
+    key: Key
+    learnt: Mapping[str, np.ndarray]
+    facts: Mapping[str, Fact]
+    weights: Float32[np.ndarray, "samples backbones"] | None = None
+    scores: Float32[np.ndarray, "samples classes"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the combiner gave one thing."""
+        assert (self.weights is None) != (self.scores is None), "either weights or scores"
+
+    @property
+    def given(self) -> tuple[str, Float32[np.ndarray, "samples _"]]:
+        """What the combiner gave: `weights` or `scores`, and the array."""
+        if self.weights is not None:
+            return "weights", self.weights
+        assert self.scores is not None
+        return "scores", self.scores
+
+
+@dataclass(frozen=True)
+class CombinedStore:
+    """All combiners of one run on one head's logits. Labels are not in it.
+
+    Attributes:
+        sample_id: of the test rows.
+        backbones: the ensemble, in the order of `weights`.
+        class_names: in the order of `scores`.
+        combinations: by combiner.
+        digest: names the content of the file; empty until it is read from one.
+    """
+
+    sample_id: tuple[str, ...]
+    backbones: tuple[str, ...]
+    class_names: tuple[str, ...]
+    combinations: Mapping[str, Combination]
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class CombinedHeader:
+    """What can be told of a combined file without reading its arrays.
+
+    Attributes:
+        keys: by combiner.
+        facts: by combiner.
+        digest: names the content of the file.
+        rows: number of test samples.
+    """
+
+    keys: Mapping[str, Key]
+    facts: Mapping[str, Mapping[str, Fact]]
+    digest: str
+    rows: int
+
+
+def add_combinations(path: Path, store: CombinedStore) -> str:
+    """Write the combiners of `store`, beside those in the file that still fit.
+
+    A combiner already there stays when it is not written anew, the file has the same samples,
+    backbones and classes, and no input it was made from has another digest now. The file is
+    replaced at once; the caller holds `locks.writing(path)`. Returns the digest of the content.
+
+    Raises:
+        StoreError: a weight or score is NaN or infinite; the present file is damaged; the disk
+            is full.
+    """
+    present = read_combined(path) if path.exists() else store
+    return _write(path, replace(store, combinations=_merged(present, store)))
+
+
+def read_combined(path: Path) -> CombinedStore:
+    """Read and check a whole combined file.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    content = _h5.read(path, FORMAT)
+    store = CombinedStore(
+        sample_id=content.strings("sample_id"),
+        backbones=content.strings("backbones"),
+        class_names=content.strings("class_names"),
+        combinations={n: _combination(content, n) for n in _combiners(content.header)},
+        digest=content.header.digest,
+    )
+    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
+    return store
+
+
+def read_combined_header(path: Path) -> CombinedHeader:
+    """Read the keys and facts of every combiner, checked, without any array.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the header is damaged, foreign or newer than this clipnlc.
+    """
+    header = _h5.read_header(path, FORMAT)
+    combiners = _combiners(header)
+    return CombinedHeader(
+        keys={name: header.key(_group(name)) for name in combiners},
+        facts={name: read_facts(header, _group(name)) for name in combiners},
+        digest=header.digest,
+        rows=header.shape("sample_id", 1)[0],
+    )
+
+
+def _write(path: Path, store: CombinedStore) -> str:
+    def refuse(problem: str) -> StoreError:
+        location = locate(path)
+        command = location.command if location else _h5.MAKERS[FORMAT]
+        return StoreError(
+            f"{path} not written: {problem}; expected finite numbers and unique names: "
+            f"check the logits it was made from with `clipnlc verify`, then run `{command}` again"
+        )
+
+    _check(store, refuse)
+    datasets: dict[str, _h5.Dataset] = {
+        "sample_id": store.sample_id,
+        "backbones": store.backbones,
+        "class_names": store.class_names,
+    }
+    groups = {}
+    for name, combination in store.combinations.items():
+        what, array = combination.given
+        datasets[f"{_group(name)}/{what}"] = array
+        datasets.update(fitted_datasets(combination.learnt, refuse, _group(name)))
+        groups[_group(name)] = fitted_attributes(combination.key, combination.facts)
+    return _h5.write_sealed(path, FORMAT, attributes={}, datasets=datasets, groups=groups)
+
+
+def _merged(old: CombinedStore, new: CombinedStore) -> dict[str, Combination]:
+    """Put the new combiners beside the old ones that still fit."""
+    columns = [(s.sample_id, s.backbones, s.class_names) for s in (old, new)]
+    if columns[0] != columns[1]:
+        return dict(new.combinations)
+    inputs: dict[str, str] = {}
+    for combination in new.combinations.values():
+        inputs.update(combination.key.inputs)
+    fitting = {
+        name: combination
+        for name, combination in old.combinations.items()
+        if all(inputs.get(p, digest) == digest for p, digest in combination.key.inputs.items())
+    }
+    return {**fitting, **new.combinations}
+
+
+def _combination(content: _h5.Content, name: str) -> Combination:
+    group = _group(name)
+    given = {
+        what: content.array(f"{group}/{what}", "<f4", dimensions=2)
+        for what in ("weights", "scores")
+        if f"{group}/{what}" in content.arrays
+    }
+    if len(given) != 1:
+        problem = f"holds {' and '.join(given) or 'neither weights nor scores'} of {name!r}"
+        raise _h5.damaged(content.header.path, f"{problem}, expected one of them", FORMAT)
+    return Combination(
+        key=content.header.key(group),
+        learnt=read_learnt(content, group),
+        facts=read_facts(content.header, group),
+        **given,
+    )
+
+
+def _check(store: CombinedStore, refuse: checks.Refuse) -> None:
+    checks.check_names("sample_id", store.sample_id, refuse)
+    checks.check_names("backbone", store.backbones, refuse)
+    checks.check_names("class name", store.class_names, refuse)
+    widths = {"weights": len(store.backbones), "scores": len(store.class_names)}
+    for name, combination in store.combinations.items():
+        what, array = combination.given
+        rows = {"sample ids": len(store.sample_id), f"rows of {name} {what}": len(array)}
+        checks.check_lengths(rows, refuse)
+        columns = {f"columns of {name} {what}": array.shape[1], "expected columns": widths[what]}
+        checks.check_lengths(columns, refuse)
+        checks.check_finite(f"{name} {what}", array, store.sample_id, refuse)
+
+
+def _combiners(header: _h5.Header) -> tuple[str, ...]:
+    return tuple(from_part(part) for part in header.members("combiners"))
+
+
+def _group(combiner: str) -> str:
+    return f"combiners/{as_part(combiner)}"

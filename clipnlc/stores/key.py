@@ -1,0 +1,144 @@
+"""The key of a store: every resolved input by name, defaults included.
+
+Same key, same content: a stage that finds its key in a store answers "cached". A field called
+`inputs` holds `{path in the store: digest of that file}` for a store made from other stores;
+`clipnlc.stores.status` judges staleness from it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
+
+SHOWN = 60  # characters of a value that a difference shows before it is shortened
+ABSENT = "(absent)"
+
+
+def canonical_json(value: object) -> str:
+    """Write `value` as the one JSON text it has: sorted names, no spaces, no NaN.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+        TypeError: a value is not JSON (an array, a path, a name that is no string).
+
+    >>> canonical_json({"b": (1, 2.0), "a": None})
+    '{"a":null,"b":[1,2.0]}'
+    """
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def content_digest(value: object) -> str:
+    """Return 32 hexadecimal digits (blake2b) that name the JSON `value`.
+
+    >>> content_digest({"a": 1, "b": 2}) == content_digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Key:
+    """An immutable, hashable tree of named JSON values; make one with `Key.of`.
+
+    Attributes:
+        json: the canonical JSON text, as stored in the attribute `key`.
+
+    >>> key = Key.of({"precision": "fp32", "resize": {"size": 224}})
+    >>> key.fields["resize"]
+    {'size': 224}
+    >>> key == Key.of({"resize": {"size": 224}, "precision": "fp32"})
+    True
+    """
+
+    json: str
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Json]) -> "Key":
+        """Make a key of `fields`; lists that run long belong in it as a digest.
+
+        Raises:
+            ValueError: a number is NaN or infinite.
+            TypeError: a value is not JSON.
+        """
+        return cls(canonical_json(fields))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """A fresh copy of the named values."""
+        fields: dict[str, Any] = json.loads(self.json)
+        return fields
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits (blake2b) that name this key."""
+        return hashlib.blake2b(self.json.encode(), digest_size=8).hexdigest()
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The field `inputs`: `{path in the store: digest}`; empty for a store made from none."""
+        return dict(self.fields.get("inputs", {}))
+
+
+def differences(old: Key, new: Key) -> list[str]:
+    """Say field by field what changed from `old` to `new`; an empty list means equal keys.
+
+    >>> differences(Key.of({"precision": "fp32"}), Key.of({"precision": "fp16", "limit": 10}))
+    ['limit: (absent) -> 10', 'precision: fp32 -> fp16']
+    """
+    before, after = _leaves(old.fields), _leaves(new.fields)
+    return [
+        f"{name}: {_change(before.get(name), after.get(name))}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _plain(value: object) -> object:
+    """Check that `value` is JSON all the way down; tuples become lists."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError(f"names must be strings, found {list(value)!r}")
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    raise TypeError(f"not a JSON value: {type(value).__name__} {value!r}")
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten to `{dotted name: canonical JSON}`; lists and empty mappings are leaves."""
+    leaves: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            leaves.update(_leaves(value, f"{prefix}{name}."))
+        else:
+            leaves[prefix + name] = canonical_json(value)
+    return leaves
+
+
+def _change(old: str | None, new: str | None) -> str:
+    texts = [_readable(old), _readable(new)]
+    if texts[0] == texts[1]:  # the string "1" became the number 1: show the quotes
+        texts = [ABSENT if leaf is None else leaf for leaf in (old, new)]
+    return " -> ".join(_shortened(text) for text in texts)
+
+
+def _readable(leaf: str | None) -> str:
+    if leaf is None:
+        return ABSENT
+    value = json.loads(leaf)
+    return " ".join(value.split()) if isinstance(value, str) else leaf
+
+
+def _shortened(text: str) -> str:
+    """Cut a long text, with a digest so that two long texts never look the same."""
+    if len(text) <= SHOWN:
+        return text
+    tag = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    return f"{text[: SHOWN // 2]}… ({len(text)} characters, {tag})"

@@ -1,0 +1,185 @@
+"""Where each file of a store lies, and which command makes it.
+
+    <store>/<dataset>/features/<split>/<backbone>.h5
+    <store>/<dataset>/features/<split>/<backbone>.shards/AAAAAAAAA-BBBBBBBBB.h5
+    <store>/<dataset>/logits/<head>/<backbone>.h5
+    <store>/<dataset>/combined/<head>/<run>.h5
+    <store>/<dataset>/records/*.json
+
+Names are percent-encoded where a character would not be safe in a file name, so every name can
+be read back from its path.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from clipnlc.errors import StoreError
+
+Kind = Literal["features", "shards", "logits", "combined"]
+
+LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
+SHARD_NAME = re.compile(r"(\d{9})-(\d{9})\.h5")
+
+
+def as_part(name: str) -> str:
+    """Spell `name` as one safe path part; `from_part` reads it back.
+
+    Raises:
+        StoreError: the name is empty or too long for a file name.
+
+    >>> as_part("RN50@weights.pt"), as_part("hf-hub:timm/ViT"), as_part("..")
+    ('RN50@weights.pt', 'hf-hub%3Atimm%2FViT', '%2E.')
+    """
+    part = quote(name, safe="@+=,", errors="surrogateescape")
+    if part.startswith("."):
+        part = f"%2E{part[1:]}"
+    if not part or len(part) > LONGEST_PART:
+        found = "is empty" if not part else f"takes {len(part)} characters as a file name"
+        raise StoreError(
+            f"the name {name!r} {found}; expected 1 to {LONGEST_PART}: give it a shorter name"
+        )
+    return part
+
+
+def from_part(part: str) -> str:
+    """Read back the name that `as_part` spelled."""
+    return unquote(part, errors="surrogateescape")
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a path in a store says about its file.
+
+    Attributes:
+        kind: the format; `shards` is a directory of unmerged features or one file in it.
+        dataset, split, head, backbone, run: names, None where the kind has none.
+    """
+
+    kind: Kind
+    dataset: str
+    split: str | None = None
+    head: str | None = None
+    backbone: str | None = None
+    run: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that makes this file."""
+        dataset = f"--dataset {shlex.quote(self.dataset)}"
+        if self.kind == "combined":
+            return f"clipnlc train-nlc {dataset} --head {shlex.quote(self.head or '')}"
+        if self.kind == "logits" and self.head != "zero-shot":
+            return f"clipnlc train-heads {dataset}"
+        return f"clipnlc extract {dataset} --backbones {shlex.quote(self.backbone or '')}"
+
+    def __str__(self) -> str:
+        """Name the content: `features of RN50.openai on cub/test`."""
+        if self.kind == "combined":
+            return f"combined {self.head} logits on {self.dataset}, {self.run}"
+        if self.kind == "logits":
+            return f"{self.head} logits of {self.backbone} on {self.dataset}"
+        return f"{self.kind} of {self.backbone} on {self.dataset}/{self.split}"
+
+
+def locate(path: Path) -> Location | None:
+    """Read the names back from a path; None where it is no place of a store's file.
+
+    >>> str(locate(Path("store/cub/features/test/RN50.openai.h5")))
+    'features of RN50.openai on cub/test'
+    """
+    if path.suffix == ".h5" and path.parent.suffix == ".shards":
+        path = path.parent
+    if path.suffix not in (".h5", ".shards") or len(path.parts) < len(("cub", "logits", "x", "y")):
+        return None
+    dataset, family, middle = (from_part(part) for part in path.parts[-4:-1])
+    last = from_part(path.stem)
+    if family == "features":
+        kind: Kind = "shards" if path.suffix == ".shards" else "features"
+        return Location(kind, dataset, split=middle, backbone=last)
+    if family == "logits" and path.suffix == ".h5":
+        return Location("logits", dataset, head=middle, backbone=last)
+    if family == "combined" and path.suffix == ".h5":
+        return Location("combined", dataset, head=middle, run=last)
+    return None
+
+
+def shards_of(features: Path) -> Path:
+    """Return the directory of the unmerged shards of one feature file."""
+    return features.with_suffix(".shards")
+
+
+def shard_path(features: Path, start: int, stop: int) -> Path:
+    """Return the file of the shard with rows `[start, stop)` of one feature file."""
+    return shards_of(features) / f"{start:09d}-{stop:09d}.h5"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below one store's root; nothing is opened, nothing need exist.
+
+    >>> Layout(Path("store")).logits("cub", "zero-shot", "RN50.openai").as_posix()
+    'store/cub/logits/zero-shot/RN50.openai.h5'
+    """
+
+    root: Path
+
+    def dataset(self, dataset: str) -> Path:
+        """Return the directory of one dataset."""
+        return self.root / as_part(dataset)
+
+    def features(self, dataset: str, split: str, backbone: str) -> Path:
+        """Return the feature file of one backbone on one split."""
+        return self.dataset(dataset) / "features" / as_part(split) / f"{as_part(backbone)}.h5"
+
+    def logits(self, dataset: str, head: str, backbone: str) -> Path:
+        """Return the logit file of one backbone under one head; it holds every split."""
+        return self.dataset(dataset) / "logits" / as_part(head) / f"{as_part(backbone)}.h5"
+
+    def combined(self, dataset: str, head: str, run: str) -> Path:
+        """Return the file of one run (`no-labels`, `4-shots-seed-0`, `holdout-0.1-seed-0`)."""
+        return self.dataset(dataset) / "combined" / as_part(head) / f"{as_part(run)}.h5"
+
+    def records(self, dataset: str) -> Path:
+        """Return the directory of what evaluate and diversity measured."""
+        return self.dataset(dataset) / "records"
+
+    def relative(self, path: Path) -> str:
+        """Spell a file's path below the root with `/`, as the key field `inputs` names it."""
+        return path.relative_to(self.root).as_posix()
+
+    def datasets(self) -> tuple[str, ...]:
+        """List the datasets present, sorted."""
+        return _names(self.root, "")
+
+    def splits(self, dataset: str) -> tuple[str, ...]:
+        """List the splits with features (finished or not), sorted."""
+        return _names(self.dataset(dataset) / "features", "")
+
+    def backbones(self, dataset: str, split: str) -> tuple[str, ...]:
+        """List the backbones with a finished feature file for this split, sorted."""
+        return _names(self.dataset(dataset) / "features" / as_part(split), ".h5")
+
+    def heads(self, dataset: str) -> tuple[str, ...]:
+        """List the heads with logits, sorted."""
+        return _names(self.dataset(dataset) / "logits", "")
+
+    def logit_backbones(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the backbones with a logit file under this head, sorted."""
+        return _names(self.dataset(dataset) / "logits" / as_part(head), ".h5")
+
+    def runs(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the runs whose combiners were fitted on this head's logits, sorted."""
+        return _names(self.dataset(dataset) / "combined" / as_part(head), ".h5")
+
+
+def _names(directory: Path, suffix: str) -> tuple[str, ...]:
+    """List what lies in `directory`: files with `suffix`, or visible directories without one."""
+    if not directory.is_dir():
+        return ()
+    found = (p for p in directory.iterdir() if not p.name.startswith("."))
+    wanted = (p for p in found if (p.suffix == suffix if suffix else p.is_dir()))
+    return tuple(sorted(from_part(p.name.removesuffix(suffix)) for p in wanted))

@@ -1,0 +1,201 @@
+"""The logit store: what one backbone's head says of each split (`docs/formats/logit-store.md`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.stores import _h5, checks
+from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import as_part, from_part, locate
+
+FORMAT = "clipnlc-logits"
+SCALED = "scaled"  # by the backbone's logit scale, plus its bias; never probabilities
+
+
+@dataclass(frozen=True)
+class SplitLogits:
+    """The logits of one split.
+
+    Attributes:
+        logits: already multiplied by the backbone's logit scale, plus its bias; never
+            probabilities.
+        labels: class numbers in `[0, classes)`.
+        sample_id: one identifier per row, unique.
+    """
+
+    logits: Float32[np.ndarray, "samples classes"]
+    labels: Int64[np.ndarray, " samples"]
+    sample_id: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogitStore:
+    """One backbone's logits under one head, and what the head learnt.
+
+    Attributes:
+        splits: by name (`test`, `train`).
+        class_names: one per class, unique.
+        key: every resolved input by name; `inputs` names the feature files.
+        learnt: the head's fitted arrays by name; empty for a head that learns nothing.
+        facts: numbers and words about the fit (accuracy on its validation slice, epochs).
+        digest: names the content of the file; empty until it is read from one.
+    """
+
+    splits: Mapping[str, SplitLogits]
+    class_names: tuple[str, ...]
+    key: Key
+    learnt: Mapping[str, np.ndarray]
+    facts: Mapping[str, Fact]
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class LogitHeader:
+    """What can be told of a logit file without reading its logits.
+
+    Attributes:
+        key: every resolved input by name.
+        digest: names the content of the file.
+        rows: number of samples by split.
+        classes: number of classes.
+        facts: numbers and words about the fit.
+    """
+
+    key: Key
+    digest: str
+    rows: Mapping[str, int]
+    classes: int
+    facts: Mapping[str, Fact]
+
+
+def write_logits(path: Path, store: LogitStore) -> str:
+    """Seal a logit file; returns the digest of its content.
+
+    Raises:
+        StoreError: a logit is NaN or infinite; a label names no class; a name stands twice; the
+            disk is full.
+    """
+
+    def refuse(problem: str) -> StoreError:
+        location = locate(path)
+        command = location.command if location else _h5.MAKERS[FORMAT]
+        return StoreError(
+            f"{path} not written: {problem}; expected finite logits, labels within the classes "
+            f"and unique names: mend the features it was made from, then run `{command}` again"
+        )
+
+    checks.check_names("class name", store.class_names, refuse)
+    datasets: dict[str, _h5.Dataset] = {"class_names": store.class_names}
+    for name, split in store.splits.items():
+        _check_split(name, split, len(store.class_names), refuse)
+        group = f"splits/{as_part(name)}"
+        datasets[f"{group}/logits"] = split.logits
+        datasets[f"{group}/labels"] = split.labels
+        datasets[f"{group}/sample_id"] = split.sample_id
+    return _h5.write_sealed(
+        path,
+        FORMAT,
+        attributes={**fitted_attributes(store.key, store.facts), "logits": SCALED},
+        datasets={**datasets, **fitted_datasets(store.learnt, refuse)},
+    )
+
+
+def read_logits(path: Path) -> LogitStore:
+    """Read and check a whole logit file.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    content = _h5.read(path, FORMAT)
+    class_names = _class_names(content)
+    return LogitStore(
+        splits={n: _split(content, n, len(class_names)) for n in _splits(content.header)},
+        class_names=class_names,
+        key=content.header.key(),
+        learnt=read_learnt(content, ""),
+        facts=read_facts(content.header, ""),
+        digest=content.header.digest,
+    )
+
+
+def read_split(path: Path, split: str) -> tuple[SplitLogits, tuple[str, ...]]:
+    """Read and check one split and the class names, leaving the other splits unread.
+
+    Raises:
+        MissingStageError: there is no such file, or it holds no such split.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    group = f"splits/{as_part(split)}/"
+    content = _h5.read(path, FORMAT, lambda n: n == "class_names" or n.startswith(group))
+    present = _splits(content.header)
+    if split not in present:
+        location = locate(path)
+        command = location.command if location else _h5.MAKERS[FORMAT]
+        raise MissingStageError(
+            f"{path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
+            f"run `{command}` with that split first"
+        )
+    class_names = _class_names(content)
+    return _split(content, split, len(class_names)), class_names
+
+
+def read_logit_header(path: Path) -> LogitHeader:
+    """Read key, facts and sizes of a logit file, checked, without its logits.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the header is damaged, foreign or newer than this clipnlc.
+    """
+    header = _h5.read_header(path, FORMAT)
+    return LogitHeader(
+        key=header.key(),
+        digest=header.digest,
+        rows={n: header.shape(f"splits/{as_part(n)}/logits", 2)[0] for n in _splits(header)},
+        classes=header.shape("class_names", 1)[0],
+        facts=read_facts(header, ""),
+    )
+
+
+def _splits(header: _h5.Header) -> tuple[str, ...]:
+    return tuple(from_part(part) for part in header.members("splits"))
+
+
+def _class_names(content: _h5.Content) -> tuple[str, ...]:
+    class_names = content.strings("class_names")
+
+    def refuse(problem: str) -> StoreError:
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
+
+    checks.check_names("class name", class_names, refuse)
+    if content.header.attribute("logits", str) != SCALED:
+        raise refuse(f"its logits are not {SCALED!r}")
+    return class_names
+
+
+def _split(content: _h5.Content, name: str, classes: int) -> SplitLogits:
+    group = f"splits/{as_part(name)}"
+    logits = content.array(f"{group}/logits", "<f4", dimensions=2)
+    labels = content.array(f"{group}/labels", "<i8", dimensions=1)
+    sample_id = content.strings(f"{group}/sample_id")
+
+    def refuse(problem: str) -> StoreError:
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
+
+    columns = {"logits": len(logits), "labels": len(labels), "sample ids": len(sample_id)}
+    checks.check_lengths(columns, refuse)
+    split = SplitLogits(logits, labels, sample_id)
+    _check_split(name, split, classes, refuse)
+    return split
+
+
+def _check_split(name: str, split: SplitLogits, classes: int, refuse: checks.Refuse) -> None:
+    checks.check_lengths({"classes": classes, "logits per row": split.logits.shape[1]}, refuse)
+    checks.check_names(f"sample_id in split {name!r},", split.sample_id, refuse)
+    checks.check_labels(split.labels, split.sample_id, classes, refuse)
+    checks.check_finite(f"{name} logits", split.logits, split.sample_id, refuse)

@@ -1,0 +1,234 @@
+"""What a store holds: one row per file, from headers alone."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.stores.combined import read_combined_header
+from clipnlc.stores.features import (
+    read_feature_header,
+    read_shard_header,
+    shard_files,
+)
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout, Location, locate
+from clipnlc.stores.logits import read_logit_header
+
+RowKind = Literal["features", "logits", "combined", "shards", "partial"]
+
+ORDER = ("features", "logits", "combined")  # a file is made from files of an earlier kind
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One file of a store, or one directory of unmerged shards.
+
+    Attributes:
+        kind: the format; `shards` is an unfinished extraction, `partial` what a killed writer
+            left.
+        path: below the store's root, with `/`.
+        dataset, split, head, backbone, run: names; None where the kind has none. `split` lists
+            the splits of a logit file, joined by commas.
+        rows: samples, over all splits of a file; for shards those sealed so far; None where
+            they cannot be told.
+        bytes: size on disk.
+        complete: whether a reader accepts it.
+        stale: whether it was made from a file that has changed since.
+        why: why it is incomplete or stale, in one line; empty for a good file.
+    """
+
+    kind: RowKind
+    path: str
+    dataset: str
+    bytes: int
+    split: str | None = None
+    head: str | None = None
+    backbone: str | None = None
+    run: str | None = None
+    rows: int | None = None
+    complete: bool = True
+    stale: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a header tells of a file.
+
+    Attributes:
+        digest: names the content of the file.
+        rows: samples.
+        keys: the file's key under `""`, or one key per combiner.
+        split: the splits of a logit file.
+    """
+
+    digest: str
+    rows: int
+    keys: Mapping[str, Key]
+    split: str | None = None
+
+
+@dataclass
+class Seen:
+    """The digests of the files seen so far, and which of them are stale."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
+
+
+def store_status(root: Path) -> list[StatusRow]:
+    """List every file of the store at `root`, by dataset, kind and name.
+
+    Never raises on a damaged file: its row says what is wrong.
+
+    Raises:
+        MissingStageError: there is no store at `root`.
+    """
+    if not root.is_dir():
+        raise MissingStageError(
+            f"no store at {root}; make one with `clipnlc extract`, or name one with --store"
+        )
+    layout = Layout(root)
+    rows = []
+    for dataset in layout.datasets():
+        files = [p for p in layout.dataset(dataset).glob("*/*/*") if not p.name.startswith(".")]
+        seen = Seen()
+        for path, location in sorted(_located(files), key=lambda f: (_order(f[1]), f[0])):
+            if location.kind == "shards":
+                rows.append(_shards_row(layout, path, location))
+            else:
+                rows.append(_file_row(layout, path, location, seen))
+        rows += [_partial_row(layout, path, dataset) for path in _partials(layout, dataset)]
+    return rows
+
+
+def _located(files: list[Path]) -> list[tuple[Path, Location]]:
+    located = ((path, locate(path)) for path in files)
+    return [(path, location) for path, location in located if location is not None]
+
+
+def _order(location: Location) -> int:
+    return ORDER.index("features" if location.kind == "shards" else location.kind)
+
+
+def _file_row(layout: Layout, path: Path, location: Location, seen: Seen) -> StatusRow:
+    name = layout.relative(path)
+    found: Found | None = None
+    why, stale = "", False
+    try:
+        found = _found(path, location)
+    except StoreError as error:
+        why = str(error)
+    else:
+        seen.digests[name] = found.digest
+        why, stale = _staleness(layout, found, seen)
+        if stale:
+            seen.stale.add(name)
+    return StatusRow(
+        kind=location.kind,
+        path=name,
+        dataset=location.dataset,
+        bytes=path.stat().st_size,
+        split=location.split if found is None or found.split is None else found.split,
+        head=location.head,
+        backbone=location.backbone,
+        run=location.run,
+        rows=None if found is None else found.rows,
+        complete=found is not None,
+        stale=stale,
+        why=why,
+    )
+
+
+def _found(path: Path, location: Location) -> Found:
+    if location.kind == "features":
+        features = read_feature_header(path)
+        return Found(features.digest, features.rows, {"": features.key})
+    if location.kind == "logits":
+        logits = read_logit_header(path)
+        splits = ",".join(logits.rows)
+        return Found(logits.digest, sum(logits.rows.values()), {"": logits.key}, splits)
+    combined = read_combined_header(path)
+    return Found(combined.digest, combined.rows, combined.keys)
+
+
+def _staleness(layout: Layout, found: Found, seen: Seen) -> tuple[str, bool]:
+    """Compare the inputs that the keys name with the files that are there now."""
+    stale: dict[str, list[str]] = {}
+    gone: dict[str, None] = {}
+    for part, key in found.keys.items():
+        for name, digest in key.inputs.items():
+            present = seen.digests.get(name)
+            if present is None:
+                if not (layout.root / name).exists():
+                    gone[f"{name} is no longer there"] = None
+                else:
+                    stale.setdefault(f"{name} is damaged", []).append(part)
+            elif present != digest:
+                stale.setdefault(f"{name} has changed since", []).append(part)
+            elif name in seen.stale:
+                stale.setdefault(f"{name} is stale itself", []).append(part)
+    if stale:
+        return "; ".join(_reason(why, parts) for why, parts in stale.items()), True
+    return "; ".join(gone), False
+
+
+def _reason(why: str, parts: list[str]) -> str:
+    named = ", ".join(part for part in parts if part)
+    return f"{why} ({named})" if named else why
+
+
+def _shards_row(layout: Layout, directory: Path, location: Location) -> StatusRow:
+    features = directory.with_suffix(".h5")
+    files = shard_files(features)
+    rows: Counter[Key] = Counter()
+    damage = ""
+    for file in files:
+        try:
+            header = read_shard_header(file)
+        except StoreError as error:
+            damage = damage or str(error)
+        else:
+            rows[header.key] += header.stop - header.start
+    key, done = rows.most_common(1)[0] if rows else (None, 0)
+    why = f"{done} rows sealed; run `{location.command}` to go on"
+    if key is not None and features.exists() and _has_key(features, key):
+        why = f"already merged into {layout.relative(features)}; may be deleted"
+    elif len(rows) > 1:
+        why += f" ({sum(rows.values()) - done} rows under another key will be removed)"
+    return StatusRow(
+        kind="shards",
+        path=layout.relative(directory),
+        dataset=location.dataset,
+        split=location.split,
+        backbone=location.backbone,
+        rows=done,
+        bytes=sum(file.stat().st_size for file in files),
+        complete=False,
+        why=damage or why,
+    )
+
+
+def _has_key(features: Path, key: Key) -> bool:
+    try:
+        return read_feature_header(features).key == key
+    except StoreError:
+        return False
+
+
+def _partials(layout: Layout, dataset: str) -> list[Path]:
+    return sorted(layout.dataset(dataset).rglob("*.partial"))
+
+
+def _partial_row(layout: Layout, path: Path, dataset: str) -> StatusRow:
+    return StatusRow(
+        kind="partial",
+        path=layout.relative(path),
+        dataset=dataset,
+        bytes=path.stat().st_size,
+        complete=False,
+        why="a writer is at work or was killed; the next one removes it",
+    )

@@ -1,0 +1,86 @@
+"""How the files beside this script were made, once, by the first version that wrote them.
+
+Every later version reads them (`tests/test_stores_archives.py`); they are never made again. A new
+format version gets a folder of its own.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
+from clipnlc.stores.features import Shard, merge_shards, shard_files, write_shard
+from clipnlc.stores.key import Key
+from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+
+HERE = Path(__file__).parent
+CLASS_NAMES = ("cat", "dog", "Käfer")
+SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
+LABELS = np.array([0, 1, 2, 0])
+
+
+def make_features(name: str, dtype: type) -> str:
+    """Write a feature file of four samples, one more skipped, merged from two shards."""
+    path, key = HERE / name, Key.of({"backbone": "RN50.openai", "precision": dtype.__name__})
+    features = (np.arange(12).reshape(4, 3) / 4 - 1).astype(dtype)
+    skipped = (("dog/2.png", "cannot identify image file"),)
+    write_shard(path, key, Shard(0, 3, features[:2], LABELS[:2], SAMPLE_ID[:2], skipped))
+    write_shard(path, key, Shard(3, 5, features[2:], LABELS[2:], SAMPLE_ID[2:]))
+    if dtype is np.float32:
+        shard = shard_files(path)[0]
+        (HERE / shard.name).write_bytes(shard.read_bytes())
+    return merge_shards(
+        path,
+        key,
+        rows=5,
+        class_names=CLASS_NAMES,
+        texts=np.eye(3, dtype=np.float32),
+        logit_scale=100.0,
+        logit_bias=-10.5,
+    )
+
+
+def make_logits(features_digest: str) -> str:
+    """Write a logit file of two splits with what its head learnt."""
+    logits = (np.arange(12).reshape(4, 3) / 2).astype(np.float32)
+    return write_logits(
+        HERE / "logits.h5",
+        LogitStore(
+            splits={
+                "test": SplitLogits(logits, LABELS, SAMPLE_ID),
+                "train": SplitLogits(-logits[:2], LABELS[:2], ("cat/8.png", "dog/8.png")),
+            },
+            class_names=CLASS_NAMES,
+            key=Key.of({"head": "linear", "inputs": {"features.h5": features_digest}}),
+            learnt={"weight_": np.eye(3) / 8, "bias_": np.float32([1, 2, 3])},
+            facts={"validation accuracy": 0.75, "epochs": 300, "optimiser": "adam"},
+        ),
+    )
+
+
+def make_combined(logits_digest: str) -> None:
+    """Write a combined file of a combiner that weighs and one that does not."""
+    inputs = {"logits.h5": logits_digest}
+    combinations = {
+        "nlc": Combination(
+            key=Key.of({"combiner": "nlc", "seed": 0, "inputs": inputs}),
+            learnt={"hidden_weight_": np.arange(4.0).reshape(2, 2), "steps_": np.int64([300])},
+            facts={"labels": 12},
+            weights=(np.arange(8).reshape(4, 2) / 8).astype(np.float32),
+        ),
+        "vote-1": Combination(
+            key=Key.of({"combiner": "vote-1", "inputs": inputs}),
+            learnt={},
+            facts={"labels": 0},
+            scores=np.eye(4, 3, dtype=np.float32),
+        ),
+    }
+    backbones = ("RN50.openai", "ViT-B-32.openai")
+    add_combinations(
+        HERE / "combined.h5", CombinedStore(SAMPLE_ID, backbones, CLASS_NAMES, combinations)
+    )
+
+
+if __name__ == "__main__":
+    make_features("features-float16.h5", np.float16)
+    make_combined(make_logits(make_features("features.h5", np.float32)))

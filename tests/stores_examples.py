@@ -1,0 +1,131 @@
+"""Small stores that several test files write."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
+from clipnlc.stores.features import Shard, merge_shards, write_shard
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Leave out the wait for the disk; a test file that imports this gets it for all its tests."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+CLASS_NAMES = ("cat", "dog", "Käfer")
+BACKBONES = ("RN50.openai", "ViT-B-32.openai")
+KEY = Key.of({"backbone": "RN50.openai", "precision": "fp32"})
+
+
+def sample_ids(rows: int) -> tuple[str, ...]:
+    return tuple(f"{CLASS_NAMES[row % 3]}/{row}.png" for row in range(rows))
+
+
+def feature_rows(rows: int, dim: int = 3, dtype: type = np.float32) -> np.ndarray:
+    return np.random.default_rng(rows).normal(size=(rows, dim)).astype(dtype)
+
+
+def labels_of(rows: int) -> np.ndarray:
+    return np.arange(rows) % 3
+
+
+def write_features(
+    path: Path,
+    features: np.ndarray,
+    *,
+    key: Key = KEY,
+    cuts: tuple[int, ...] = (),
+    labels: np.ndarray | None = None,
+    sample_id: tuple[str, ...] | None = None,
+    class_names: tuple[str, ...] = CLASS_NAMES,
+) -> str:
+    """Write a feature file from shards that end at `cuts`; return its digest."""
+    rows = len(features)
+    labels = labels_of(rows) if labels is None else labels
+    sample_id = sample_ids(rows) if sample_id is None else sample_id
+    bounds = [0, *cuts, rows]
+    for start, stop in pairwise(bounds):
+        span = slice(start, stop)
+        write_shard(path, key, Shard(start, stop, features[span], labels[span], sample_id[span]))
+    return merge_shards(
+        path,
+        key,
+        rows=rows,
+        class_names=class_names,
+        texts=np.eye(len(class_names), features.shape[1], dtype=np.float32),
+        logit_scale=100.0,
+    )
+
+
+def logit_store(
+    rows: int = 6, *, seed: int = 0, inputs: dict[str, str] | None = None
+) -> LogitStore:
+    logits = np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)
+    return LogitStore(
+        splits={
+            "test": SplitLogits(logits, labels_of(rows), sample_ids(rows)),
+            "train": SplitLogits(-logits, labels_of(rows), sample_ids(rows)),
+        },
+        class_names=CLASS_NAMES,
+        key=Key.of({"head": "linear", "seed": seed, "inputs": inputs or {}}),
+        learnt={"weight_": np.eye(3), "epochs_": np.array([3])},
+        facts={"accuracy": 0.5, "epochs": 300, "optimiser": "adam"},
+    )
+
+
+def combined_store(
+    combiners: tuple[str, ...] = ("log-avg", "vote-1"),
+    *,
+    rows: int = 6,
+    inputs: dict[str, str] | None = None,
+) -> CombinedStore:
+    """Make combiners that weigh, but for the votes, which score."""
+
+    def combination(name: str) -> Combination:
+        key = Key.of({"combiner": name, "inputs": inputs or {}})
+        if name.startswith("vote"):
+            return Combination(key, {}, {"labels": 0}, scores=np.ones((rows, 3), np.float32))
+        learnt = {"temperature_": np.array([1.0, 2.0])}
+        return Combination(key, learnt, {"labels": 9}, weights=np.ones((rows, 2), np.float32))
+
+    combinations = {name: combination(name) for name in combiners}
+    return CombinedStore(sample_ids(rows), BACKBONES, CLASS_NAMES, combinations)
+
+
+def write_store(root: Path, *, dataset: str = "cub") -> Layout:
+    """Write features, linear logits and one run of two backbones on six samples."""
+    layout = Layout(root)
+    logit_inputs = {}
+    for seed, backbone in enumerate(BACKBONES):
+        features = layout.features(dataset, "test", backbone)
+        digest = write_features(features, feature_rows(6, dim=3 + seed))
+        path = layout.logits(dataset, "linear", backbone)
+        store = logit_store(seed=seed, inputs={layout.relative(features): digest})
+        logit_inputs[layout.relative(path)] = write_logits(path, store)
+    run = layout.combined(dataset, "linear", "4-shots-seed-0")
+    add_combinations(run, combined_store(inputs=logit_inputs))
+    return layout
+
+
+def same(one: object, two: object) -> bool:
+    """Tell whether two values of a store hold the same bits."""
+    if isinstance(one, np.ndarray):
+        same_type = isinstance(two, np.ndarray) and one.dtype == two.dtype
+        return same_type and one.shape == two.shape and one.tobytes() == two.tobytes()
+    if isinstance(one, dict):
+        return (
+            isinstance(two, dict)
+            and one.keys() == two.keys()
+            and all(same(one[name], two[name]) for name in one)
+        )
+    if hasattr(one, "__dataclass_fields__"):
+        return type(one) is type(two) and same(vars(one), vars(two))
+    return one == two

@@ -1,0 +1,73 @@
+"""Files of every format version are read for ever, with the values they were written with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipnlc.stores.combined import read_combined
+from clipnlc.stores.features import read_features, read_shard
+from clipnlc.stores.logits import read_logits
+
+V1 = Path(__file__).parent / "data" / "archives" / "v1"
+CLASS_NAMES = ("cat", "dog", "Käfer")
+SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
+SKIPPED = (("dog/2.png", "cannot identify image file"),)
+FEATURES = [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1], [1.25, 1.5, 1.75]]
+
+
+def test_the_archives_are_small():
+    sizes = {path.name: path.stat().st_size for path in V1.glob("*.h5")}
+    assert len(sizes) == 5
+    assert max(sizes.values()) < 40_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_of_version_1(dtype):
+    name = {"float32": "features.h5", "float16": "features-float16.h5"}[dtype]
+    store = read_features(V1 / name)
+    assert store.features.dtype == dtype
+    assert store.features.tolist() == FEATURES
+    assert store.labels.tolist() == [0, 1, 2, 0]
+    assert (store.sample_id, store.class_names, store.skipped) == (SAMPLE_ID, CLASS_NAMES, SKIPPED)
+    assert store.texts.tolist() == np.eye(3).tolist()
+    assert (store.logit_scale, store.logit_bias) == (100.0, -10.5)
+    assert store.key.fields == {"backbone": "RN50.openai", "precision": dtype}
+
+
+def test_a_shard_of_version_1():
+    shard = read_shard(V1 / "000000000-000000003.h5")
+    assert (shard.start, shard.stop, shard.skipped) == (0, 3, SKIPPED)
+    assert shard.features.tolist() == FEATURES[:2]
+    assert (shard.labels.tolist(), shard.sample_id) == ([0, 1], SAMPLE_ID[:2])
+
+
+def test_logits_of_version_1():
+    store = read_logits(V1 / "logits.h5")
+    test, train = store.splits["test"], store.splits["train"]
+    assert test.logits.tolist() == [[0, 0.5, 1], [1.5, 2, 2.5], [3, 3.5, 4], [4.5, 5, 5.5]]
+    assert (test.labels.tolist(), test.sample_id) == ([0, 1, 2, 0], SAMPLE_ID)
+    assert train.logits.tolist() == [[0, -0.5, -1], [-1.5, -2, -2.5]]
+    assert train.sample_id == ("cat/8.png", "dog/8.png")
+    assert store.class_names == CLASS_NAMES
+    assert store.key.inputs == {"features.h5": read_features(V1 / "features.h5").digest}
+    assert store.learnt["weight_"].tolist() == (np.eye(3) / 8).tolist()
+    assert store.learnt["bias_"].tolist() == [1, 2, 3]
+    assert store.facts == {"validation accuracy": 0.75, "epochs": 300, "optimiser": "adam"}
+
+
+def test_a_combined_file_of_version_1():
+    store = read_combined(V1 / "combined.h5")
+    assert (store.sample_id, store.class_names) == (SAMPLE_ID, CLASS_NAMES)
+    assert store.backbones == ("RN50.openai", "ViT-B-32.openai")
+    nlc, votes = store.combinations["nlc"], store.combinations["vote-1"]
+    assert nlc.weights is not None
+    assert nlc.weights.tolist() == [[0, 0.125], [0.25, 0.375], [0.5, 0.625], [0.75, 0.875]]
+    assert nlc.scores is None
+    assert nlc.learnt["hidden_weight_"].tolist() == [[0, 1], [2, 3]]
+    assert nlc.learnt["steps_"].tolist() == [300]
+    assert nlc.facts == {"labels": 12}
+    assert nlc.key.inputs == {"logits.h5": read_logits(V1 / "logits.h5").digest}
+    assert votes.scores is not None
+    assert votes.scores.tolist() == np.eye(4, 3).tolist()
+    assert (votes.learnt, votes.facts, votes.weights) == ({}, {"labels": 0}, None)
