@@ -1,0 +1,39 @@
+"""Combiners: the logits (and features) of several backbones become one prediction.
+
+To add one:
+
+1. Write a file here with a subclass of `Combiner`, or of `Weigher` where the result is a weighted
+   sum of the backbones' logits (then only `weights` is yours to write). Settings go to `__init__`
+   as keywords; what is learnt is set in `_learn`, has a name ending in `_` and is listed in
+   `learnt`.
+2. Say in its docstring where the definition comes from and what `softmax` of its scores means.
+3. Add one row to `COMBINERS`. The conformance test of the family then covers it.
+"""
+
+from clipnlc.combiners.base import Combiner, Weigher, weigh
+from clipnlc.registry import Registry
+
+__all__ = ["COMBINERS", "Combiner", "Weigher", "weigh"]
+
+COMBINERS = Registry(
+    "combiner",
+    {
+        "best-single-validation": "clipnlc.combiners.averages:BestSingleValidation",
+        "vote-1": "clipnlc.combiners.votes:Vote1",
+        "vote-3": "clipnlc.combiners.votes:Vote3",
+        "conf": "clipnlc.combiners.confidence:Confidence",
+        "log-avg": "clipnlc.combiners.averages:LogitAverage",
+        "c-conf": "clipnlc.combiners.confidence:CalibratedConfidence",
+        "c-log-avg": "clipnlc.combiners.averages:CalibratedLogitAverage",
+        "static": "clipnlc.combiners.static:StaticWeights",
+        "gac": "clipnlc.combiners.genetic:GeneticCalibration",
+        "super-learner": "clipnlc.combiners.static:SuperLearner",
+        "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
+        "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
+        "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
+    },
+    groups={
+        "parameter-free": ("vote-1", "vote-3", "conf", "log-avg"),
+        "controls": ("static", "nlc-shuffled", "nlc-constant"),
+    },
+)

@@ -1,0 +1,64 @@
+"""Averages of logits, plain and calibrated, and the one backbone that does best on the labels."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from clipnlc.combiners.base import ConstantWeigher
+from clipnlc.ensemble import Ensemble
+from clipnlc.fitting import cross_entropy, fit_temperatures
+
+
+class LogitAverage(ConstantWeigher):
+    """LOG-AVG: the mean of the backbones' logits (NLC paper, arXiv 2405.17139).
+
+    `softmax` of the scores is the normalised geometric mean of the backbones' probabilities.
+    """
+
+    def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:
+        return np.full(backbones, 1 / backbones)
+
+
+class CalibratedLogitAverage(ConstantWeigher):
+    """C-LOG-AVG: the mean of the logits, each backbone's divided by its own temperature.
+
+    The temperatures minimise each backbone's own cross-entropy on the labels (Guo et al. 2017);
+    how the NLC paper fits them is not published: our reading. `softmax` of the scores is the
+    normalised geometric mean of the calibrated probabilities.
+
+    Attributes:
+        temperature_: float64 `[backbones]`, each > 0; above 1 where a backbone is overconfident.
+    """
+
+    needs_labels = True
+    learnt = ("temperature_",)
+    temperature_: Float[np.ndarray, " backbones"]
+
+    def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
+        self.temperature_ = fit_temperatures(ensemble.logits, labels)
+
+    def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:
+        return 1 / (backbones * self.temperature_)
+
+
+class BestSingleValidation(ConstantWeigher):
+    """The backbone with the highest accuracy on the labels; ties go to the lowest cross-entropy.
+
+    The NLC paper's "best single" is chosen on the test set; this is the choice one can make.
+    `softmax` of the scores is that backbone's own probability.
+
+    Attributes:
+        chosen_: float64 `[backbones]`, 1 for the chosen backbone and 0 for the others.
+    """
+
+    needs_labels = True
+    learnt = ("chosen_",)
+    chosen_: Float[np.ndarray, " backbones"]
+
+    def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
+        right = (ensemble.logits.argmax(axis=2) == labels).sum(axis=1)
+        surprise = [cross_entropy(one, labels) for one in ensemble.logits]
+        best = min(range(len(right)), key=lambda b: (-right[b], surprise[b]))
+        self.chosen_ = np.eye(len(right))[best]
+
+    def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:  # noqa: ARG002  (learnt)
+        return self.chosen_

@@ -1,0 +1,213 @@
+"""NLC, the Neural Logit Controller: a small network weighs the backbones, image by image."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from clipnlc.combiners.base import Weigher, Weights, backbone_order, require_backbones
+from clipnlc.combiners.scales import PARAMETRISATIONS
+from clipnlc.ensemble import Ensemble
+from clipnlc.fitting import Adam, cross_entropy_gradient, fit_temperatures
+from clipnlc.registry import unknown_name
+
+STARTS = ("log-avg", "c-log-avg")
+FULL_BATCH_ROWS = 4096
+MINIBATCH_ROWS = 256
+_PREDICTED_ROWS = 4096  # rows whose hidden layer is held in memory at once
+
+
+class NeuralLogitController(Weigher):
+    """NLC: scales s(x) from the features, prediction sum_b s_b(x) z_b / B (arXiv 2405.17139).
+
+    The network reads every backbone's L2-normalised features side by side, has one hidden layer of
+    ReLUs and one output per backbone, and is trained by the cross-entropy of the combined logits
+    with Adam, learning rate 2e-4 and weight decay 0.01, as published. Not published, our reading:
+    the activation, the map from outputs to scales, the decay being decoupled, the length of the
+    training, the zero last layer (training starts exactly at LOG-AVG) and the factor on the input.
+
+    `softmax` of the scores is a fitted probability.
+
+    Attributes:
+        hidden_weight_: float32 `[width, hidden]`, rows in the order of the backbones' features.
+        hidden_bias_: float32 `[hidden]`.
+        output_weight_: float32 `[hidden, backbones]`.
+        output_bias_: float32 `[backbones]`.
+        temperature_: float64 `[backbones]`, what the logits are divided by before they are scaled.
+    """
+
+    needs_labels = True
+    needs_features = True
+    learnt = (
+        "hidden_weight_",
+        "hidden_bias_",
+        "output_weight_",
+        "output_bias_",
+        "temperature_",
+    )
+    hidden_weight_: Float[np.ndarray, "width hidden"]
+    hidden_bias_: Float[np.ndarray, " hidden"]
+    output_weight_: Float[np.ndarray, "hidden backbones"]
+    output_bias_: Float[np.ndarray, " backbones"]
+    temperature_: Float[np.ndarray, " backbones"]
+
+    def __init__(
+        self,
+        *,
+        parametrisation: str = "softplus",
+        start: str = "log-avg",
+        steps: int = 300,
+        learning_rate: float = 2e-4,
+        weight_decay: float = 0.01,
+        pull: float = 0.0,
+        hidden: int = 128,
+        input_scale: float = 8.0,
+        seed: int = 0,
+    ) -> None:
+        """Store the settings.
+
+        Args:
+            parametrisation: how outputs become scales, a key of `PARAMETRISATIONS`.
+            start: what training starts at and `pull` holds on to: `log-avg` or `c-log-avg`.
+            steps: steps of the full batch; passes of minibatches above `FULL_BATCH_ROWS` rows.
+            learning_rate: Adam's.
+            weight_decay: decoupled.
+            pull: strength of the penalty `pull * mean (s - 1)^2` towards the start.
+            hidden: width of the hidden layer.
+            input_scale: factor on the unit-length features.
+            seed: of the first layer's start and of the minibatches.
+
+        Raises:
+            UnknownNameError: no such parametrisation or start.
+        """
+        super().__init__(seed=seed)
+        if parametrisation not in PARAMETRISATIONS:
+            raise unknown_name("parametrisation", parametrisation, PARAMETRISATIONS)
+        if start not in STARTS:
+            raise unknown_name("start", start, STARTS)
+        self.parametrisation = parametrisation
+        self.start = start
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.pull = pull
+        self.hidden = hidden
+        self.input_scale = input_scale
+
+    def _view(self, ensemble: Ensemble) -> Ensemble:
+        """Return the ensemble with the features that the network is to read."""
+        return ensemble
+
+    def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
+        # The first layer starts at random, so the backbones are taken in an order of their own.
+        order = backbone_order(ensemble)
+        ordered = self._view(ensemble.backbones(order.tolist()))
+        temperature = np.ones(len(order))
+        if self.start == "c-log-avg":
+            temperature = fit_temperatures(ordered.logits, labels)
+        inputs = ordered.concatenated() * np.float32(self.input_scale)
+        logits = ordered.logits / temperature[:, None, None]
+        first, first_bias, last, last_bias = self._train(inputs, logits, labels)
+
+        back = np.argsort(order)
+        ends = np.cumsum([f.shape[1] for f in ordered.features])
+        blocks = np.split(first, ends[:-1])
+        self.hidden_weight_ = np.concatenate([blocks[b] for b in back])
+        self.hidden_bias_ = first_bias
+        self.output_weight_ = last[:, back]
+        self.output_bias_ = last_bias[back]
+        self.temperature_ = temperature[back]
+
+    def _train(
+        self,
+        inputs: Float[np.ndarray, "samples width"],
+        logits: Float[np.ndarray, "backbones samples classes"],
+        labels: Int[np.ndarray, " samples"],
+    ) -> list[Float[np.ndarray, "..."]]:
+        """Return first weight, first bias, last weight and last bias."""
+        random = np.random.default_rng(self.seed)
+        backbones, samples, _ = logits.shape
+        width = inputs.shape[1]
+        bound = 1 / math.sqrt(width)
+        parameters = [
+            random.uniform(-bound, bound, (width, self.hidden)).astype(np.float32),
+            random.uniform(-bound, bound, self.hidden).astype(np.float32),
+            np.zeros((self.hidden, backbones), dtype=np.float32),
+            np.zeros(backbones, dtype=np.float32),
+        ]
+        # The cross-entropy does not see a shift of a sample's logits; small numbers round less.
+        centred = logits - logits.mean(axis=2, keepdims=True)
+        centred = np.ascontiguousarray(centred.transpose(1, 0, 2), dtype=np.float32)
+        adam = Adam(parameters, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        if samples <= FULL_BATCH_ROWS:
+            for _ in range(self.steps):
+                adam.step(self._gradients(parameters, inputs, centred, labels))
+        else:
+            for rows in _minibatches(samples, passes=self.steps, random=random):
+                adam.step(self._gradients(parameters, inputs[rows], centred[rows], labels[rows]))
+        return parameters
+
+    def _gradients(
+        self,
+        parameters: list[Float[np.ndarray, "..."]],
+        inputs: Float[np.ndarray, "samples width"],
+        logits: Float[np.ndarray, "samples backbones classes"],
+        labels: Int[np.ndarray, " samples"],
+    ) -> list[Float[np.ndarray, "..."]]:
+        """Return the loss's derivative by each parameter: back-propagation, written out."""
+        first, first_bias, last, last_bias = parameters
+        samples, backbones, _ = logits.shape
+        scale_map = PARAMETRISATIONS[self.parametrisation]
+
+        hidden = np.maximum(inputs @ first + first_bias, 0)
+        scales = scale_map.scale(hidden @ last + last_bias)
+        scores = np.einsum("nb,nbc->nc", scales, logits) / backbones
+
+        by_scores = cross_entropy_gradient(scores, labels)
+        by_scales = np.einsum("nc,nbc->nb", by_scores, logits) / backbones
+        by_scales += (2 * self.pull / (samples * backbones)) * (scales - 1)
+        by_output = scale_map.pull_back(scales, by_scales)
+        by_hidden = (by_output @ last.T) * (hidden > 0)
+        return [
+            inputs.T @ by_hidden,
+            by_hidden.sum(axis=0),
+            hidden.T @ by_output,
+            by_output.sum(axis=0),
+        ]
+
+    def scales(self, ensemble: Ensemble) -> Weights:
+        """Return s_b(x), each backbone's scale for each row, in float64; 1 is no change.
+
+        Raises:
+            ValueError: not fitted, fitted on another number of backbones, or no features.
+        """
+        self.require_fitted()
+        require_backbones(len(self.output_bias_), ensemble)
+        scale_map = PARAMETRISATIONS[self.parametrisation]
+        # float64, so that how a matrix product is blocked does not show in float32 results.
+        first, last = self.hidden_weight_.astype(np.float64), self.output_weight_.astype(np.float64)
+        inputs = self._view(ensemble).concatenated()
+        scales = np.empty((len(inputs), len(self.output_bias_)))
+        for begin in range(0, len(inputs), _PREDICTED_ROWS):
+            block = slice(begin, begin + _PREDICTED_ROWS)
+            scaled = inputs[block].astype(np.float64) * self.input_scale
+            hidden = np.maximum(scaled @ first + self.hidden_bias_, 0)
+            scales[block] = scale_map.scale(hidden @ last + self.output_bias_)
+        return scales
+
+    def weights(self, ensemble: Ensemble) -> Weights:
+        """Return s_b(x) / (B T_b)."""
+        scales = self.scales(ensemble)
+        weights: np.ndarray = scales / (scales.shape[1] * self.temperature_)
+        return weights.astype(np.float32)
+
+
+def _minibatches(
+    samples: int, *, passes: int, random: np.random.Generator
+) -> Iterator[Int[np.ndarray, " rows"]]:
+    """Yield the row numbers of shuffled minibatches, `passes` times over all rows."""
+    for _ in range(passes):
+        order = random.permutation(samples)
+        for begin in range(0, samples, MINIBATCH_ROWS):
+            yield order[begin : begin + MINIBATCH_ROWS]
