@@ -1,0 +1,56 @@
+"""What every kind of source gives: rows with labels and names, images read on demand."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may say about a data set on disk; None lets the source decide.
+
+    Attributes:
+        image_column: the column with the images, for tables and tars.
+        label_column: the column with the labels, for tables and tars.
+        hash_cache: an SQLite file that remembers the hashes of unchanged files.
+    """
+
+    image_column: str | None = None
+    label_column: str | None = None
+    hash_cache: Path | None = None
+
+
+@runtime_checkable
+class Images(Protocol):
+    """The encoded images of a split, by row."""
+
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the file bytes of the rows `start` to `stop` (excluded), in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split before its class names are decided.
+
+    Attributes:
+        split: its canonical name.
+        labels: the class of each row, as an index into `identifiers` where there are any.
+        identifiers: what the source calls the classes, in label order; None for bare numbers.
+        sample_id: one stable, unique name per row.
+        images: the image bytes, read on demand.
+        content: digest of the files that hold the rows: their bytes and relative names.
+        notes: things the user should know.
+    """
+
+    split: str
+    labels: Int64[np.ndarray, " samples"]
+    identifiers: tuple[str, ...] | None
+    sample_id: tuple[str, ...]
+    images: Images
+    content: str
+    notes: tuple[str, ...] = field(default=())

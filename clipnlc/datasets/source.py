@@ -1,0 +1,203 @@
+"""Open a split of a data set on disk, whatever it is stored as.
+
+Four kinds are told apart by what lies in the folder: a folder saved by `datasets`, parquet files,
+webdataset tars, and, failing those, an image folder. To add a kind, write a module with an
+`open_*(root, split, options) -> Rows` and add its row to `_KINDS`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from clipnlc.datasets import folder, parquet, saved, tars
+from clipnlc.datasets import splits as split_names
+from clipnlc.datasets.class_names import name_classes
+from clipnlc.datasets.fingerprints import digest_labels, digest_texts
+from clipnlc.datasets.images import decode
+from clipnlc.datasets.rows import Images, Options, Rows
+from clipnlc.errors import DataError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file, as stored, with its label."""
+
+    sample_id: str
+    label: int
+    data: bytes
+
+    def image(self) -> Image.Image:
+        """Decode to RGB (see `clipnlc.datasets.images.decode`).
+
+        Raises:
+            DataError: the image is truncated or damaged; the message names the sample.
+        """
+        return decode(self.data, self.sample_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split of a data set: labels and names in memory, images read on demand.
+
+    Attributes:
+        root: the folder or file it was opened from.
+        name: `train`, `val`, `test`, another name, or `all` for a data set without splits.
+        kind: `folder`, `parquet`, `saved` or `tars`.
+        class_names: the words for prompts, in label order; the same for all splits.
+        labels: index into `class_names`, in [0, classes).
+        sample_id: one stable, unique name per row, independent of where the data set lies.
+        content: digest of the images and their names: what image features depend on.
+        fingerprint: digest of content, names, labels and class names.
+        notes: what the user should be told, one line each.
+    """
+
+    root: Path
+    name: str
+    kind: str
+    class_names: tuple[str, ...]
+    labels: Int64[np.ndarray, " samples"]
+    sample_id: tuple[str, ...]
+    content: str
+    fingerprint: str
+    notes: tuple[str, ...]
+    images: Images
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.sample_id)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
+        """Yield the samples of a row range in order, holding a few images at a time.
+
+        Raises:
+            DataError: a file has gone since the split was opened, or a row holds no image.
+        """
+        rows = range(len(self))[start:stop]
+        found = self.images.read(rows.start, rows.stop)
+        for row, data in zip(rows, found, strict=True):
+            yield Sample(self.sample_id[row], int(self.labels[row]), data)
+
+
+def open_split(
+    path: str | Path,
+    split: str,
+    *,
+    class_names_file: Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    hash_cache: Path | None = None,
+) -> Split:
+    """Open a split of the data set at `path`.
+
+    Args:
+        path: a folder of images, parquet files or tars, a folder saved by `datasets`, or one
+            parquet file or tar.
+        split: `train`, `val`, `test` or an alias (`validation`, ...), or any name `splits` gives.
+        class_names_file: names that replace the data set's own; see `class_names.name_classes`.
+        image_column: the column with the images, where there are columns.
+        label_column: the column with the labels, where there are columns.
+        hash_cache: an SQLite file that remembers file hashes, so that a second call only looks at
+            sizes and times.
+
+    Raises:
+        DataError: what is there cannot be used; the message says what, where, and the cure.
+    """
+    root = Path(path)
+    kind = kind_of(root)
+    rows = _KINDS[kind].open(root, split, Options(image_column, label_column, hash_cache))
+    if not rows.sample_id:
+        raise DataError(f"split {rows.split!r} of {root} holds no images; choose another split")
+    home = root if root.is_dir() else root.parent
+    names, notes = name_classes(rows.identifiers, home, class_names_file)
+    _check_range(rows, names, root, class_names_file)
+    return Split(
+        root=root,
+        name=rows.split,
+        kind=kind,
+        class_names=names,
+        labels=rows.labels,
+        sample_id=rows.sample_id,
+        content=rows.content,
+        fingerprint=digest_texts(
+            [rows.content, *rows.sample_id, digest_labels(rows.labels), *names]
+        ),
+        notes=(*rows.notes, *notes, *_note_classes(rows, names)),
+        images=rows.images,
+    )
+
+
+def splits(path: str | Path) -> tuple[str, ...]:
+    """Return the names of the splits at `path`: train, val, test, then others.
+
+    Raises:
+        DataError: there is no data set.
+    """
+    root = Path(path)
+    return split_names.in_order(_KINDS[kind_of(root)].splits(root))
+
+
+def kind_of(root: Path) -> str:
+    """Tell how a data set is stored: `saved`, `parquet`, `tars` or `folder`.
+
+    Raises:
+        DataError: the path does not exist, or is a file that is neither parquet nor tar.
+    """
+    if root.is_file():
+        kinds = {".parquet": "parquet", ".tar": "tars"}
+        if root.suffix not in kinds:
+            raise DataError(
+                f"{root} is a file; expected a folder, a .parquet file or a .tar file in --dataset"
+            )
+        return kinds[root.suffix]
+    if not root.is_dir():
+        raise DataError(f"{root} does not exist; give an existing folder or file in --dataset")
+    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        return "saved"
+    for suffix, kind in ((".parquet", "parquet"), (".tar", "tars")):
+        if split_names.list_files(root, suffix):
+            return kind
+    return "folder"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    open: Callable[[Path, str, Options], Rows]
+    splits: Callable[[Path], dict[str, object]]
+
+
+_KINDS = {
+    "folder": _Kind(folder.open_folder, lambda root: dict(folder.list_images(root).splits)),
+    "parquet": _Kind(
+        parquet.open_parquet, lambda root: dict(split_names.list_files(root, ".parquet"))
+    ),
+    "saved": _Kind(saved.open_saved, lambda root: dict(saved.saved_splits(root))),
+    "tars": _Kind(tars.open_tars, lambda root: dict(split_names.list_files(root, ".tar"))),
+}
+
+
+def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:
+    row = int(rows.labels.argmax())
+    if rows.labels[row] >= len(names):
+        raise DataError(
+            f"row {row} ({rows.sample_id[row]}) of {root} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
+        )
+
+
+def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
+    present = np.bincount(rows.labels, minlength=len(names)) > 0
+    absent = [repr(names[i]) for i in np.flatnonzero(~present)]
+    notes = []
+    if absent:
+        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+        notes.append(
+            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {shown}"
+        )
+    if len(names) == 1:
+        notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
+    return tuple(notes)

@@ -1,0 +1,155 @@
+"""Split names: what people call them, what we call them, and in which order."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from clipnlc.errors import DataError
+
+WHOLE = "all"
+"""The name of the single split of a data set that is not split."""
+
+_ALIASES = {
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+    "testing": "test",
+}
+_ORDER = ("train", "val", "test")
+
+T = TypeVar("T")
+
+
+def canonical(name: str) -> str:
+    """Return our name of a split: `train`, `val`, `test`, or any other name as it is.
+
+    >>> canonical("Validation"), canonical("valid"), canonical("corruption_blur")
+    ('val', 'val', 'corruption_blur')
+    """
+    lower = name.casefold()
+    return lower if lower in _ORDER else _ALIASES.get(lower, name)
+
+
+def is_alias(name: str) -> bool:
+    """Tell whether `name` is one of the usual words for train, val or test."""
+    return canonical(name) in _ORDER
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort split names: train, val, test, then the others by name.
+
+    >>> in_order(["test", "blur", "train"])
+    ('train', 'test', 'blur')
+    """
+    rank = {name: i for i, name in enumerate(_ORDER)}
+    return tuple(sorted(set(names), key=lambda n: (rank.get(n, len(_ORDER)), n)))
+
+
+def natural(text: str) -> tuple[tuple[str, int], ...]:
+    """Sort key that reads runs of digits as numbers.
+
+    >>> sorted(["10.tar", "2.tar", "1.tar"], key=natural)
+    ['1.tar', '2.tar', '10.tar']
+    """
+    return tuple(
+        ("", int(part)) if part.isdecimal() else (part, -1)
+        for part in re.split(r"([0-9]+)", text)
+        if part
+    )
+
+
+def pick(splits: Mapping[str, T], asked: str, path: Path) -> tuple[str, T]:
+    """Return the canonical name and the value of the split that was asked for.
+
+    Raises:
+        DataError: there is no such split; the message lists those that exist.
+    """
+    name = canonical(asked)
+    if name not in splits:
+        raise DataError(
+            f"no split {asked!r} in {path}; it has {', '.join(in_order(splits))}: choose one with --split"
+        )
+    return name, splits[name]
+
+
+def gather(named: Iterable[tuple[str, T]], path: Path) -> dict[str, list[T]]:
+    """Group members by the canonical name of their split.
+
+    Raises:
+        DataError: two words for one split (`val` and `validation`) are used side by side.
+    """
+    groups: dict[str, list[T]] = {}
+    words: dict[str, str] = {}
+    for word, member in named:
+        name = canonical(word)
+        if words.setdefault(name, word) != word:
+            raise DataError(
+                f"{path} has both {words[name]!r} and {word!r}, which are one split; merge or rename one"
+            )
+        groups.setdefault(name, []).append(member)
+    return groups
+
+
+def list_files(root: Path, suffix: str) -> dict[str, list[str]]:
+    """List files by split, in numeric order, as paths relative to the root.
+
+    Known layouts: `split/*.tar`, `split-*.tar`, `split.tar`, the same one folder deeper (`data/`, a
+    configuration); files whose names tell no split are the split `all`. A single file is a data
+    set of its own.
+
+    Raises:
+        DataError: two words for one split, or one split in several places.
+    """
+    if root.is_file():
+        return gather([(_place(root.name)[1], root.name)], root)
+    ordered = sorted(_find(root, suffix), key=lambda name: (natural(name), name))
+    places: dict[str, str] = {}
+    for name in ordered:
+        place, word = _place(name)
+        if places.setdefault(canonical(word), place) != place:
+            raise DataError(
+                f"split {word!r} of {root} lies in {places[canonical(word)] or '.'!r} and in {place or '.'!r}; give one of the folders"
+            )
+    return gather(((_place(name)[1], name) for name in ordered), root)
+
+
+def stem(name: str) -> str:
+    """Return a relative path without its last suffix."""
+    return name.rsplit(".", 1)[0]
+
+
+def _find(root: Path, suffix: str, depth: int = 2) -> Iterator[str]:
+    """Find visible files down to `configuration/split/file`.
+
+    The third level is looked at in split folders only: in image folders it is where the images
+    are, which may be very many.
+    """
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.endswith(suffix):
+                if entry.is_file():
+                    yield entry.name
+            elif depth and entry.is_dir() and (depth == 2 or is_alias(entry.name)):  # noqa: PLR2004
+                yield from (
+                    f"{entry.name}/{n}" for n in _find(root / entry.name, suffix, depth - 1)
+                )
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Read the split's word off a relative path, and the folder in which the splits lie."""
+    *folders, file = name.split("/")
+    for depth in reversed(range(len(folders))):
+        if is_alias(folders[depth]):
+            return "/".join(folders[:depth]), folders[depth]
+    base = stem(file)
+    word, _, rest = base.partition("-")
+    if is_alias(word) or "-of-" in rest:
+        return "/".join(folders), word
+    if folders and folders != ["data"]:
+        return "/".join(folders[:-1]), folders[-1]
+    return "/".join(folders), WHOLE
