@@ -1,0 +1,74 @@
+"""What makes a backbone's features what they are, told without loading it, and remembered.
+
+Importing open_clip takes seconds and digesting weights reads gigabytes, so both happen once: the
+memory is trusted while open_clip's version and the weights file's size and time are what they
+were. It is a cache: lost or damaged, it is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipnlc.backbones import Backbone
+
+
+def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
+    """Name the architecture, the weights (by digest), open_clip's version and the preprocessing.
+
+    Args:
+        backbone: which one; its weights are downloaded if they are not at hand.
+        memory: a JSON file of what was found before.
+
+    Raises:
+        BackboneError: the weights cannot be had.
+        UnknownNameError: open_clip has no such architecture.
+    """
+    known = _read(memory)
+    release = version("open_clip_torch")
+    entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release}"
+    if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
+        return dict(known[entry]["identity"])
+    from clipnlc.backbones.loaded import preprocessing_of, weights_file
+
+    file = weights_file(backbone)
+    found = {
+        "architecture": backbone.architecture,
+        "weights": _digest(file),
+        "open_clip": release,
+        # Through JSON, so that what is remembered equals what was found.
+        "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone)))),
+    }
+    known[entry] = {"file": str(file.resolve()), "stamp": _stamp(file), "identity": found}
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    partial = memory.with_suffix(".partial")
+    partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    partial.replace(memory)
+    return found
+
+
+def _stamp(file: Path) -> list[int]:
+    if not file.is_file():
+        return []
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read(memory: Path) -> dict[str, Any]:
+    if not memory.is_file():
+        return {}
+    try:
+        known = json.loads(memory.read_text("utf-8"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}

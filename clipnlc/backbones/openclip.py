@@ -1,0 +1,94 @@
+"""The one door to open_clip: architectures, tokenizers, weights.
+
+The nano architectures are registered with open_clip and then are architectures like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from clipnlc.backbones import nano
+from clipnlc.errors import BackboneError
+from clipnlc.registry import unknown_name
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import nn
+
+
+@cache
+def open_clip() -> ModuleType:
+    """Import open_clip and register the nano architectures, once per process."""
+    with quiet():
+        import open_clip as module
+
+        module.add_model_config(nano.CONFIGS)
+    return module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what a user cannot act on: open_clip's log lines and its imports' warnings.
+
+    Nothing is hidden that matters here: missing weights raise (`require_pretrained`) and the
+    QuickGELU mismatch is an error of ours.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message="QuickGELU mismatch")
+            yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
+def architecture_config(architecture: str) -> dict[str, Any]:
+    """Return open_clip's configuration of an architecture.
+
+    Raises:
+        UnknownNameError: open_clip has no such architecture.
+    """
+    config = open_clip().get_model_config(architecture)
+    if config is None:
+        raise unknown_name("architecture", architecture, sorted(open_clip().list_models()))
+    return dict(config)
+
+
+def tokenizer(architecture: str) -> Any:  # noqa: ANN401  (open_clip has several kinds)
+    """Make the tokenizer that belongs to an architecture.
+
+    The nano vocabulary is passed from here: a path inside an open_clip configuration would be
+    taken relative to the working directory.
+    """
+    settings = {"bpe_path": str(nano.VOCABULARY)} if architecture in nano.NAMES else {}
+    with quiet():
+        return open_clip().get_tokenizer(architecture, **settings)
+
+
+def untrained(architecture: str, *, seed: int) -> nn.Module:
+    """Create a model with random weights, the same for the same seed: only to be trained."""
+    import torch
+
+    architecture_config(architecture)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = open_clip().create_model(architecture)
+    if not hasattr(model, "visual"):
+        raise BackboneError(f"{architecture} has no image tower; choose a CLIP architecture")
+    return model
+
+
+def input_size(model: nn.Module) -> int:
+    """Side of the square input, in pixels."""
+    size = model.visual.image_size  # type: ignore[union-attr]
+    return int(size[0] if isinstance(size, tuple | list) else size)  # type: ignore[arg-type]

@@ -1,0 +1,136 @@
+"""Build the nano data: the captioned corpus and the classification sets, as parquet files.
+
+The digest of a build covers the pixels as drawn, the captions and the labels, so that it does not
+depend on how a release of an image or parquet library packs them.
+"""
+
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clipnlc.datasets.nano.corpus import Captioned, corpus
+from clipnlc.datasets.nano.palette import Pixels
+from clipnlc.datasets.nano.sets import SETS, Definition, Row
+
+_ROWS_PER_GROUP = 1024
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _webp(pixels: Pixels) -> bytes:
+    """Pack an image as WebP: lossless where that is no larger than quality 90."""
+    image = Image.fromarray(pixels)
+    packed = []
+    for lossless in (True, False):
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", method=4, lossless=lossless, quality=90)
+        packed.append(buffer.getvalue())
+    return min(packed, key=len)
+
+
+class _Digest:
+    """A running digest of drawn images and their words."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, pixels: Pixels, words: Iterable[str]) -> None:
+        self._hash.update(np.ascontiguousarray(pixels).tobytes())
+        self._hash.update(json.dumps(list(words)).encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _write(path: Path, columns: dict[str, list[Any]], features: dict[str, Any]) -> None:
+    """Write rows as parquet in the layout of the `datasets` library."""
+    from datasets import Dataset, Features, disable_progress_bars
+
+    disable_progress_bars()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = Dataset.from_dict(columns, features=Features(features))
+    table.to_parquet(str(path), batch_size=_ROWS_PER_GROUP)
+
+
+def build_corpus(packages: Path, out: Path) -> dict[str, Any]:
+    """Draw and write `corpus.parquet`; return its rows, digest and rows per source."""
+    from datasets import Image as ImageFeature
+    from datasets import List, Value
+
+    digest, counts = _Digest(), Counter[str]()
+    columns: dict[str, list[Any]] = defaultdict(list)
+    row: Captioned
+    for row in corpus(packages):
+        digest.add(row.pixels, (*row.captions, row.concept))
+        counts[row.source] += 1
+        columns["image"].append({"bytes": _png(row.pixels), "path": None})
+        columns["caption"].append(list(row.captions))
+        columns["concept"].append(row.concept)
+        columns["source"].append(row.source)
+    features = {
+        "image": ImageFeature(),
+        "caption": List(Value("string")),
+        "concept": Value("string"),
+        "source": Value("string"),
+    }
+    _write(out / "corpus.parquet", columns, features)
+    return {"rows": sum(counts.values()), "digest": digest.hexdigest(), "sources": dict(counts)}
+
+
+def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, Any]:
+    """Draw and write one classification set; return its rows per part and digest."""
+    from datasets import ClassLabel, Value
+    from datasets import Image as ImageFeature
+
+    digest = _Digest()
+    parts: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    row: Row
+    for row in definition.rows(packages):
+        digest.add(row.pixels, (row.identifier, str(row.label), row.part))
+        columns = parts[row.part]
+        columns["id"].append(row.identifier)
+        columns["image"].append({"bytes": _webp(row.pixels), "path": None})
+        columns["label"].append(row.label)
+    features = {
+        "id": Value("string"),
+        "image": ImageFeature(),
+        "label": ClassLabel(names=list(definition.class_names)),
+    }
+    for part, columns in parts.items():
+        _write(out / definition.key / f"{part}.parquet", columns, features)
+    described = {
+        "key": definition.key,
+        "class_names": definition.class_names,
+        "templates": definition.templates,
+        "kind": definition.kind,
+        "note": definition.note,
+        "licence": definition.licence,
+        "rows": {part: len(columns["id"]) for part, columns in sorted(parts.items())},
+        "digest": digest.hexdigest(),
+    }
+    text = json.dumps(described, indent=2, ensure_ascii=False)
+    (out / definition.key / "dataset.json").write_text(text + "\n", "utf-8")
+    return described
+
+
+def build(packages: Path, out: Path, on_part: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Build everything into `out`; return the digests and row counts (also `data.json`)."""
+    on_part("corpus")
+    built: dict[str, Any] = {"corpus": build_corpus(packages, out), "sets": {}}
+    for definition in SETS:
+        on_part(definition.key)
+        described = build_set(definition, packages, out)
+        built["sets"][definition.key] = {k: described[k] for k in ("rows", "digest")}
+    (out / "data.json").write_text(json.dumps(built, indent=2) + "\n", "utf-8")
+    return built
