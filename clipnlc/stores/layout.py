@@ -152,8 +152,10 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
     def datasets(self) -> tuple[str, ...]:
-        """List the datasets present, sorted."""
-        return _names(self.root, "")
+        """List the datasets present, sorted; other folders in the root (plots) are none."""
+        families = ("features", "logits", "combined", "records")
+        found = _names(self.root, "")
+        return tuple(d for d in found if any((self.dataset(d) / f).is_dir() for f in families))
 
     def splits(self, dataset: str) -> tuple[str, ...]:
         """List the splits with features (finished or not), sorted."""

@@ -1,0 +1,76 @@
+"""Records as CSV for spreadsheets and data frames: one line per number or row, nothing rounded."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from clipnlc.reports.record import DiversityReport, Evaluation, Row
+
+SUMMARY = "(all)"  # in place of a data set; no store can hold one of this name by accident
+
+_ROW = tuple(field.name for field in fields(Row))
+
+
+def evaluation_csv(evaluation: Evaluation) -> str:
+    """Write every row of every data set, then the summary under the data set `(all)`.
+
+    Columns: `dataset`, then the fields of `record.Row`; rates are shares; seeds and accuracies are
+    separated by spaces; what is undefined is empty.
+    """
+    rows = [(one.dataset, row) for one in evaluation.datasets for row in one.rows]
+    rows += [(SUMMARY, row) for row in evaluation.summary]
+    return _written(
+        ("dataset", *_ROW),
+        ({"dataset": dataset, **_spelled(row)} for dataset, row in rows),
+    )
+
+
+def diversity_csv(report: DiversityReport) -> str:
+    """Write every entry of every matrix; columns `dataset,measure,backbone,other,value`.
+
+    Measures of the whole ensemble, and accuracies, leave `backbone` or `other` empty. The mean is
+    under the data set `(all)`.
+    """
+    lines: list[dict[str, object]] = []
+    for dataset, one in [*((d.dataset, d) for d in report.datasets), (SUMMARY, report.mean)]:
+
+        def add(measure: str, value: float | None, *pair: str, dataset: str = dataset) -> None:
+            backbone, other = (*pair, "", "")[:2]
+            lines.append(
+                {
+                    "dataset": dataset,
+                    "measure": measure,
+                    "backbone": backbone,
+                    "other": other,
+                    "value": "" if value is None else value,
+                }
+            )
+
+        add("right-for-some", one.right_for_some)
+        add("best-single", one.best_single)
+        add("oracle", one.oracle)
+        add("oracle-gain", one.oracle_gain)
+        for name, accuracy in zip(report.backbones, one.accuracies, strict=True):
+            add("accuracy", accuracy, name)
+        for measure, matrix in one.matrices.items():
+            for name, values in zip(report.backbones, matrix, strict=True):
+                for other, value in zip(report.backbones, values, strict=True):
+                    add(measure, value, name, other)
+    return _written(("dataset", "measure", "backbone", "other", "value"), lines)
+
+
+def _spelled(row: Row) -> dict[str, object]:
+    values = {name: getattr(row, name) for name in _ROW}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            values[name] = " ".join(str(member) for member in value)
+    return values
+
+
+def _written(columns: Iterable[str], lines: Iterable[Mapping[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,351 @@
+"""Records laid out as tables, before they are shown anywhere.
+
+Shares become per cent with one decimal; differences of shares become points.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clipnlc.reports.record import (
+    BEST_SINGLE,
+    ORACLE,
+    DatasetEvaluation,
+    Diversity,
+    DiversityReport,
+    Evaluation,
+    Row,
+)
+
+Column = tuple[str, int, float]  # protocol, shots, hold-out
+
+NO_LABELS: Column = ("no-labels", 0, 0.0)
+UNDEFINED = "-"
+
+MEASURES = {
+    "disagreement": "disagreement",
+    "double-fault": "double fault",
+    "error-correlation": "error correlation",
+    "q-statistic": "Q statistic",
+    "kappa": "Cohen's kappa",
+    "cka": "linear CKA of the features",
+}
+"""What `diversity` measures of pairs, spelled for titles."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as text; `spread` is half its interval, `best` marks the best of its column."""
+
+    text: str
+    spread: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of one kind; a table with one untitled section is plain."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table; `columns` leaves out the column of names, and `notes` stand below."""
+
+    title: str
+    columns: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables in reading order, and what must be known to read them."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+def points(value: float | None) -> str:
+    """Write a difference of shares in points; no minus sign before zero.
+
+    >>> points(0.0123), points(-0.0001), points(None)
+    ('+1.2', '+0.0', '-')
+    """
+    return UNDEFINED if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def percent(value: float | None) -> str:
+    """Write a share in per cent with one decimal.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3', '-')
+    """
+    return UNDEFINED if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
+
+
+# Evaluation ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a row, and how it is spelled."""
+
+    of: Callable[[Row], float | None]
+    spell: Callable[[float | None], str] = percent
+
+
+ACCURACY = Measure(lambda row: row.accuracy)
+GAIN = Measure(lambda row: row.gain, points)
+GAP_CLOSED = Measure(lambda row: row.gap_closed)
+CALIBRATION = Measure(lambda row: row.calibration_error)
+
+RIVALS = ("method", "control")
+"""Who can be the best of a column: whatever did not need the test labels to be chosen."""
+
+
+def evaluation_report(evaluation: Evaluation) -> Report:
+    """Lay out one table per data set, then the summary over all of them."""
+    several = len(evaluation.datasets) > 1
+    over = f"summary over {len(evaluation.datasets)} data sets" if several else "summary"
+    tables = [_dataset_table(evaluation, one) for one in evaluation.datasets]
+    rows = evaluation.summary
+    if several:
+        title = f"{over}: mean accuracy in %"
+        tables.append(_table(title, rows, ACCURACY, notes=evaluation.notes))
+    combined = [row for row in rows if row.kind in RIVALS]
+    confident = [row for row in rows if row.calibration_error is not None]
+    tables += [
+        _table(f"{over}: gain over the best single backbone (on test), in points", combined, GAIN),
+        _table(f"{over}: share of the oracle's gain reached, in %", combined, GAP_CLOSED),
+        _table(
+            f"{over}: expected calibration error in %, lower is better",
+            confident,
+            CALIBRATION,
+            lowest_is_best=True,
+        ),
+    ]
+    return Report(tuple(tables), _explanations(evaluation))
+
+
+def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
+    title = (
+        f"{one.dataset}: accuracy in % on {one.samples} {evaluation.split} images of "
+        f"{one.classes} classes, {evaluation.head} heads"
+    )
+    notes = (f"best single: {one.best_single}", *one.notes)
+    return _table(title, one.rows, ACCURACY, notes=notes)
+
+
+def _table(
+    title: str,
+    rows: Sequence[Row],
+    measure: Measure,
+    *,
+    lowest_is_best: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """Lay out rows by method and what they were fitted on; mark the best that could be had."""
+    columns = sorted({_column(row) for row in rows}, key=_order)
+    best = {}
+    for column in columns:
+        values = [
+            value
+            for row in rows
+            for value in [measure.of(row)]
+            if _column(row) == column and row.kind in RIVALS and value is not None
+        ]
+        if values:
+            best[column] = min(values) if lowest_is_best else max(values)
+    sections = []
+    for heading, wanted in SECTIONS:
+        by_method: dict[str, dict[Column, Row]] = {}
+        for row in rows:
+            if wanted(row):
+                by_method.setdefault(row.method, {})[_column(row)] = row
+        lines = []
+        for method, cells in by_method.items():
+            shown = [
+                _cell(cells[column], measure, best.get(column)) if column in cells else Cell("")
+                for column in columns
+            ]
+            lines.append(Line(LABELS.get(method, method), tuple(shown)))
+        if lines:
+            sections.append(Section(heading, tuple(lines)))
+    labels = [Cell(str(max(r.labels for r in rows if _column(r) == column))) for column in columns]
+    sections.append(Section("", (Line("labels used", tuple(labels)),)))
+    return Table(title, tuple(_heading(column) for column in columns), tuple(sections), notes)
+
+
+def _cell(row: Row, measure: Measure, best: float | None) -> Cell:
+    value = measure.of(row)
+    half = (row.high - row.low) / 2 if row.low is not None and row.high is not None else None
+    return Cell(
+        measure.spell(value),
+        spread=percent(half) if measure is ACCURACY and half is not None else "",
+        best=row.kind in RIVALS and value is not None and value == best,
+    )
+
+
+LABELS = {BEST_SINGLE: "best single (on test)", ORACLE: "oracle"}
+
+SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+    ("backbones alone", lambda row: row.kind == "backbone"),
+    ("read off the test labels", lambda row: row.kind == "reference"),
+    (
+        "combined without labels",
+        lambda row: row.kind == "method" and row.protocol == "no-labels",
+    ),
+    ("combined with labels", lambda row: row.kind == "method" and row.protocol != "no-labels"),
+    ("controls", lambda row: row.kind == "control"),
+)
+
+
+def _column(row: Row) -> Column:
+    return (row.protocol, row.shots, row.holdout)
+
+
+def _order(column: Column) -> tuple[bool, bool, int, float]:
+    protocol, shots, holdout = column
+    return protocol != "no-labels", protocol == "holdout", shots, holdout
+
+
+def _heading(column: Column) -> str:
+    protocol, shots, holdout = column
+    if protocol == "no-labels":
+        return "no labels"
+    if protocol == "holdout":
+        return f"{100 * holdout:g} % held"
+    return f"{shots} shot" if shots == 1 else f"{shots} shots"
+
+
+BEST_SINGLE_NOTE = (
+    "best single (on test): the most accurate backbone of each data set, chosen with the very "
+    "labels it is measured on, as in the NLC paper; nobody can choose so well beforehand."
+)
+ORACLE_NOTE = (
+    "oracle: right where any backbone is right; a bound for picking one backbone per image."
+)
+CONTROLS_NOTE = (
+    "controls: nlc-shuffled reads another image's features, nlc-constant reads none, static is one "
+    "weight per backbone; a gain that they show too is not owed to looking at the image."
+)
+SHOTS_NOTE = (
+    "shots: labelled images per class, drawn from the training split anew for each seed; "
+    "labels used: all classes (and data sets) together."
+)
+CALIBRATION_NOTE = (
+    "expected calibration error: 15 bins of confidence, the samples of all data sets in one pool."
+)
+
+
+def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
+    seeds = sorted({len(r.seeds) for r in evaluation.summary if r.protocol != "no-labels"})
+    kinds = {r.interval for one in evaluation.datasets for r in one.rows}
+    counted = " or ".join(str(count) for count in seeds)
+    notes = [BEST_SINGLE_NOTE, ORACLE_NOTE]
+    if any(row.kind == "control" for row in evaluation.summary):
+        notes.append(CONTROLS_NOTE)
+    if seeds:
+        draws = f"{counted} seed{'' if seeds == [1] else 's'}"
+        notes.append(f"{SHOTS_NOTE} Mean over {draws}.")
+    if "seeds" in kinds:
+        notes.append("± with labels: half the 95 % interval over the seeds (Student's t).")
+    if "samples" in kinds:
+        notes.append(
+            "± without labels: half the 95 % interval over the test images (Wilson), "
+            "on single data sets."
+        )
+    notes.append(CALIBRATION_NOTE)
+    if evaluation.head != "zero-shot":
+        notes.append(
+            f"The {evaluation.head} heads were fitted on labels that are not counted here."
+        )
+    notes.append("Bold or starred: best of its column among all that never saw a test label.")
+    return tuple(notes)
+
+
+# Diversity -------------------------------------------------------------------------------------
+
+
+def diversity_report(report: DiversityReport) -> Report:
+    """Lay out one line per data set and their mean, and the correlations with NLC's gain."""
+    several = len(report.datasets) > 1
+    lines = [_diversity_line(one) for one in report.datasets]
+    sections = [Section("", tuple(lines))]
+    if several:
+        sections.append(Section("", (_diversity_line(report.mean),)))
+    pairs = [measure for measure in MEASURES if measure in report.mean.pair_means]
+    table = Table(
+        f"diversity of {len(report.backbones)} backbones on {report.split} images, "
+        f"{report.head} heads",
+        (
+            "right for some %",
+            "best single %",
+            "oracle %",
+            "oracle gain",
+            *(SHORT[measure] for measure in pairs),
+        ),
+        tuple(sections),
+        tuple(f"{one.dataset}: {note}" for one in report.datasets for note in one.notes),
+    )
+    tables = (table, _correlations(report)) if report.correlations else (table,)
+    return Report(tables, DIVERSITY_NOTES)
+
+
+SHORT = {
+    "disagreement": "disagree",
+    "double-fault": "double fault",
+    "error-correlation": "error corr.",
+    "q-statistic": "Q",
+    "kappa": "kappa",
+    "cka": "CKA",
+}
+
+DIVERSITY_NOTES = (
+    (
+        "right for some: share of images that some backbones, but not all, get right: what there "
+        "is to win or lose by choosing among them."
+    ),
+    (
+        "oracle gain: points from the best single backbone (chosen on test) to the oracle, which "
+        "is right where any backbone is."
+    ),
+    (
+        "The other columns are means over pairs of backbones: share of images with different "
+        "predictions; share both get wrong; correlation of being right; Yule's Q; Cohen's kappa "
+        "of the predictions; linear CKA of the features. Low is diverse, but for disagreement."
+    ),
+)
+
+
+def _diversity_line(one: Diversity) -> Line:
+    shares = (percent(one.right_for_some), percent(one.best_single), percent(one.oracle))
+    pairs = (one.pair_means[m] for m in MEASURES if m in one.pair_means)
+    spelled = (UNDEFINED if mean is None else f"{mean + 0.0:.2f}" for mean in pairs)
+    cells = (*shares, points(one.oracle_gain), *spelled)
+    return Line(one.dataset, tuple(Cell(text) for text in cells))
+
+
+def _correlations(report: DiversityReport) -> Table:
+    settings = dict.fromkeys((c.protocol, c.shots, c.holdout) for c in report.correlations)
+    by_measure: dict[str, list[Cell]] = {}
+    for one in report.correlations:
+        text = UNDEFINED if one.rho is None else f"{one.rho + 0.0:.2f}"
+        by_measure.setdefault(one.measure.replace("-", " "), []).append(Cell(text))
+    lines = tuple(Line(measure, tuple(cells)) for measure, cells in by_measure.items())
+    datasets = report.correlations[0].datasets
+    return Table(
+        f"Spearman's rank correlation with NLC's gain over {datasets} data sets",
+        tuple(_heading(setting) for setting in settings),
+        (Section("", lines),),
+    )

@@ -1,0 +1,94 @@
+"""Reports as text for a terminal."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from clipnlc.reports.tables import Cell, Report, Table
+
+WIDTH = 100
+"""Columns where nobody says: pipes, files, continuous integration."""
+
+
+def console() -> Console:
+    """Return a console on standard output, as wide as $COLUMNS, or the terminal, or `WIDTH` columns."""
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        made.width = WIDTH
+    return made
+
+
+def show(report: Report, to: Console) -> None:
+    """Print the tables of a report, and below them what must be known to read them.
+
+    A table too wide for the console is printed in parts, each with the names.
+    """
+    for table in report.tables:
+        to.print(Text(table.title, style="bold"))
+        for part in _parts(table, to.width):
+            to.print(_drawn(table, part))
+        for note in table.notes:
+            to.print(Text(f" {note}", style="dim"))
+        to.print()
+    for note in report.notes:
+        to.print(Text(note, style="dim"))
+
+
+def _parts(table: Table, width: int) -> Iterator[range]:
+    """Cut the columns into runs that fit beside the names."""
+    names = [line.name for section in table.sections for line in section.lines]
+    room = width - max(len(name) for name in names) - 2
+    start, used = 0, 0
+    widths = [_width(table, column) + 1 for column in range(len(table.columns))]
+    for column, wide in enumerate(widths):
+        if used + wide > room and column > start:
+            yield range(start, column)
+            start, used = column, 0
+        used += wide
+    yield range(start, len(table.columns))
+
+
+def _width(table: Table, column: int) -> int:
+    heading = max((len(word) for word in table.columns[column].split()), default=0)
+    number, spread = _widths(_cells(table, column))
+    return max(heading, number + spread + 1)
+
+
+def _cells(table: Table, column: int) -> list[Cell]:
+    return [line.cells[column] for section in table.sections for line in section.lines]
+
+
+def _widths(cells: Sequence[Cell]) -> tuple[int, int]:
+    """Return the room for the longest number, and for the longest interval."""
+    number = max(len(cell.text) for cell in cells)
+    spread = max(len(cell.spread) + 1 if cell.spread else 0 for cell in cells)
+    return number, spread
+
+
+def _drawn(table: Table, part: range) -> RichTable:
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    drawn.add_column("", no_wrap=True)
+    widths = {column: _widths(_cells(table, column)) for column in part}
+    for column in part:
+        drawn.add_column(table.columns[column], vertical="bottom", min_width=_width(table, column))
+    for section in table.sections:
+        indent = " " if section.title else ""
+        if section.title:
+            drawn.add_row(Text(section.title, style="dim"))
+        for line in section.lines:
+            cells = [_aligned(line.cells[column], *widths[column]) for column in part]
+            drawn.add_row(Text(indent + line.name), *cells)
+        drawn.add_section()
+    return drawn
+
+
+def _aligned(cell: Cell, number: int, spread: int) -> Text:
+    """Put numbers under numbers and intervals under intervals; a star after the best."""
+    text = Text(f"{cell.text:>{number}}", style="bold green" if cell.best else "")
+    text.append(f"±{cell.spread}".ljust(spread) if cell.spread else " " * spread)
+    text.append("*" if cell.best else " ")
+    return text

@@ -1,0 +1,282 @@
+"""Measure how differently the backbones of a store see the same samples."""
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.metrics import PAIRWISE
+from clipnlc.metrics.accuracy import backbone_accuracies, best_single_accuracy, oracle_accuracy
+from clipnlc.metrics.diversity import linear_cka, share_right_for_some
+from clipnlc.reports.record import (
+    Correlation,
+    Diversity,
+    DiversityReport,
+    Matrix,
+    Protocol,
+    Row,
+    Source,
+    defined,
+    evaluation_from_json,
+    save,
+    versions,
+)
+from clipnlc.stores.aligned import open_ensemble
+from clipnlc.stores.disk import disk_errors
+from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.layout import Layout, as_part, locate
+from clipnlc.stores.logits import LogitHeader, read_logit_header
+
+MEASURES = ("disagreement", "double-fault", "error-correlation", "q-statistic", "kappa")
+CKA = "cka"
+FEWEST = 3  # data sets from which a rank correlation is worth a line
+
+Square = Float[np.ndarray, "backbones backbones"]
+
+
+def diversity(
+    *,
+    store: Path,
+    datasets: Sequence[str] | None = None,
+    head: str = "zero-shot",
+    split: str = "test",
+    backbones: Sequence[str] | None = None,
+    features: bool = True,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> DiversityReport:
+    """Measure pairs and the whole ensemble of backbones, per data set and on average.
+
+    Where `evaluate` has left records of the same logits of at least three data sets, the oracle's
+    gain and the diversity are also ranked against NLC's gain. Writes a record (see `record_path`);
+    the same stores give the same bytes.
+
+    Args:
+        store: root of the store.
+        datasets: names in the store; by default every one with logits of this head.
+        head: whose logits are compared.
+        split: whose samples are predicted.
+        backbones: those to compare, in this order; by default all that have logits.
+        features: also compare the features, by linear CKA.
+        on_progress: called with (data sets done, data sets).
+
+    Raises:
+        MissingStageError: logits or features have not been made.
+        StoreError: logits are stale, not aligned, or of different backbones; a file is damaged;
+            the record cannot be written.
+    """
+    layout = Layout(store)
+    names = _datasets_with_logits(layout, datasets, head)
+    ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)
+    if len(ensemble) == 1:
+        raise StoreError(
+            f"there is only {ensemble[0]} to compare; expected at least two backbones: "
+            "extract another with `clipnlc extract --backbones`"
+        )
+    measured = []
+    for done, dataset in enumerate(names, start=1):
+        measured.append(_measure(layout, dataset, head, split, ensemble, features=features))
+        on_progress(done, len(names))
+    report = DiversityReport(
+        head=head,
+        split=split,
+        backbones=ensemble,
+        datasets=tuple(measured),
+        mean=_mean(measured),
+        correlations=tuple(_correlations(layout, measured, head, split)),
+        versions=versions(),
+    )
+    path = record_path(store, head, dataset=names[0] if len(names) == 1 else None)
+    with disk_errors(path):
+        save(path, report)
+    return report
+
+
+def record_path(store: Path, head: str, *, dataset: str | None = None) -> Path:
+    """Return where `diversity` leaves the record of one data set, or of several together."""
+    name = f"diversity-{as_part(head)}.json"
+    return store / name if dataset is None else Layout(store).records(dataset) / name
+
+
+# Finding the logits ----------------------------------------------------------------------------
+
+
+def _datasets_with_logits(
+    layout: Layout, datasets: Sequence[str] | None, head: str
+) -> tuple[str, ...]:
+    names = layout.datasets() if datasets is None else tuple(sorted(set(datasets)))
+    present = tuple(name for name in names if layout.logit_backbones(name, head))
+    absent = [name for name in names if name not in present]
+    if not present or (datasets is not None and absent):
+        stage = "extract" if head == "zero-shot" else "train-heads"
+        which = "" if datasets is None else f" --dataset {shlex.quote(','.join(absent))}"
+        where = "" if datasets is None else f" of {','.join(absent)}"
+        raise MissingStageError(
+            f"{layout.root} holds no {head} logits{where}; run `clipnlc {stage}{which}` first"
+        )
+    return present
+
+
+def _ensemble(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
+    """Return the backbones that have logits, which must be the same for every data set."""
+    first = layout.logit_backbones(datasets[0], head)
+    for dataset in datasets[1:]:
+        other = layout.logit_backbones(dataset, head)
+        if other != first:
+            raise StoreError(
+                f"{datasets[0]} has {head} logits of {','.join(first)}, and {dataset} of "
+                f"{','.join(other)}; expected the same: name those to compare with --backbones"
+            )
+    return first
+
+
+def _check_fresh(layout: Layout, path: Path, header: LogitHeader) -> None:
+    """Check that the features behind a logit file have not changed since."""
+    for name, digest in header.key.inputs.items():
+        place = locate(layout.root / name)
+        if place is None or place.kind != "features" or not (layout.root / name).exists():
+            continue  # a deleted input leaves what was made from it as true as before
+        if read_feature_header(layout.root / name).digest != digest:
+            made = locate(path)
+            command = made.command if made else "clipnlc extract"
+            raise StoreError(
+                f"{layout.relative(path)} is stale: {name} has changed since; run `{command}`"
+            )
+
+
+# Measuring -------------------------------------------------------------------------------------
+
+
+def _measure(
+    layout: Layout,
+    dataset: str,
+    head: str,
+    split: str,
+    backbones: Sequence[str],
+    *,
+    features: bool,
+) -> Diversity:
+    logits = {name: layout.logits(dataset, head, name) for name in backbones}
+    seen = {name: layout.features(dataset, split, name) for name in backbones} if features else {}
+    sources = []
+    for path in logits.values():
+        header = read_logit_header(path)
+        _check_fresh(layout, path, header)
+        sources.append(Source(layout.relative(path), header.digest, header.rows.get(split, 0)))
+    for path in seen.values():
+        feature_header = read_feature_header(path)
+        sources.append(Source(layout.relative(path), feature_header.digest, feature_header.rows))
+    opened = open_ensemble(logits, seen, split)
+    predictions, labels = opened.ensemble.logits.argmax(axis=2), opened.labels
+    matrices: dict[str, Square] = {
+        measure: PAIRWISE.get(measure)(predictions, labels) for measure in MEASURES
+    }
+    if features:
+        matrices[CKA] = linear_cka(opened.ensemble.features)
+    means = {measure: _pair_mean(matrix) for measure, matrix in matrices.items()}
+    return Diversity(
+        dataset=dataset,
+        samples=len(labels),
+        accuracies=tuple(float(a) for a in backbone_accuracies(predictions, labels)),
+        right_for_some=share_right_for_some(predictions, labels),
+        oracle=oracle_accuracy(predictions, labels),
+        best_single=best_single_accuracy(predictions, labels),
+        matrices={measure: _as_record(matrix) for measure, matrix in matrices.items()},
+        pair_means=means,
+        sources=tuple(sources),
+        notes=tuple(
+            f"{measure} is undefined for some pairs: a backbone is always or never right, or "
+            "always says the same."
+            for measure, matrix in matrices.items()
+            if np.isnan(matrix).any()
+        ),
+    )
+
+
+def _pair_mean(matrix: Square) -> float | None:
+    """Average over pairs of unlike backbones, where defined."""
+    pairs = matrix[np.triu_indices(len(matrix), k=1)]
+    known = pairs[~np.isnan(pairs)]
+    return float(known.mean()) if known.size else None
+
+
+def _as_record(matrix: Square) -> Matrix:
+    return tuple(tuple(defined(value) for value in row) for row in matrix.tolist())
+
+
+def _mean(measured: Sequence[Diversity]) -> Diversity:
+    """Average over data sets, each counting once; entries where they are defined."""
+    matrices = {}
+    for measure in measured[0].matrices:
+        stack = np.array([one.matrices[measure] for one in measured], dtype=np.float64)
+        known = ~np.isnan(stack)
+        total = np.where(known, stack, 0).sum(axis=0)
+        mean = np.full_like(total, math.nan)
+        np.divide(total, known.sum(axis=0), out=mean, where=known.any(axis=0))
+        matrices[measure] = mean
+    return Diversity(
+        dataset="mean",
+        samples=sum(one.samples for one in measured),
+        accuracies=tuple(np.mean([one.accuracies for one in measured], axis=0).tolist()),
+        right_for_some=float(np.mean([one.right_for_some for one in measured])),
+        oracle=float(np.mean([one.oracle for one in measured])),
+        best_single=float(np.mean([one.best_single for one in measured])),
+        matrices={measure: _as_record(matrix) for measure, matrix in matrices.items()},
+        pair_means={measure: _pair_mean(matrix) for measure, matrix in matrices.items()},
+        sources=(),
+        notes=(),
+    )
+
+
+# NLC's gain ------------------------------------------------------------------------------------
+
+
+def _correlations(
+    layout: Layout, measured: Sequence[Diversity], head: str, split: str
+) -> list[Correlation]:
+    """Rank the data sets by diversity and by NLC's gain, for everything NLC was fitted on."""
+    rows = [_nlc_rows(layout, one, head, split) for one in measured]
+    settings = [s for s in rows[0] if all(s in its for its in rows)]
+    if len(measured) < FEWEST or not settings:
+        return []
+    from scipy.stats import spearmanr  # noqa: PLC0415  (a second that most calls can spare)
+
+    ranked = {
+        "oracle-gain": [one.oracle_gain for one in measured],
+        "right-for-some": [one.right_for_some for one in measured],
+    }
+    correlations = []
+    for measure, values in ranked.items():
+        for setting in settings:
+            gains = [its[setting].gain for its in rows]
+            constant = len(set(values)) == 1 or len(set(gains)) == 1
+            rho, p = (math.nan, math.nan) if constant else spearmanr(values, gains)
+            correlations.append(
+                Correlation(
+                    measure,
+                    *setting,
+                    rho=defined(float(rho)),
+                    p=defined(float(p)),
+                    datasets=len(measured),
+                )
+            )
+    return correlations
+
+
+def _nlc_rows(
+    layout: Layout, one: Diversity, head: str, split: str
+) -> Mapping[tuple[Protocol, int, float], Row]:
+    """Return evaluate's rows of NLC by setting, if its record is of these very logits."""
+    path = layout.records(one.dataset) / f"evaluate-{as_part(head)}.json"
+    if not path.exists():
+        return {}
+    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    (its,) = record.datasets
+    logits = {(s.path, s.digest) for s in one.sources if s.path.split("/")[1] == "logits"}
+    theirs = {(s.path, s.digest) for s in its.sources if s.path.split("/")[1] == "logits"}
+    if record.split != split or logits != theirs:
+        return {}
+    return {(r.protocol, r.shots, r.holdout): r for r in its.rows if r.method == "nlc"}

@@ -1,0 +1,130 @@
+"""Stores with logits, features and combined runs, for the stages that read them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from stores_examples import write_features
+
+from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+
+BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
+SHOTS = (1, 4)
+SEEDS = (0, 1, 2)
+WEIGHERS = ("nlc", "static")
+
+
+def labels_of(rows: int, classes: int) -> np.ndarray:
+    return np.arange(rows) % classes
+
+
+def sample_ids(rows: int) -> tuple[str, ...]:
+    return tuple(f"{row:04}.png" for row in range(rows))
+
+
+def write_backbones(
+    layout: Layout,
+    dataset: str,
+    *,
+    rows: int = 60,
+    classes: int = 4,
+    seed: int = 0,
+    backbones: Sequence[str] = BACKBONES,
+) -> dict[str, str]:
+    """Write features and zero-shot logits of a test split; return the logit files' digests."""
+    random = np.random.default_rng(seed)
+    labels, ids = labels_of(rows, classes), sample_ids(rows)
+    names = tuple(f"class {c}" for c in range(classes))
+    digests = {}
+    for backbone in backbones:
+        logits = random.normal(size=(rows, classes)).astype(np.float32)
+        logits[np.arange(rows), labels] += 1
+        features = layout.features(dataset, "test", backbone)
+        made = write_features(
+            features, logits[:, ::-1] + 1, labels=labels, sample_id=ids, class_names=names
+        )
+        path = layout.logits(dataset, "zero-shot", backbone)
+        key = Key.of({"backbone": backbone, "inputs": {layout.relative(features): made}})
+        store = LogitStore({"test": SplitLogits(logits, labels, ids)}, names, key, {}, {})
+        digests[layout.relative(path)] = write_logits(path, store)
+    return digests
+
+
+def write_run(
+    layout: Layout,
+    dataset: str,
+    inputs: dict[str, str],
+    *,
+    shots: int,
+    seed: int,
+    rows: int = 60,
+    classes: int = 4,
+    backbones: Sequence[str] = BACKBONES,
+    order: Sequence[int] | None = None,
+) -> Path:
+    """Write one run: votes and CONF without labels; NLC and static weights with shots."""
+    random = np.random.default_rng([shots, seed])
+    facts = {
+        "protocol": "shots" if shots else "no-labels",
+        "shots": shots,
+        "holdout": 0.0,
+        "seed": seed,
+        "labels": shots * classes,
+    }
+
+    def key(name: str) -> Key:
+        return Key.of({"combiner": name, "shots": shots, "seed": seed, "inputs": inputs})
+
+    if shots:
+        combinations = {
+            name: Combination(
+                key(name), {}, facts, weights=random.random((rows, len(backbones)), np.float32)
+            )
+            for name in WEIGHERS
+        }
+        run = f"{shots}-shots-seed-{seed}"
+    else:
+        equal = np.full((rows, len(backbones)), 1 / len(backbones), np.float32)
+        scores = random.normal(size=(rows, classes)).astype(np.float32)
+        combinations = {
+            "log-avg": Combination(key("log-avg"), {}, facts, weights=equal),
+            "vote-1": Combination(key("vote-1"), {}, facts, scores=scores),
+        }
+        run = "no-labels"
+    ids = sample_ids(rows)
+    path = layout.combined(dataset, "zero-shot", run)
+    add_combinations(
+        path,
+        CombinedStore(
+            ids if order is None else tuple(ids[i] for i in order),
+            tuple(backbones),
+            tuple(f"class {c}" for c in range(classes)),
+            combinations,
+        ),
+    )
+    return path
+
+
+def write_dataset(
+    layout: Layout, dataset: str, *, rows: int = 60, classes: int = 4, seed: int = 0
+) -> dict[str, str]:
+    """Write everything `evaluate` and `diversity` read of one data set."""
+    inputs = write_backbones(layout, dataset, rows=rows, classes=classes, seed=seed)
+    write_run(layout, dataset, inputs, shots=0, seed=0, rows=rows, classes=classes)
+    for shots in SHOTS:
+        for each in SEEDS:
+            write_run(layout, dataset, inputs, shots=shots, seed=each, rows=rows, classes=classes)
+    return inputs
+
+
+def write_example(root: Path) -> Layout:
+    """Write three data sets of different sizes."""
+    layout = Layout(root)
+    for seed, (dataset, rows, classes) in enumerate(
+        [("digits", 60, 4), ("emoji", 45, 3), ("flags", 50, 5)]
+    ):
+        write_dataset(layout, dataset, rows=rows, classes=classes, seed=seed)
+    return layout

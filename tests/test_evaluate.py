@@ -1,0 +1,413 @@
+"""evaluate: its numbers against independent ones, what it refuses, and what it leaves behind."""
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_examples import (
+    BACKBONES,
+    SEEDS,
+    write_backbones,
+    write_dataset,
+    write_example,
+    write_run,
+)
+from scipy import stats
+from scipy.special import softmax
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.reports.record import Evaluation, Row, evaluation_from_json, to_json
+from clipnlc.stages.evaluate import evaluate, record_path
+from clipnlc.stores.combined import Combination, CombinedStore, add_combinations, read_combined
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logits, write_logits
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Layout:
+    return write_example(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(example) -> Evaluation:
+    return evaluate(store=example.root)
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    """Return a store of one data set, `digits`, that a test may spoil."""
+    layout = Layout(tmp_path)
+    write_dataset(layout, "digits")
+    return layout
+
+
+def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
+    (found,) = [r for r in rows if r.method == method and r.shots == shots]
+    return found
+
+
+def logits_and_labels(layout: Layout, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in BACKBONES]
+    return np.stack([s.logits for s in stores]).astype(float), stores[0].labels
+
+
+def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Combine by einsum what the run's file says."""
+    run = read_combined(layout.combined(dataset, "zero-shot", f"{shots}-shots-seed-{seed}"))
+    logits, labels = logits_and_labels(layout, dataset)
+    return np.einsum("bsc,sb->sc", logits, run.combinations["nlc"].weights), labels
+
+
+def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+    bins = np.minimum(np.floor(confidence * 15), 14)
+    return sum(abs((confidence - right)[bins == b].sum()) for b in range(15)) / len(labels)
+
+
+def test_one_data_set_agrees_with_an_independent_computation(example, evaluation):
+    digits = evaluation.datasets[0]
+    logits, labels = logits_and_labels(example, "digits")
+    right = logits.argmax(axis=2) == labels
+    alone, oracle = right.mean(axis=1), right.any(axis=0).mean()
+
+    assert [row(digits.rows, b).accuracy for b in BACKBONES] == alone.tolist()
+    assert row(digits.rows, "best-single-test").accuracy == alone.max()
+    assert digits.best_single == BACKBONES[alone.argmax()]
+    assert row(digits.rows, "oracle").accuracy == oracle
+
+    pairs = [nlc(example, "digits", 4, seed) for seed in SEEDS]
+    accuracies = [(scores.argmax(axis=1) == labels).mean() for scores, labels in pairs]
+    half = stats.t.ppf(0.975, 2) * stats.sem(accuracies)
+    found = row(digits.rows, "nlc", shots=4)
+    assert found.accuracies == tuple(accuracies)
+    assert (found.accuracy, found.labels, found.seeds) == (np.mean(accuracies), 16, SEEDS)
+    assert (found.low, found.high) == pytest.approx(
+        (found.accuracy - half, found.accuracy + half), abs=1e-12
+    )
+    assert found.gain == pytest.approx(np.mean(accuracies) - alone.max(), abs=1e-12)
+    assert found.gap_closed == pytest.approx(found.gain / (oracle - alone.max()), abs=1e-12)
+    probs = [softmax(scores, axis=1) for scores, _ in pairs]
+    assert found.calibration_error == pytest.approx(
+        np.mean([calibration_error(p, labels) for p in probs]), abs=1e-12
+    )
+    assert found.nll == pytest.approx(
+        -np.mean([np.log(p[np.arange(len(labels)), labels]) for p in probs]), abs=1e-12
+    )
+
+
+def test_the_summary_averages_per_seed_and_pools_calibration(example, evaluation):
+    names = ("digits", "emoji", "flags")
+    found = row(evaluation.summary, "nlc", shots=1)
+    pairs = {(n, s): nlc(example, n, 1, s) for n in names for s in SEEDS}
+    right = {at: (z.argmax(axis=1) == y).mean() for at, (z, y) in pairs.items()}
+    per_seed = [np.mean([right[n, s] for n in names]) for s in SEEDS]
+    assert found.accuracies == pytest.approx(per_seed, abs=1e-12)
+    half = stats.t.ppf(0.975, 2) * stats.sem(per_seed)
+    assert found.high == pytest.approx(np.mean(per_seed) + half, abs=1e-12)
+    assert (found.interval, found.labels) == ("seeds", 4 + 3 + 5)
+
+    best, oracle = [], []
+    for name in names:
+        logits, labels = logits_and_labels(example, name)
+        hits = logits.argmax(axis=2) == labels
+        best.append(hits.mean(axis=1).max())
+        oracle.append(hits.any(axis=0).mean())
+    gain = np.mean(per_seed) - np.mean(best)
+    assert found.gain == pytest.approx(gain, abs=1e-12)
+    assert found.gap_closed == pytest.approx(gain / (np.mean(oracle) - np.mean(best)), abs=1e-12)
+
+    errors = []
+    for seed in SEEDS:  # class numbers differ between data sets; confidence and hits do not
+        probs = [softmax(pairs[n, seed][0], axis=1) for n in names]
+        confidence = np.concatenate([p.max(axis=1) for p in probs])
+        hits = np.concatenate([(z.argmax(1) == y) for z, y in (pairs[n, seed] for n in names)])
+        errors.append(calibration_error(np.stack([confidence, 0 * confidence], 1), 1 - hits))
+    assert found.calibration_error == pytest.approx(np.mean(errors), abs=1e-12)
+
+
+def test_scores_are_used_as_they_are_and_equal_weights_are_the_mean_of_the_logits(
+    example, evaluation
+):
+    digits = evaluation.datasets[0]
+    run = read_combined(example.combined("digits", "zero-shot", "no-labels"))
+    logits, labels = logits_and_labels(example, "digits")
+    for method, scores in (
+        ("vote-1", run.combinations["vote-1"].scores),
+        ("log-avg", logits.mean(axis=0)),
+    ):
+        found = row(digits.rows, method)
+        assert found.accuracy == (scores.argmax(axis=1) == labels).mean()
+        probs = softmax(scores.astype(float), axis=1)
+        assert found.calibration_error == pytest.approx(calibration_error(probs, labels), abs=1e-6)
+        assert found.interval == "samples"
+        wilson = stats.binomtest(round(found.accuracy * 60), 60).proportion_ci(method="wilson")
+        assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+
+
+def test_controls_and_references_are_told_apart(evaluation):
+    kinds = {r.method: r.kind for r in evaluation.summary}
+    assert kinds == {
+        **dict.fromkeys(BACKBONES, "backbone"),
+        "best-single-test": "reference",
+        "oracle": "reference",
+        "vote-1": "method",
+        "log-avg": "method",
+        "nlc": "method",
+        "static": "control",
+    }
+
+
+def test_sources_name_every_file_with_digest_and_rows(example, evaluation):
+    digits = evaluation.datasets[0]
+    sources = {s.path: s for s in digits.sources}
+    assert len(sources) == len(BACKBONES) + 1 + 2 * len(SEEDS)
+    path = example.logits("digits", "zero-shot", BACKBONES[0])
+    assert sources[example.relative(path)].digest == read_logits(path).digest
+    assert {s.rows for s in digits.sources} == {60}
+
+
+def test_records_read_back_and_the_same_stores_give_the_same_bytes(example, evaluation, tmp_path):
+    path = record_path(example.root, "zero-shot")
+    assert evaluation_from_json(path.read_text(), where=str(path)) == evaluation
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(example.root, copy)
+    for record in copy.rglob("evaluate-*.json"):
+        record.unlink()
+    evaluate(store=copy)
+    assert record_path(copy, "zero-shot").read_bytes() == path.read_bytes()
+    for name in ("digits", "emoji", "flags"):
+        alone = record_path(copy, "zero-shot", dataset=name)
+        again = evaluate(store=copy, datasets=[name])
+        assert alone.read_text() == to_json(again)
+        assert str(copy) not in alone.read_text()
+
+
+def test_a_record_of_the_same_files_is_returned_and_another_result_is_kept_beside(layout):
+    first = evaluate(store=layout.root)
+    path = record_path(layout.root, "zero-shot", dataset="digits")
+    before = path.read_bytes()
+    calls = []
+    assert evaluate(store=layout.root, on_progress=lambda *at: calls.append(at)) == first
+    assert calls == []  # nothing was measured again
+    inputs = write_backbones(layout, "digits")
+    write_run(layout, "digits", inputs, shots=8, seed=0)
+    assert evaluate(store=layout.root, on_progress=lambda *at: calls.append(at)) != first
+    assert calls == [(1, 1)]
+    kept = [p for p in path.parent.iterdir() if p != path]
+    assert [p.read_bytes() for p in kept] == [before]
+
+
+def test_progress_counts_data_sets(tmp_path):
+    layout = write_example(tmp_path)
+    calls = []
+    evaluate(store=layout.root, on_progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_missing_runs_name_the_command(layout, tmp_path):
+    with pytest.raises(MissingStageError, match=r"run `clipnlc train-nlc --head linear` first"):
+        evaluate(store=layout.root, head="linear")
+    with pytest.raises(
+        MissingStageError, match=r"run `clipnlc train-nlc --dataset emoji --head zero-shot` first"
+    ):
+        evaluate(store=layout.root, datasets=["digits", "emoji"])
+    with pytest.raises(MissingStageError, match=r"run `clipnlc train-nlc"):
+        evaluate(store=tmp_path / "nowhere")
+
+
+def test_stale_runs_are_refused_once_with_the_cure(layout):
+    write_backbones(layout, "digits", seed=9)
+    with pytest.raises(
+        StoreError,
+        match=r"^digits/combined/zero-shot/1-shots-seed-0.h5 and 6 more runs are stale: "
+        r"digits/logits/zero-shot/nano-RN50.h5 \(and 2 more\) has changed since; "
+        r"run `clipnlc train-nlc --dataset digits --head zero-shot`$",
+    ) as caught:
+        evaluate(store=layout.root)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_stale_run_among_fresh_ones_is_refused(layout):
+    inputs = dict.fromkeys(write_backbones(layout, "digits"), "0" * 32)
+    write_run(layout, "digits", inputs, shots=8, seed=0)
+    with pytest.raises(StoreError, match=r"^digits/combined/zero-shot/8-shots-seed-0.h5 is stale"):
+        evaluate(store=layout.root)
+
+
+def test_logits_older_than_their_features_are_refused(layout):
+    path = layout.logits("digits", "zero-shot", BACKBONES[0])
+    features = layout.features("digits", "test", BACKBONES[0])
+    shutil.copy(layout.features("digits", "test", BACKBONES[1]), features)
+    with pytest.raises(
+        StoreError, match=rf"is stale: .*{features.name} has changed since; run `clipnlc extract"
+    ):
+        evaluate(store=layout.root)
+    features.unlink()  # the cache may be deleted; what was made from it stays true
+    assert evaluate(store=layout.root).datasets
+    path.unlink()
+    with pytest.raises(MissingStageError, match=r"run `clipnlc extract"):
+        evaluate(store=layout.root)
+
+
+def test_rows_in_another_order_are_refused(layout):
+    inputs = write_backbones(layout, "digits")
+    order = np.arange(60)
+    order[[3, 7]] = [7, 3]
+    write_run(layout, "digits", inputs, shots=1, seed=0, order=order)
+    with pytest.raises(
+        StoreError,
+        match=r"1-shots-seed-0.h5 is not aligned .* 3 is '0007.png' in it and '0003.png'",
+    ):
+        evaluate(store=layout.root)
+
+
+def test_logits_of_backbones_in_another_order_are_refused(layout):
+    path = layout.logits("digits", "zero-shot", BACKBONES[1])
+    store = read_logits(path)
+    split = store.splits["test"]
+    turned = type(split)(
+        split.logits[::-1].copy(), split.labels[::-1].copy(), split.sample_id[::-1]
+    )
+    digest = write_logits(path, type(store)({"test": turned}, store.class_names, store.key, {}, {}))
+    inputs = {
+        layout.relative(layout.logits("digits", "zero-shot", b)): (
+            digest
+            if b == BACKBONES[1]
+            else read_logits(layout.logits("digits", "zero-shot", b)).digest
+        )
+        for b in BACKBONES
+    }
+    shutil.rmtree(layout.dataset("digits") / "combined")
+    write_run(layout, "digits", inputs, shots=1, seed=0)
+    with pytest.raises(StoreError, match=r"are not aligned: sample_id of row 0"):
+        evaluate(store=layout.root)
+
+
+def test_runs_of_several_ensembles_need_a_choice(layout):
+    two = BACKBONES[:2]
+    inputs = write_backbones(layout, "digits")
+    few = {p: d for p, d in inputs.items() if Path(p).stem in two}
+    write_run(layout, "digits", few, shots=8, seed=0, backbones=two)
+    with pytest.raises(StoreError, match=r"expected one ensemble: .* with --backbones"):
+        evaluate(store=layout.root)
+    found = evaluate(store=layout.root, backbones=two[::-1])
+    assert set(found.backbones) == set(two)
+    assert {r.shots for r in found.summary} == {0, 8}
+    with pytest.raises(MissingStageError, match=r"train-nlc .* --backbones nano-RN101` first"):
+        evaluate(store=layout.root, backbones=["nano-RN101"])
+
+
+def test_the_order_of_a_runs_backbones_does_not_matter(layout):
+    first = evaluate(store=layout.root)
+    for path in layout.dataset("digits").glob("combined/*/*.h5"):
+        run = read_combined(path)
+        path.unlink()
+        turned = {
+            n: c
+            if c.weights is None
+            else Combination(c.key, {}, c.facts, c.weights[:, ::-1].copy())
+            for n, c in run.combinations.items()
+            if path.stem != "no-labels"
+        } or run.combinations
+        order = run.backbones if path.stem == "no-labels" else run.backbones[::-1]
+        add_combinations(path, CombinedStore(run.sample_id, order, run.class_names, turned))
+    again = evaluate(store=layout.root)
+    for one in first.summary:
+        assert row(again.summary, one.method, one.shots).accuracies == one.accuracies
+
+
+def test_runs_that_do_not_say_what_they_are_are_refused(layout):
+    path = layout.combined("digits", "zero-shot", "no-labels")
+    run = read_combined(path)
+    one = run.combinations["log-avg"]
+
+    def rewrite(combination: Combination) -> None:
+        path.unlink()
+        add_combinations(
+            path,
+            CombinedStore(run.sample_id, run.backbones, run.class_names, {"log-avg": combination}),
+        )
+
+    rewrite(Combination(one.key, {}, {"labels": 0}, weights=one.weights))
+    with pytest.raises(StoreError, match=r"does not say what log-avg was fitted on"):
+        evaluate(store=layout.root)
+    rewrite(Combination(one.key, {}, {**one.facts, "protocol": "magic"}, weights=one.weights))
+    with pytest.raises(StoreError, match=r"protocol 'magic', expected one of no-labels"):
+        evaluate(store=layout.root)
+    rewrite(Combination(Key.of({"combiner": "log-avg"}), {}, one.facts, weights=one.weights))
+    with pytest.raises(StoreError, match=r"does not name the logits it was made from"):
+        evaluate(store=layout.root)
+
+
+def test_two_runs_of_one_seed_are_refused(layout):
+    path = layout.combined("digits", "zero-shot", "1-shots-seed-0")
+    shutil.copy(path, path.with_name("1-shots-seed-0-again.h5"))
+    with pytest.raises(StoreError, match=r"with seed 0 as another run does"):
+        evaluate(store=layout.root)
+
+
+def test_the_summary_leaves_out_what_a_data_set_lacks_and_says_so(tmp_path):
+    layout = Layout(tmp_path)
+    inputs = write_dataset(layout, "digits")
+    write_dataset(layout, "emoji", seed=1)
+    write_run(layout, "digits", inputs, shots=8, seed=0)
+    found = evaluate(store=tmp_path)
+    assert {r.shots for r in found.summary} == {0, 1, 4}
+    assert "nlc at 8 per class is left out of the summary: emoji lacks it." in found.notes
+    single = row(found.datasets[0].rows, "nlc", shots=8)
+    assert (single.low, single.high, single.interval) == (None, None, None)
+    assert any("single seed" in note for note in found.datasets[0].notes)
+
+
+def test_perfect_backbones_leave_no_gap_to_close(tmp_path):
+    layout = Layout(tmp_path)
+    inputs = write_backbones(layout, "digits")
+    for b in BACKBONES:
+        path = layout.logits("digits", "zero-shot", b)
+        store = read_logits(path)
+        split = store.splits["test"]
+        perfect = type(split)(
+            np.eye(4, dtype=np.float32)[split.labels], split.labels, split.sample_id
+        )
+        inputs[layout.relative(path)] = write_logits(
+            path, type(store)({"test": perfect}, store.class_names, store.key, {}, {})
+        )
+    write_run(layout, "digits", inputs, shots=0, seed=0)
+    found = evaluate(store=tmp_path)
+    assert row(found.summary, "log-avg").gap_closed is None
+    assert not any(
+        isinstance(v, float) and math.isnan(v) for r in found.summary for v in vars(r).values()
+    )
+    assert any("undefined" in note for note in found.datasets[0].notes)
+
+
+def test_a_backbone_that_always_says_the_same_is_pointed_out(tmp_path):
+    layout = Layout(tmp_path)
+    inputs = write_backbones(layout, "digits")
+    path = layout.logits("digits", "zero-shot", BACKBONES[2])
+    store = read_logits(path)
+    split = store.splits["test"]
+    stuck = type(split)(
+        np.eye(4, dtype=np.float32)[np.zeros(60, int)], split.labels, split.sample_id
+    )
+    inputs[layout.relative(path)] = write_logits(
+        path, type(store)({"test": stuck}, store.class_names, store.key, {}, {})
+    )
+    write_run(layout, "digits", inputs, shots=0, seed=0)
+    (note,) = evaluate(store=tmp_path).datasets[0].notes
+    assert note.startswith("nano-ViT-B-16 predicts one class for every sample")
+
+
+def test_torch_and_matplotlib_are_not_imported(example):
+    code = (
+        "import sys, pathlib; from clipnlc.stages.evaluate import evaluate; "
+        f"evaluate(store=pathlib.Path({str(example.root)!r})); "
+        "sys.exit(' '.join({'torch', 'matplotlib', 'typer', 'open_clip'} & set(sys.modules)) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
