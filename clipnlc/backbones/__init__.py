@@ -19,7 +19,9 @@ from clipnlc.backbones import nano
 from clipnlc.errors import BackboneError
 from clipnlc.registry import unknown_name
 
-OPENAI_RESNETS: Final = tuple(f"{a}.openai" for a in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"))
+OPENAI_RESNETS: Final = tuple(
+    f"{a}.openai" for a in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
+)
 OPENAI_VITS: Final = tuple(
     f"{a}.openai" for a in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336")
 )

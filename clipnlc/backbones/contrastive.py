@@ -87,7 +87,7 @@ def augmented(
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-    angle, zoom = uniform(-12, 12) * math.pi / 180, uniform(-0.2, 0.2).exp()
+    angle, zoom = uniform(-12.0, 12.0) * math.pi / 180, uniform(-0.2, 0.2).exp()
     stretch = zoom * uniform(-0.08, 0.08).exp()
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = angle.cos() * zoom, -angle.sin() * zoom
@@ -100,7 +100,7 @@ def augmented(
     mean = values.mean((1, 2, 3), keepdim=True)
     values = (values - mean) * uniform(0.5, 1.2, 1, 1, 1) + mean + uniform(-0.1, 0.1, 3, 1, 1)
     grain = torch.randn(values.shape, generator=generator)
-    return values + grain * uniform(0, 0.12, 1, 1, 1)
+    return values + grain * uniform(0.0, 0.12, 1, 1, 1)
 
 
 def clip_loss(
@@ -140,7 +140,7 @@ class Training:
         self._mean = torch.tensor(mean).view(1, 3, 1, 1)
         self._std = torch.tensor(std).view(1, 3, 1, 1)
         # Channels last: convolutions are up to twice as fast on a CPU.
-        self.model.visual.to(memory_format=torch.channels_last)  # type: ignore[operator,union-attr]
+        self.model.visual.to(memory_format=torch.channels_last)
         matrices = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
         self._optimiser = torch.optim.AdamW(
@@ -164,7 +164,7 @@ class Training:
 
         threads = torch.get_num_threads()
         torch.set_num_threads(self.recipe.threads)
-        torch.set_flush_denormal(True)  # noqa: FBT003  (denormals are many times slower)
+        torch.set_flush_denormal(True)  # denormals are many times slower
         try:
             self.resume()
             self.model.train()
@@ -175,6 +175,7 @@ class Training:
                     self.save_checkpoint()
         finally:
             torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)
         self.model.eval()
 
     def _rows(self) -> Int[np.ndarray, " batch"]:
@@ -196,13 +197,13 @@ class Training:
         images = images.contiguous(memory_format=torch.channels_last)
         concept = self._concept[rows]
         excluded = (concept[:, None] == concept) | (text[:, None] == text)
-        excluded.fill_diagonal_(False)  # noqa: FBT003
+        excluded.fill_diagonal_(False)
         for group in self._optimiser.param_groups:
             group["lr"] = recipe.learning_rate * self._schedule()
         loss = clip_loss(
             model.visual(images),  # type: ignore[operator]
             model.encode_text(self._tokens[text]),  # type: ignore[operator]
-            model.logit_scale.exp(),  # type: ignore[operator,union-attr]
+            model.logit_scale.exp(),  # type: ignore[operator]
             excluded,
         )
         self._optimiser.zero_grad(set_to_none=True)
@@ -210,7 +211,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self._optimiser.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)  # type: ignore[operator,union-attr]
+            model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)  # type: ignore[operator]
         self.step += 1
         value = float(loss.detach())
         # A running mean, for the eye only.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +47,8 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
     }
     known[entry] = {"file": str(file.resolve()), "stamp": _stamp(file), "identity": found}
     memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_suffix(".partial")
+    # Two runs at once must not share a temporary file.
+    partial = memory.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
     partial.replace(memory)
     return found

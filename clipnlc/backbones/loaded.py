@@ -96,7 +96,9 @@ def choose_device(wanted: str) -> str:
         torch.empty(1, device=wanted)
     except (RuntimeError, AssertionError) as problem:
         reason = str(problem).splitlines()[0]
-        raise BackboneError(f"device {wanted!r} cannot be used ({reason}); try --device cpu") from None
+        raise BackboneError(
+            f"device {wanted!r} cannot be used ({reason}); try --device cpu"
+        ) from None
     return wanted
 
 
@@ -208,9 +210,7 @@ class LoadedBackbone:
                 blocks.append(block.float().cpu().numpy())
         return np.concatenate(blocks)
 
-    def embed_classes(
-        self, prompts: Sequence[Sequence[str]]
-    ) -> Float32[np.ndarray, "classes dim"]:
+    def embed_classes(self, prompts: Sequence[Sequence[str]]) -> Float32[np.ndarray, "classes dim"]:
         """Embed classes: the mean of a class's prompts, L2-normalised.
 
         As open_clip's zero-shot classifier (Radford et al. 2021, section 3.1.4).
@@ -286,7 +286,7 @@ def _create(backbone: Backbone, file: Path, device: str, precision: Precision) -
             f"{backbone.name} was trained with GELU, and {backbone.architecture} has QuickGELU; "
             f"use {backbone.architecture.removesuffix('-quickgelu')}.{backbone.tag}"
         ) from None
-    except Exception as problem:  # noqa: BLE001  (torch, safetensors and open_clip each raise theirs)
+    except Exception as problem:  # torch, safetensors and open_clip each raise theirs
         if isinstance(problem, UnknownNameError):
             raise
         architecture_config(backbone.architecture)  # an unknown architecture has its own message

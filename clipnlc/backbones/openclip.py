@@ -5,6 +5,7 @@ The nano architectures are registered with open_clip and then are architectures 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 def open_clip() -> ModuleType:
     """Import open_clip and register the nano architectures, once per process."""
     with quiet():
-        import open_clip as module
-
+        module: ModuleType = importlib.import_module("open_clip")
         module.add_model_config(nano.CONFIGS)
     return module
 

@@ -1,8 +1,10 @@
 """Byte-pair merges for open_clip's own tokenizer, learnt from a set of captions."""
 
 import gzip
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +32,7 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     while len(learnt) < merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for symbols, n in words.values():
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in pairwise(symbols):
                 pairs[pair] += n
         best = min(pairs, key=lambda p: (-pairs[p], p), default=None)
         if best is None or pairs[best] < _RARE:
@@ -64,3 +66,8 @@ def write_merges(path: Path, merges: list[tuple[str, str]]) -> None:
     lines = ["#version: clipnlc", *(f"{a} {b}" for a, b in merges)]
     with path.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as z:
         z.write("\n".join(lines).encode())
+
+
+def merges_digest(path: Path) -> str:
+    """Digest the merges in a file, whatever compressed it (blake2b, 32 hexadecimal digits)."""
+    return hashlib.blake2b(gzip.decompress(path.read_bytes()), digest_size=16).hexdigest()

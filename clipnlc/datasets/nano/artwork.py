@@ -1,6 +1,5 @@
 """Real artwork: emoji of six artists and line icons of three, rasterised from their SVG files."""
 
-import base64
 import io
 import json
 import re
@@ -136,7 +135,7 @@ def icon_kind(name: str) -> str | None:
     >>> icon_kind("arrow-left"), icon_kind("shield-check")
     ('an arrow', None)
     """
-    first = name.split("-")[0]
+    first = name.split("-", maxsplit=1)[0]
     return next((kind for kind, words in ICON_KINDS.items() if first in words.split("|")), None)
 
 
@@ -202,8 +201,7 @@ def _rasterise(svg: str, side: int) -> Image.Image | None:
         png = resvg_py.svg_to_bytes(svg_string=svg, width=side)
     except ValueError:  # a drawing that resvg refuses is left out, as the recipe's counts say
         return None
-    data = base64.b64decode(png) if isinstance(png, str) else bytes(png)
-    image = Image.open(io.BytesIO(data)).convert("RGBA")
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
     if image.width != image.height:
         square = Image.new("RGBA", (max(image.size),) * 2, (0, 0, 0, 0))
         corner = ((square.width - image.width) // 2, (square.height - image.height) // 2)

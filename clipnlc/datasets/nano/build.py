@@ -20,6 +20,7 @@ from clipnlc.datasets.nano.palette import Pixels
 from clipnlc.datasets.nano.sets import SETS, Definition, Row
 
 _ROWS_PER_GROUP = 1024
+_ALIKE = 4
 
 
 def _png(pixels: Pixels) -> bytes:
@@ -95,8 +96,7 @@ def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, An
 
     digest = _Digest()
     parts: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    row: Row
-    for row in definition.rows(packages):
+    for row in _without_known_tests(list(definition.rows(packages))):
         digest.add(row.pixels, (row.identifier, str(row.label), row.part))
         columns = parts[row.part]
         columns["id"].append(row.identifier)
@@ -124,7 +124,23 @@ def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, An
     return described
 
 
-def build(packages: Path, out: Path, on_part: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def _without_known_tests(rows: list[Row]) -> list[Row]:
+    """Leave out test images that are drawn like one to train on.
+
+    Two emoji or icons may share a drawing but for its anti-aliasing: a root mean square difference
+    below `_ALIKE` grey levels.
+    """
+    known = [row for row in rows if row.part.startswith("train")]
+    tests = [row for row in rows if not row.part.startswith("train")]
+    a, b = (np.stack([r.pixels.ravel() for r in part]).astype(float) for part in (tests, known))
+    square = (a**2).mean(1)[:, None] + (b**2).mean(1) - 2 * (a @ b.T) / a.shape[1]
+    alike = {r.identifier for r, d in zip(tests, square.min(1), strict=True) if d < _ALIKE**2}
+    return [row for row in rows if row.part.startswith("train") or row.identifier not in alike]
+
+
+def build(
+    packages: Path, out: Path, on_part: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Build everything into `out`; return the digests and row counts (also `data.json`)."""
     on_part("corpus")
     built: dict[str, Any] = {"corpus": build_corpus(packages, out), "sets": {}}

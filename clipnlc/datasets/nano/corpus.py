@@ -63,7 +63,7 @@ def _emoji(packages: Path) -> Iterator[Captioned]:
                 rng = generator(f"emoji {artist} {copy}", index)
                 plain = copy == 0 and rng.random() < 0.7
                 lively = choose(rng, list(COLOURS.values()))
-                tone = (lively, 40) if rng.random() < 0.5 else ((225, 225, 225), 30)
+                tone = (lively, 40.0) if rng.random() < 0.5 else ((225, 225, 225), 30.0)
                 paper = (255, 255, 255) if plain else jitter(rng, *tone)
                 scale = 1.0 if rng.random() < 0.5 else rng.uniform(0.75, 1)
                 yield Captioned(
@@ -188,7 +188,7 @@ def _digits(packages: Path) -> Iterator[Captioned]:
             ink=jitter(rng, COLOURS[ink]),
             paper=jitter(rng, COLOURS[paper]),
             blur=choose(rng, (0, 0, 8, 10, 12)),
-            turn=12,
+            turn=12.0,
         )
         if pixels is None:
             continue
@@ -213,9 +213,7 @@ def _scenes() -> Iterator[Captioned]:
         number = choose(rng, (1, 1, 1, 2, 3, 4, 5, 6))
         colour, background = contrasting(rng, _SCENE_CONTRAST)
         shape = choose(rng, list(scenes.SHAPES))
-        pixels = scenes.scene(
-            rng, number=number, shape=shape, colour=colour, background=background
-        )
+        pixels = scenes.scene(rng, number=number, shape=shape, colour=colour, background=background)
         count, noun = scenes.NUMBERS[number - 1], scenes.plural(shape, number)
         things = "object" if number == 1 else "objects"
         yield Captioned(
@@ -240,9 +238,7 @@ def _patterns() -> Iterator[Captioned]:
         rng = generator("pattern", index)
         name = choose(rng, list(patterns.PATTERNS))
         first, second = contrasting(rng, _SCENE_CONTRAST)
-        pixels = patterns.pattern(
-            rng, name, colours=(first, second), frequency=rng.uniform(2.2, 5)
-        )
+        pixels = patterns.pattern(rng, name, colours=(first, second), frequency=rng.uniform(2.2, 5))
         yield Captioned(
             pixels,
             (

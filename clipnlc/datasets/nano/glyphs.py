@@ -54,8 +54,8 @@ def glyph(
     ink: Colour,
     paper: Colour,
     blur: int = 0,
-    noise: float = 0,
-    turn: float = 6,
+    noise: float = 0.0,
+    turn: float = 6.0,
 ) -> Pixels | None:
     """Draw one character; `None` where the font has nothing legible for it.
 

@@ -121,4 +121,3 @@ def _debian(package: Package, download: Path, target: Path) -> None:
     _run(["dpkg-deb", "-x", next(download.glob("*.deb")).name, "root"], download, package)
     target.parent.mkdir(parents=True, exist_ok=True)
     (download / "root" / "usr" / "share" / "datasets" / package.folder).rename(target)
-

@@ -43,7 +43,7 @@ def choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def jitter(rng: np.random.Generator, colour: Colour, spread: float = 18) -> Colour:
+def jitter(rng: np.random.Generator, colour: Colour, spread: float = 18.0) -> Colour:
     """Move each channel by up to `spread` of 255."""
     r, g, b = (int(np.clip(c + rng.uniform(-spread, spread), 0, 255)) for c in colour)
     return r, g, b
@@ -61,4 +61,5 @@ def contrasting(rng: np.random.Generator, at_least: int) -> tuple[str, str]:
 
 def to_pixels(values: Float[np.ndarray, "32 32 3"]) -> Pixels:
     """Clip to [0, 255] and truncate to bytes."""
-    return np.clip(values, 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(values, 0, 255).astype(np.uint8)
+    return pixels

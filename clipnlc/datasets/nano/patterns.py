@@ -16,7 +16,8 @@ Pattern = Callable[[np.random.Generator, Plane, Plane, Plane, Plane, float], Pla
 
 
 def _bands(u: Plane) -> Plane:
-    return np.floor(u * 2) % 2
+    bands: Plane = np.floor(u * 2) % 2
+    return bands
 
 
 def _diagonal(
@@ -62,7 +63,8 @@ def _gradient(
     rng: np.random.Generator, _u: Plane, _v: Plane, x: Plane, y: Plane, _f: float
 ) -> Plane:
     angle = rng.uniform(0, 2 * np.pi)
-    return np.clip(0.5 + 0.7 * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)), 0, 1)
+    slope: Plane = (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)
+    return np.clip(0.5 + 0.7 * slope, 0, 1)
 
 
 def _triangles(
@@ -107,7 +109,7 @@ def pattern(
         (SIZE, SIZE), Image.Resampling.BOX
     )
     mask = np.asarray(small).astype(np.float64)[..., None] / 255
-    first, second = (np.array(jitter(rng, COLOURS[c], 30)) for c in colours)
+    first, second = (np.array(jitter(rng, COLOURS[c], 30.0)) for c in colours)
     image = mask * first + (1 - mask) * second
     if shifted:
         contrast = rng.uniform(0.35, 0.8)

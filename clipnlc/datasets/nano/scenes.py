@@ -115,7 +115,8 @@ def _shaded(rng: np.random.Generator) -> Float[np.ndarray, "32 32 1"]:
     slope = (np.cos(angle) * ramp[:, None] + np.sin(angle) * ramp[None]) * rng.uniform(15, 45)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 6), dtype=np.uint8))
     blotches = np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) * 0.22 - 28
-    return (slope + blotches)[..., None]
+    light: Float[np.ndarray, "32 32 1"] = (slope + blotches)[..., None]
+    return light
 
 
 def scene(
@@ -138,8 +139,8 @@ def scene(
         canvas.paste(layer, (0, 0), layer)
     small = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
     mask = np.asarray(small).astype(np.float64)[..., None] / 255
-    ground = np.ones((SIZE, SIZE, 3)) * np.array(jitter(rng, COLOURS[background], 25))
-    ink = np.array(jitter(rng, COLOURS[colour], 25))
+    ground = np.ones((SIZE, SIZE, 3)) * np.array(jitter(rng, COLOURS[background], 25.0))
+    ink = np.array(jitter(rng, COLOURS[colour], 25.0))
     if shifted:
         ground = ground + _shaded(rng)
     noise = rng.normal(0, rng.uniform(5, 25) if shifted else 3, (SIZE, SIZE, 3))

@@ -26,7 +26,7 @@ _SCENE_CONTRAST: Final = 200
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled image. `part` is its file: `train`, `test`, or `train-openmoji`, …"""
+    """One labelled image. `part` is its file: `train`, `test-openmoji` and so on."""
 
     identifier: str
     pixels: Pixels
@@ -145,10 +145,10 @@ def _letters(packages: Path) -> Iterator[Row]:
                     rng,
                     letter.upper() if index % 2 else letter,
                     font=choose(rng, choose(rng, families)),
-                    ink=jitter(rng, COLOURS[ink], 35),
-                    paper=jitter(rng, COLOURS[paper], 35),
+                    ink=jitter(rng, COLOURS[ink], 35.0),
+                    paper=jitter(rng, COLOURS[paper], 35.0),
                     noise=rng.uniform(5, 30),
-                    turn=18,
+                    turn=18.0,
                 )
             part = "train" if index < POOL else "test"
             yield Row(f"{letter}-{index}", pixels, label, part)
