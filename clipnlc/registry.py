@@ -21,7 +21,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     nearest = next((k for k in known if close and k.lower() == close[0]), None)
     hint = f"did you mean {nearest!r}? " if nearest else ""
-    listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" * (len(known) > _LISTED))
+    listed = ", ".join(known[:_LISTED]) + (
+        f" and {len(known) - _LISTED} more" * (len(known) > _LISTED)
+    )
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}known: {listed}")
 
 

@@ -27,10 +27,15 @@ def read_captioned(path: Path) -> Iterator[Captioned]:
     Raises:
         DataError: no parquet file, a column is missing, or a row lacks its image or caption.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for file in parquet_files(path):
-        table = pq.ParquetFile(file)
+        try:
+            table = pq.ParquetFile(file)
+        except pa.ArrowInvalid as problem:
+            reason = str(problem).splitlines()[0]
+            raise DataError(f"{file} is no parquet file ({reason}); replace it") from None
         names = table.schema_arrow.names
         missing = {"image", "caption"} - set(names)
         if missing:

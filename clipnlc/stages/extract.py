@@ -212,15 +212,18 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
     except MissingStageError:
         pass
     with locks.writing(target):
-        parts, class_names = {}, None
+        parts, class_names, texts = {}, None, None
         for split, path in paths.items():
             found = feature_files.read_features(path)
-            if class_names is not None and found.class_names != class_names:
+            if texts is not None and not (
+                found.class_names == class_names and np.array_equal(found.texts, texts)
+            ):
                 raise StoreError(
-                    f"the splits of {dataset} name different classes for {backbone}; extract all "
-                    f"of them again: clipnlc extract --dataset {dataset} --backbones {backbone}"
+                    f"the splits of {dataset} have other class names or prompts for {backbone}; "
+                    f"extract all of them alike: clipnlc extract --dataset {dataset} "
+                    f"--backbones {backbone}"
                 )
-            class_names = found.class_names
+            class_names, texts = found.class_names, found.texts
             scaled = zero_shot_logits(
                 found.features,
                 found.texts,
@@ -266,7 +269,9 @@ class _Models:
     def precision(self) -> str:
         """The precision that was asked for; `auto` is resolved, without torch where it can be."""
         device, precision = self._wanted
-        if precision == "auto" and (device == "cpu" or not _NVIDIA.exists()):
+        if precision != "auto":
+            return precision
+        if device == "cpu" or not _NVIDIA.exists():
             return "fp32"
         return str(self._resolved()[1])
 
@@ -335,6 +340,11 @@ class _SplitWork:
             self._embed([job for job in todo if not self._same_images(job)])
             for job in todo:
                 self._finish(job)
+            for job in jobs:
+                # A run killed between merging and cleaning up leaves its shards behind.
+                if job not in todo and feature_files.shard_files(job.path):
+                    stack.enter_context(locks.writing(job.path))
+                    feature_files.remove_shards(job.path)
         return [self._outcome(job, changed[job.path]) for job in jobs]
 
     def _job(self, backbone: Backbone) -> _Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from clipnlc.errors import DataError
 
 if TYPE_CHECKING:
-    from clipnlc.backbones.contrastive import CaptionedImages, Recipe, Training
+    from clipnlc.backbones.contrastive import CaptionedImages, Training
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def pretrain(
         "samples": steps * batch_size,
         "cpu_seconds_of_last_run": round(time.process_time() - began),
     }
-    record.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    _seal(record, (json.dumps(facts, indent=2) + "\n").encode())
     checkpoint.unlink(missing_ok=True)
     return Pretrained(weights, found, training.loss, cached=False)
 
@@ -135,26 +134,30 @@ def _digest(data: bytes) -> str:
 
 
 def _prepare(
-    data: Path, backbone: str, model: Any, data_digest: str, batch_size: int  # noqa: ANN401
+    data: Path,
+    backbone: str,
+    model: Any,  # noqa: ANN401
+    data_digest: str,
+    batch_size: int,
 ) -> tuple[CaptionedImages, tuple[float, float, float], tuple[float, float, float]]:
     """Decode and resize every image once, as open_clip would; tokenize every caption once."""
     import numpy as np
-    from open_clip.transform import image_transform_v2
-    from open_clip.transform import PreprocessCfg
-    from PIL import Image
+    from open_clip.transform import PreprocessCfg, image_transform_v2
 
     from clipnlc.backbones.contrastive import CaptionedImages
     from clipnlc.backbones.openclip import tokenizer
     from clipnlc.datasets.captioned import read_captioned
+    from clipnlc.datasets.images import decode
 
     preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
     # Resize and crop only: the pixels stay bytes, and are normalised batch by batch.
     resize = image_transform_v2(preprocess, is_train=False).transforms[:2]
-    images, captions, concepts = [], [], []
+    images: list[np.ndarray] = []
+    captions, concepts = [], []
     texts: dict[str, int] = {}
     numbers: dict[str, int] = {}
     for row in read_captioned(data):
-        image = Image.open(io.BytesIO(row.data)).convert("RGB")
+        image = decode(row.data, f"image {len(images)} of {data}")
         for step in resize:
             image = step(image)
         images.append(np.asarray(image))
@@ -171,18 +174,25 @@ def _prepare(
 
 
 def _write(path: Path, model: Any, recipe: dict[str, Any]) -> str:  # noqa: ANN401
-    """Write the weights in half precision under a temporary name, then rename; digest them."""
+    """Write the weights in half precision; return their digest."""
     from safetensors.torch import save
 
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in model.state_dict().items()
     }
-    data = save(tensors, metadata={"format": "pt", "recipe": json.dumps(recipe)})
+    # One entry: safetensors writes several in random order, and the digest would be random too.
+    data = save(tensors, metadata={"recipe": json.dumps(recipe)})
+    _seal(path, data)
+    return _digest(data)
+
+
+def _seal(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    return _digest(data)

@@ -1,0 +1,538 @@
+"""Extraction: what it writes, what it leaves alone, and what interrupts it."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from datasets_on_disk import CLASSES, png, put, write, write_table
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
+from tiny_backbones import save
+
+from clipnlc import datasets
+from clipnlc.backbones import nano
+from clipnlc.backbones.loaded import LoadedBackbone, Preprocessing
+from clipnlc.cli import main
+from clipnlc.datasets.source import open_split
+from clipnlc.errors import DataError, StoreError, UnknownNameError
+from clipnlc.stages import extract as stage
+from clipnlc.stages.extract import extract, write_zero_shot_logits
+from clipnlc.stores import locks
+from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logits
+
+RESNET, VIT = "nano-RN50", "nano-ViT-B-16"
+BOTH = (RESNET, VIT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sixteen images in two splits and three classes."""
+    return write("folder", tmp_path_factory.mktemp("data") / "pets")
+
+
+def run(store, dataset, backbones=(RESNET,), **settings):
+    return extract(store=store, dataset=[str(dataset)], backbones=list(backbones), **settings)
+
+
+def features(store, dataset, split="test", backbone=RESNET):
+    return read_features(Layout(store).features(dataset, split, backbone))
+
+
+def files(store):
+    """The HDF5 files of a store, by name, with their bytes."""
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*.h5"))}
+
+
+def fails(capsys, *arguments):
+    """Run the command; return its one line of error."""
+    assert main(["extract", "--quiet", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def embed_nothing(*_):
+    raise AssertionError("an image was embedded")
+
+
+class TestWhatIsWritten:
+    def test_features_are_the_backbones_own(self, tmp_path, folder):
+        run(tmp_path, folder, BOTH)
+        for name, part in itertools.product(BOTH, ("train", "test")):
+            found, split = features(tmp_path, "pets", part, name), open_split(folder, part)
+            backbone = LoadedBackbone(
+                stage.backbone_names.parse(name), device="cpu", precision="fp32"
+            )
+            resize = backbone.preprocessing.resizer()
+            x = np.stack([resize(sample.image()) for sample in split.read()])
+            np.testing.assert_allclose(found.features, backbone.embed_images(x), atol=1e-5)
+            assert found.sample_id == split.sample_id
+            assert found.class_names == split.class_names
+            assert (found.labels == split.labels).all()
+            assert found.logit_scale == backbone.logit_scale
+            prompts = [[f"a photo of a {c}."] for c in split.class_names]
+            np.testing.assert_allclose(found.texts, backbone.embed_classes(prompts), atol=1e-6)
+
+    def test_four_kinds_of_path_give_the_same_features(self, tmp_path):
+        kinds = ("folder", "parquet-hf", "saved-dict", "tars-one")
+        names = put(tmp_path / "names.txt", b"cat\ndog\ntest tube\n")
+        for kind in kinds:
+            run(tmp_path / "store", write(kind, tmp_path / "data" / kind), BOTH, class_names=names)
+        for name, part in itertools.product(BOTH, ("train", "test")):
+            first, *others = (features(tmp_path / "store", kind, part, name) for kind in kinds)
+            for other in others:
+                assert other.features.tobytes() == first.features.tobytes()
+                assert other.texts.tobytes() == first.texts.tobytes()
+                assert (other.labels == first.labels).all()
+                assert other.class_names == first.class_names
+
+    def test_the_same_command_gives_the_same_bytes(self, tmp_path, folder):
+        for store, workers in (("a", 1), ("b", 4)):
+            run(tmp_path / store, folder, BOTH, workers=workers)
+        assert files(tmp_path / "a") == files(tmp_path / "b")
+        assert len(files(tmp_path / "a")) == 6
+
+    def test_zero_shot_logits_follow_the_features(self, tmp_path, folder):
+        layout = Layout(tmp_path)
+        run(tmp_path, folder)
+        assert not write_zero_shot_logits(layout, "pets", RESNET)
+        before = read_logits(layout.logits("pets", "zero-shot", RESNET))
+        assert set(before.splits) == {"train", "test"}
+        templates = put(tmp_path / "templates.txt", b"{c}\n")
+        run(tmp_path, folder, split=["train", "test"], templates=templates)
+        after = read_logits(layout.logits("pets", "zero-shot", RESNET))
+        assert not np.array_equal(before.splits["test"].logits, after.splits["test"].logits)
+
+    def test_images_are_decoded_once_and_resized_once_per_size(self, tmp_path, folder, monkeypatch):
+        decoded, resized = [], []
+        load, resizer = stage.load, Preprocessing.resizer
+
+        def counting(preprocessing):
+            resize = resizer(preprocessing)
+            return lambda image: resized.append(preprocessing.size) or resize(image)
+
+        monkeypatch.setattr(stage, "load", lambda *a: decoded.append(a[1]) or load(*a))
+        monkeypatch.setattr(Preprocessing, "resizer", counting)
+        weights = nano.WEIGHTS / f"{RESNET}.safetensors"
+        run(tmp_path, folder, (*BOTH, f"{RESNET}@{weights}"), split=["test"])
+        assert len(decoded) == 8
+        assert sorted(resized) == [(24, 24)] * 8 + [(48, 48)] * 8
+
+    def test_progress_reaches_the_end(self, tmp_path, folder):
+        seen = []
+        run(
+            tmp_path,
+            folder,
+            batch_size=3,
+            on_progress=lambda p: seen.append((p.split, p.done, p.total)),
+        )
+        assert [s for s in seen if s[0] == "test"] == [("test", n, 8) for n in (3, 6, 8)]
+
+    def test_zero_shot_predictions_are_open_clips_image_by_image(self, tmp_path):
+        run(tmp_path, "shapes", split=["test"])
+        logits = read_logits(Layout(tmp_path).logits("shapes", "zero-shot", RESNET)).splits["test"]
+        found = datasets.open_dataset("shapes")
+        split = open_split(found.root, "test")
+        model, _, transform = open_clip.create_model_and_transforms(
+            RESNET, pretrained=str(nano.WEIGHTS / f"{RESNET}.safetensors"), require_pretrained=True
+        )
+        model.eval()
+        classifier = open_clip.build_zero_shot_classifier(
+            model,
+            open_clip.get_tokenizer(RESNET, bpe_path=str(nano.VOCABULARY)),
+            split.class_names,
+            [t.replace("{c}", "{}") for t in found.templates],
+        )
+        with torch.no_grad():
+            expected = [
+                model.encode_image(transform(sample.image())[None], normalize=True) @ classifier
+                for sample in split.read()
+            ]
+        expected = torch.cat(expected).numpy() * model.logit_scale.exp().item()
+        assert len(split) >= 600
+        np.testing.assert_allclose(logits.logits, expected, atol=1e-3)
+        np.testing.assert_array_equal(logits.logits.argmax(1), expected.argmax(1))
+
+
+class TestWhatIsLeftAlone:
+    def test_again_is_cached(self, tmp_path, folder, monkeypatch):
+        first = run(tmp_path, folder, BOTH)
+        before = files(tmp_path)
+        monkeypatch.setattr(LoadedBackbone, "__init__", embed_nothing)
+        again = run(tmp_path, folder, BOTH)
+        assert [o.cached for o in first] == [False] * 4
+        assert [o.cached for o in again] == [True] * 4
+        assert files(tmp_path) == before
+
+    @pytest.mark.parametrize("options", [[], ["--precision", "fp32", "--device", "cpu"]])
+    def test_a_cached_command_is_quick_and_imports_no_torch(self, tmp_path, folder, options):
+        run(tmp_path, folder, BOTH)
+        arguments = ["--dataset", str(folder), "--backbones", ",".join(BOTH), *options]
+        script = (
+            "import sys\nfrom clipnlc.cli import main\n"
+            f"code = main(['extract', '--store', {str(tmp_path)!r}, *{arguments!r}])\n"
+            "print(code, [m for m in ('torch', 'open_clip', 'matplotlib') if m in sys.modules])"
+        )
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        # Two seconds on an idle machine; the rest is room for a busy one.
+        assert time.perf_counter() - began < 6
+        *said, modules = done.stdout.splitlines()
+        assert modules == "0 []"
+        assert [line.split()[:2] for line in said[:2]] == [
+            ["pets/train:", "8"],
+            ["pets/test:", "8"],
+        ]
+        assert all("2 backbones" in line and "cached" in line for line in said[:2])
+        assert said[-1].startswith("next: clipnlc train-nlc")
+
+    def test_a_backbone_more_leaves_the_first_alone(self, tmp_path, folder):
+        run(tmp_path, folder)
+        assert [o.cached for o in run(tmp_path, folder, BOTH, split=["test"])] == [True, False]
+
+    def test_templates_change_the_texts_only(self, tmp_path, folder, monkeypatch):
+        run(tmp_path, folder)
+        before = features(tmp_path, "pets")
+        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        templates = put(tmp_path / "templates.txt", "a drawing of a {c}\nKäfer {c}\n".encode())
+        outcomes = run(tmp_path, folder, templates=templates)
+        after = features(tmp_path, "pets")
+        assert [o.cached for o in outcomes] == [False, False]
+        assert any(
+            "templates" in field and "a drawing of" in field for field in outcomes[0].changed
+        )
+        assert after.features.tobytes() == before.features.tobytes()
+        assert not np.array_equal(after.texts, before.texts)
+
+    def test_class_names_change_the_texts_only(self, tmp_path, folder, monkeypatch):
+        run(tmp_path, folder)
+        before = features(tmp_path, "pets")
+        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        names = put(tmp_path / "names.txt", b"tabby\npoodle\nglass\n")
+        run(tmp_path, folder, class_names=names)
+        after = features(tmp_path, "pets")
+        assert after.class_names == ("tabby", "poodle", "glass")
+        assert after.features.tobytes() == before.features.tobytes()
+
+    def test_labels_change_the_labels_only(self, tmp_path, monkeypatch):
+        data = [png(i) for i in range(6)]
+        first, second = ["cat", "dog"] * 3, ["dog"] * 3 + ["cat"] * 3
+        write_table(tmp_path / "table" / "test.parquet", data, first, other=second)
+        run(tmp_path / "store", tmp_path / "table", label_column="label")
+        before = features(tmp_path / "store", "table")
+        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        (outcome,) = run(tmp_path / "store", tmp_path / "table", label_column="other")
+        after = features(tmp_path / "store", "table")
+        assert not outcome.cached
+        assert any("labels" in field for field in outcome.changed)
+        assert [after.class_names[i] for i in after.labels] == second
+        assert [before.class_names[i] for i in before.labels] == first
+        assert after.features.tobytes() == before.features.tobytes()
+
+    def test_another_image_is_embedded_again(self, tmp_path, folder):
+        root = shutil.copytree(folder, tmp_path / "pets")
+        run(tmp_path / "store", root)
+        before = features(tmp_path / "store", "pets")
+        put(next((root / "test").rglob("*.png")), png(999))
+        train, test = run(tmp_path / "store", root)
+        after = features(tmp_path / "store", "pets")
+        assert (train.cached, test.cached) == (True, False)
+        assert any("content" in field for field in test.changed)
+        assert (after.features != before.features).any(axis=1).sum() == 1
+
+    def test_other_weights_under_the_same_name_are_noticed(self, tmp_path, folder):
+        name = save(tmp_path, RESNET)
+        (first,) = run(tmp_path / "store", folder, [name], split=["test"])
+        file = Path(name.partition("@")[2])
+        tensors = {k: v * 1.5 for k, v in load_file(file).items()}
+        save_file(tensors, file)
+        (second,) = run(tmp_path / "store", folder, [name], split=["test"])
+        assert not second.cached
+        assert any("weights" in field for field in second.changed)
+        assert first.backbone == second.backbone
+
+
+class TestOptions:
+    def test_limit_spreads_over_the_split(self, tmp_path, folder):
+        (outcome,) = run(tmp_path, folder, limit=4, split=["test"])
+        assert outcome.rows == 4
+        assert set(features(tmp_path, "pets").labels) == {0, 1, 2}
+        (outcome,) = run(tmp_path, folder, limit=100, split=["test"])
+        assert (outcome.rows, outcome.cached) == (8, False)
+        assert any("samples: 4 -> 8" in field for field in outcome.changed)
+        (outcome,) = run(tmp_path, folder, split=["test"])
+        assert outcome.cached
+
+    def test_name(self, tmp_path, folder):
+        (outcome,) = run(tmp_path, folder, split=["test"], name="mine")
+        assert outcome.dataset == "mine"
+        with pytest.raises(DataError, match="--name names one data set, but 2 were given"):
+            run(tmp_path, "digits,letters", name="mine")
+
+    def test_json_holds_the_outcomes_and_nothing_else(self, tmp_path, folder, capsys):
+        command = ["extract", "--dataset", str(folder), "--store", str(tmp_path), "--json"]
+        assert main([*command, "--backbones", RESNET]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert [(o["split"], o["rows"], o["cached"]) for o in json.loads(out)] == [
+            ("train", 8, False),
+            ("test", 8, False),
+        ]
+
+    def test_quiet_says_nothing(self, tmp_path, folder, capsys):
+        command = ["extract", "--dataset", str(folder), "--store", str(tmp_path), "--quiet"]
+        assert main([*command, "--backbones", RESNET]) == 0
+        assert capsys.readouterr() == ("", "")
+
+
+class TestBadImages:
+    @pytest.fixture
+    def spoilt(self, tmp_path, folder):
+        root = shutil.copytree(folder, tmp_path / "spoilt")
+        put(root / "test" / "dog" / "04.png", b"not an image")
+        whole = (root / "test" / "cat" / "00.png").read_bytes()
+        put(root / "test" / "cat" / "00.png", whole[: len(whole) // 2])
+        return root
+
+    def test_fail_names_the_image(self, tmp_path, spoilt, capsys):
+        line = fails(
+            capsys, "--dataset", spoilt, "--backbones", RESNET, "--store", tmp_path / "store"
+        )
+        assert "cannot decode test/cat/00.png" in line or "cat/00.png" in line
+        assert "--on-bad-image skip" in line
+
+    def test_skip_lists_and_records(self, tmp_path, spoilt, capsys):
+        for word in ("extracted", "cached"):
+            code = main(
+                ["extract", "--dataset", str(spoilt), "--backbones", RESNET, "--on-bad-image", "skip",
+                 "--store", str(tmp_path / "store")]
+            )  # fmt: skip
+            assert code == 0
+            out = capsys.readouterr().out
+            assert "spoilt/test: 6 images" in out
+            assert word in out
+            assert "  skipped " in out
+            assert "cat/00.png" in out
+            assert "dog/04.png" in out
+        found = features(tmp_path / "store", "spoilt")
+        assert len(found.skipped) == 2
+        assert len(found.features) == len(found.labels) == len(found.sample_id) == 6
+        logits = read_logits(Layout(tmp_path / "store").logits("spoilt", "zero-shot", RESNET))
+        assert logits.splits["test"].sample_id == found.sample_id
+
+    def test_every_backbone_skips_the_same(self, tmp_path, spoilt):
+        run(tmp_path / "store", spoilt, BOTH, on_bad_image="skip", batch_size=2)
+        first, second = (features(tmp_path / "store", "spoilt", backbone=b) for b in BOTH)
+        assert first.sample_id == second.sample_id
+        assert first.skipped == second.skipped
+
+    def test_nothing_readable(self, tmp_path):
+        for i in range(3):
+            put(tmp_path / "broken" / "test" / "cat" / f"{i}.png", b"nothing")
+        with pytest.raises(DataError, match="none of the images 0 to 3 of broken/test can be read"):
+            run(tmp_path / "store", tmp_path / "broken", on_bad_image="skip")
+
+    def test_an_unknown_choice(self, tmp_path, folder, capsys):
+        line = fails(capsys, "--dataset", folder, "--on-bad-image", "ignore", "--store", tmp_path)
+        assert "--on-bad-image is 'ignore'; choose fail or skip" in line
+
+
+class TestErrors:
+    def test_weights_that_give_nan(self, tmp_path, folder, capsys):
+        name = save(tmp_path, RESNET)
+        file = Path(name.partition("@")[2])
+        tensors = load_file(file)
+        tensors["visual.conv1.weight"][0] = float("nan")
+        save_file(tensors, file)
+        line = fails(
+            capsys, "--dataset", folder, "--backbones", name, "--store", tmp_path / "store"
+        )
+        assert "NaN" in line
+        assert files(tmp_path / "store") == {}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                ["--backbones", "nano-RN49"],
+                "unknown backbone 'nano-RN49'; did you mean 'nano-RN50",
+            ),
+            (["--backbones", f"RN50@{__file__}"], "does not load as RN50"),
+            (["--dataset", "digitz"], "unknown dataset 'digitz'; did you mean 'digits'"),
+            (["--dataset", "./nowhere"], "nowhere does not exist"),
+            (["--split", "dev"], "dev"),
+            (["--limit", "0"], "--limit is 0; give at least 1"),
+            (["--precision", "fp16", "--device", "cpu"], "use --precision fp32"),
+            (["--precision", "fp12"], "unknown precision 'fp12'"),
+            (["--device", "tpu"], "device 'tpu' cannot be used"),
+            (["--templates", "nowhere.txt"], "cannot read the templates nowhere.txt"),
+        ],
+    )
+    def test_each_is_one_line(self, tmp_path, folder, capsys, options, message):
+        given = {"--dataset": folder, "--backbones": RESNET, "--store": tmp_path / "store"}
+        given |= dict(zip(options[::2], options[1::2], strict=True))
+        assert message in fails(capsys, *(x for pair in given.items() for x in pair))
+
+    def test_an_empty_folder(self, tmp_path, capsys):
+        (tmp_path / "empty").mkdir()
+        line = fails(capsys, "--dataset", tmp_path / "empty", "--store", tmp_path / "store")
+        assert str(tmp_path / "empty") in line
+
+    def test_an_unknown_group(self, tmp_path, folder):
+        with pytest.raises(UnknownNameError, match="unknown backbone 'nanos'; did you mean 'nano'"):
+            run(tmp_path, folder, ["nanos"])
+
+    def test_two_at_once(self, tmp_path, folder, capsys):
+        path = Layout(tmp_path).features("pets", "test", RESNET)
+        with locks.writing(path):
+            line = fails(
+                capsys, "--dataset", folder, "--split", "test", "--backbones", RESNET,
+                "--store", tmp_path,
+            )  # fmt: skip
+        assert f"another clipnlc is writing {path}; wait for it or stop it (pid " in line
+        assert run(tmp_path, folder, split=["test"])[0].rows == 8
+
+    def test_a_damaged_file_is_told(self, tmp_path, folder):
+        run(tmp_path, folder)
+        path = Layout(tmp_path).features("pets", "test", RESNET)
+        path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(StoreError, match="clipnlc extract") as error:
+            run(tmp_path, folder)
+        assert "\n" not in str(error.value)
+
+
+# Imports first and forks then: every child starts at once, and is a process of its own to kill.
+KILLING = """
+import json, os, random, shutil, signal, sys, time
+from pathlib import Path
+import torch
+from clipnlc.backbones.openclip import open_clip
+from clipnlc.stages import extract as stage
+import clipnlc.stores.features, datasets, safetensors.torch
+
+open_clip()
+torch.set_num_threads(1)
+stage.SHARD_ROWS = 16
+data, store, whole, seed = sys.argv[1:]
+rng = random.Random(int(seed))
+
+def begin(into):
+    child = os.fork()
+    if child:
+        return child
+    try:
+        stage.extract(store=Path(into), dataset=[data], backbones=["nano-RN50", "nano-ViT-B-16"],
+                      batch_size=8, workers=1)
+    except BaseException as problem:
+        print(repr(problem), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+began = time.monotonic()
+assert os.waitpid(begin(whole), 0)[1] == 0
+seconds = time.monotonic() - began
+kills, resumed = 0, 0
+while kills < 10:
+    child = begin(store)
+    time.sleep(rng.uniform(0.05, 0.6) * seconds)
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        assert status == 0, status
+        shutil.rmtree(store)
+        continue
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    kills += 1
+    resumed += any(Path(store).rglob("*.h5"))
+assert os.waitpid(begin(store), 0)[1] == 0
+print(json.dumps({"kills": kills, "resumed": resumed, "seconds": seconds}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_ten_times_and_resumed_gives_the_same_bytes(tmp_path, seed):
+    rng = np.random.default_rng(0)
+    for part, rows in (("train", 240), ("test", 100)):
+        for i in range(rows):
+            path = tmp_path / "many" / part / CLASSES[i % 3] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLING, tmp_path / "many", broken, whole, str(seed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["kills"] == 10
+    assert facts["resumed"] >= 1, "every kill came before the first shard"
+    assert files(broken) == files(whole)
+    assert len(files(whole)) == 6
+    leftovers = [
+        p for p in broken.rglob("*") if p.suffix == ".partial" or p.name.endswith(".shards")
+    ]
+    assert leftovers == []
+    assert read_feature_header(Layout(broken).features("many", "train", RESNET)).rows == 240
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from clipnlc.stages.extract import extract
+
+def hold(_):
+    print("holding", flush=True)
+    time.sleep(600)
+
+extract(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"], on_progress=hold)
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_is_turned_away_and_follows_a_killed_one(tmp_path, folder):
+    at = [str(tmp_path / "store"), str(folder)]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, *at], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout.readline() == "holding\n"
+        command = [sys.executable, "-m", "clipnlc", "extract", "--backbones", RESNET]
+        command += ["--store", at[0], "--dataset", at[1]]
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        first.kill()
+    assert second.returncode == 2
+    (line,) = second.stderr.splitlines()
+    assert line.startswith("error: another clipnlc is writing ")
+    assert f"(pid {first.pid})" in line
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    run(tmp_path / "whole", folder)
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_full_size_backbones_run_through_the_stages(tmp_path, folder):
+    backbones = [save(tmp_path, "RN50"), save(tmp_path, "ViT-B-32")]
+    at = ["--store", str(tmp_path / "store")]
+    command = ["extract", "--dataset", str(folder), "--backbones", ",".join(backbones)]
+    assert main([*command, "--limit", "6", *at]) == 0
+    assert main(["train-nlc", "--shots", "1", "--seeds", "1", "--workers", "1", *at]) == 0
+    assert main(["evaluate", *at]) == 0
