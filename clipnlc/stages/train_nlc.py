@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
+import os
+import shlex
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +22,12 @@ from clipnlc.combiners import COMBINERS, Weigher
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.fitting import few_shot, stratified_split
+from clipnlc.registry import unknown_name
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_aligned_logits
 from clipnlc.stores.combined import (
     Combination,
+    CombinedHeader,
     CombinedStore,
     add_combinations,
     read_combined_header,
@@ -107,6 +113,8 @@ class _Task:
     combiners: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     strict_shots: bool
+    logit_digests: Mapping[str, str]
+    feature_digests: Mapping[str, str]  # empty where no combiner needs features
 
 
 def train_nlc(
@@ -122,7 +130,7 @@ def train_nlc(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     strict_shots: bool = False,
     workers: int = 1,
-    on_fitted: Callable[[Fitted], None] = lambda _: None,
+    on_progress: Callable[[Fitted, int, int], None] = lambda _run, _done, _all: None,
 ) -> list[Fitted]:
     """Fit every combiner on the same labels, for every number of shots and every seed.
 
@@ -141,11 +149,12 @@ def train_nlc(
         settings: `{combiner: {setting: value}}` that differ from the defaults.
         strict_shots: refuse a class with fewer samples than asked for, rather than use all it has.
         workers: processes.
-        on_fitted: called after each run.
+        on_progress: called after each run, with it and (runs done, runs).
 
     Raises:
         MissingStageError: no logits of this head.
-        DataError: strict shots, and a class has fewer; a number is out of range.
+        DataError: strict shots, and a class has fewer; a number is out of range; a worker was
+            killed.
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
@@ -157,21 +166,38 @@ def train_nlc(
         present = tuple(backbones) or layout.logit_backbones(name, head)
         if not present:
             raise MissingStageError(_missing(layout, head, name))
-        for runs in _runs(shots, holdout, seeds):
-            tasks.append(
-                _Task(layout, name, head, present, runs, names, settings or {}, strict_shots)
+        if "train" not in layout.splits(name) and _need_labels(names):
+            raise MissingStageError(
+                f"{layout.root} holds no train split of {name} to draw labels from; extract a "
+                "data set that has one, or fit only --combiners parameter-free"
             )
-    done = []
+        logit_digests, feature_digests = _digests(layout, name, head, present, names)
+        tasks += [
+            _Task(
+                layout=layout,
+                dataset=name,
+                head=head,
+                backbones=present,
+                runs=runs,
+                combiners=names,
+                settings=settings or {},
+                strict_shots=strict_shots,
+                logit_digests=logit_digests,
+                feature_digests=feature_digests,
+            )
+            for runs in _runs(names, shots, holdout, seeds)
+        ]
+    done: list[Fitted] = []
     for fitted in _work(tasks, workers):
-        on_fitted(fitted)
         done.append(fitted)
+        on_progress(fitted, len(done), sum(len(task.runs) for task in tasks))
     order = {name: i for i, name in enumerate(dict.fromkeys(t.dataset for t in tasks))}
     return sorted(done, key=lambda f: (order[f.dataset], f.run.shots, f.run.seed))
 
 
 def _check(head: str, shots: Sequence[int], holdout: float | None, seeds: int) -> None:
     if head not in FITTED_ON:
-        raise DataError(f"unknown head {head!r}; choose zero-shot or linear")
+        raise unknown_name("head", head, FITTED_ON)
     if seeds < 1:
         raise DataError(f"--seeds is {seeds}; give at least 1")
     if holdout is not None and not 0 < holdout <= 1:
@@ -181,59 +207,103 @@ def _check(head: str, shots: Sequence[int], holdout: float | None, seeds: int) -
 
 
 def _runs(
-    shots: Sequence[int], holdout: float | None, seeds: int
+    combiners: Sequence[str], shots: Sequence[int], holdout: float | None, seeds: int
 ) -> Iterator[tuple[Run, ...]]:
-    """Group the runs by seed; the run without labels stands alone."""
-    yield (Run("no-labels"),)
-    for seed in range(seeds):
+    """Group the runs that have a combiner by seed; the run without labels stands alone."""
+    if not all(COMBINERS.get(name).needs_labels for name in combiners):
+        yield (Run("no-labels"),)
+    for seed in range(seeds if _need_labels(combiners) else 0):
         if holdout is not None:
             yield (Run("holdout", holdout=holdout, seed=seed),)
         else:
             yield tuple(Run("shots", shots=n, seed=seed) for n in dict.fromkeys(shots))
 
 
-def _missing(layout: Layout, head: str, dataset: str) -> str:
+def _need_labels(combiners: Sequence[str]) -> bool:
+    return any(COMBINERS.get(name).needs_labels for name in combiners)
+
+
+def _missing(layout: Layout, head: str, dataset: str | None = None) -> str:
     command = "extract" if head == "zero-shot" else "train-heads"
-    return (
-        f"{dataset} has no {head} logits in {layout.root}; run "
-        f"`clipnlc {command} --dataset {dataset}` first"
-    )
+    found = f"{layout.root} holds no {head} logits"
+    if dataset is None:
+        return f"{found}; run `clipnlc {command}` first"
+    return f"{found} of {dataset}; run `clipnlc {command} --dataset {shlex.quote(dataset)}` first"
 
 
 def _with_logits(layout: Layout, head: str) -> tuple[str, ...]:
     names = tuple(d for d in layout.datasets() if layout.logit_backbones(d, head))
     if not names:
-        raise MissingStageError(_missing(layout, head, "every data set"))
+        raise MissingStageError(_missing(layout, head))
     return names
+
+
+def _digests(
+    layout: Layout, dataset: str, head: str, backbones: Sequence[str], combiners: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Read what names the content of every input, once for all runs of a data set."""
+    logits = [layout.logits(dataset, head, b) for b in backbones]
+    features = [
+        layout.features(dataset, split, b)
+        for b in backbones
+        for split in ("train", TEST)
+        if any(COMBINERS.get(c).needs_features for c in combiners)
+    ]
+    return (
+        {layout.relative(p): read_logit_header(p).digest for p in logits},
+        {layout.relative(p): read_feature_header(p).digest for p in features},
+    )
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[Fitted]:
     """Yield each run as it is done; with several workers in whatever order."""
-    pending = [task for task in tasks if _wanting(task)]
-    yield from itertools.chain.from_iterable(_fit_task(t) for t in tasks if t not in pending)
+    pending = []
+    for task in tasks:
+        cached = [_cached(task, run) for run in task.runs]
+        if None in cached:
+            pending.append(task)
+        else:
+            yield from filter(None, cached)
     if workers == 1 or len(pending) <= 1:
         for task in pending:
             yield from _fit_task(task)
         return
     # Spawned, not forked: a fork would copy open HDF5 files and the threads of the BLAS.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(pending)), mp_context=context, initializer=_follow_parent
+    ) as pool:
         futures = [pool.submit(_fit_list, task) for task in pending]
         try:
             for future in as_completed(futures):
                 yield from future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a worker process was killed, perhaps for want of memory; run the same command "
+                f"with fewer --workers than {workers}"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
+
+
+def _follow_parent() -> None:
+    """Let a worker end with the process that started it, and leave Ctrl-C to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _fit_list(task: _Task) -> list[Fitted]:
     return list(_fit_task(task))
-
-
-def _wanting(task: _Task) -> bool:
-    """Tell whether any run of a task lacks a combiner."""
-    return any(_lacking(task, run, _keys(task, run)) for run in task.runs)
 
 
 def _fit_task(task: _Task) -> Iterator[Fitted]:
@@ -241,16 +311,12 @@ def _fit_task(task: _Task) -> Iterator[Fitted]:
     # One BLAS thread: the last bits of a sum depend on how many share it.
     with threadpool_limits(limits=1):
         for run in task.runs:
-            keys = _keys(task, run)
-            lacking = _lacking(task, run, keys)
-            if lacking and data is None:
-                data = _Data.open(task)
-            if not lacking or data is None:
-                facts = read_combined_header(_path(task, run)).facts if keys else {}
-                labels = max((int(facts[c]["labels"]) for c in keys), default=0)
-                yield Fitted(task.dataset, run, (), tuple(keys), labels, {})
+            cached = _cached(task, run)
+            if cached is not None:
+                yield cached
                 continue
-            yield _fit_run(task, run, data, keys, lacking)
+            data = data or _Data.open(task)
+            yield _fit_run(task, run, data)
 
 
 def _path(task: _Task, run: Run) -> Path:
@@ -259,25 +325,12 @@ def _path(task: _Task, run: Run) -> Path:
 
 def _keys(task: _Task, run: Run) -> dict[str, Key]:
     """Every combiner of a run with every resolved input by name."""
-    layout, dataset = task.layout, task.dataset
-    logits = {b: layout.logits(dataset, task.head, b) for b in task.backbones}
-    inputs = {layout.relative(p): read_logit_header(p).digest for p in logits.values()}
-    feature_inputs: dict[str, str] | None = None
     keys = {}
     for name in task.combiners:
         combiner = COMBINERS.get(name)
         if combiner.needs_labels == (run.protocol == "no-labels"):
             continue
-        used = dict(inputs)
-        if combiner.needs_features:
-            if feature_inputs is None:
-                paths = [
-                    layout.features(dataset, split, b)
-                    for b in task.backbones
-                    for split in ("train", TEST)
-                ]
-                feature_inputs = {layout.relative(p): read_feature_header(p).digest for p in paths}
-            used |= feature_inputs
+        used = {**task.logit_digests, **(task.feature_digests if combiner.needs_features else {})}
         keys[name] = Key.of(
             {
                 "combiner": name,
@@ -297,11 +350,25 @@ def _settings(task: _Task, name: str, seed: int) -> dict[str, Any]:
     return {k: v for k, v in sorted(vars(combiner).items()) if not k.endswith("_")}
 
 
-def _lacking(task: _Task, run: Run, keys: Mapping[str, Key]) -> tuple[str, ...]:
+def _cached(task: _Task, run: Run) -> Fitted | None:
+    """Tell what is there of a run, if that is all of it."""
+    keys = _keys(task, run)
+    header = _header(task, run)
+    if header is None or _lacking(keys, header):
+        return None
+    labels = max(int(header.facts[name]["labels"]) for name in keys)
+    return Fitted(task.dataset, run, (), tuple(keys), labels, {})
+
+
+def _header(task: _Task, run: Run) -> CombinedHeader | None:
     try:
-        present = read_combined_header(_path(task, run)).keys
+        return read_combined_header(_path(task, run))
     except MissingStageError:
-        return tuple(keys)
+        return None
+
+
+def _lacking(keys: Mapping[str, Key], header: CombinedHeader | None) -> tuple[str, ...]:
+    present = header.keys if header else {}
     return tuple(name for name, key in keys.items() if present.get(name) != key)
 
 
@@ -317,13 +384,17 @@ class _Data:
     @classmethod
     def open(cls, task: _Task) -> _Data:
         paths = {b: task.layout.logits(task.dataset, task.head, b) for b in task.backbones}
+        test = open_aligned_logits(paths, TEST)
+        if task.runs[0].protocol == "no-labels":  # a data set of test images alone will do
+            ensemble = Ensemble(test.logits, (), test.sample_id)
+            none = np.empty(0, dtype=np.int64)
+            return cls(ensemble.rows(none), none, ensemble, test.class_names)
         fitted_on = FITTED_ON[task.head]
         labelled = open_aligned_logits(paths, fitted_on)
-        test = open_aligned_logits(paths, TEST)
         if labelled.class_names != test.class_names:
             raise StoreError(
                 f"{fitted_on} and {TEST} of {task.dataset} name different classes; extract both "
-                f"again: clipnlc extract --dataset {task.dataset}"
+                f"again: clipnlc extract --dataset {shlex.quote(task.dataset)}"
             )
         with_features = any(COMBINERS.get(c).needs_features for c in task.combiners)
         return cls(
@@ -363,9 +434,7 @@ def _features(
     return tuple(found)
 
 
-def _draw(
-    task: _Task, run: Run, data: _Data
-) -> tuple[Int[np.ndarray, " rows"], dict[str, int]]:
+def _draw(task: _Task, run: Run, data: _Data) -> tuple[Int[np.ndarray, " rows"], dict[str, int]]:
     """Choose the labelled samples of a run; also tell the classes that have too few."""
     if run.protocol == "no-labels":
         return np.empty(0, dtype=np.int64), {}
@@ -393,9 +462,9 @@ def _draw(
     return drawn.rows, short
 
 
-def _fit_run(
-    task: _Task, run: Run, data: _Data, keys: Mapping[str, Key], lacking: tuple[str, ...]
-) -> Fitted:
+def _fit_run(task: _Task, run: Run, data: _Data) -> Fitted:
+    keys = _keys(task, run)
+    lacking = _lacking(keys, _header(task, run))
     rows, short = _draw(task, run, data)
     labelled, labels = data.labelled.rows(rows), data.labels[rows]
     used = [data.labelled.sample_id[r] for r in rows]

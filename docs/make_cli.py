@@ -1,0 +1,67 @@
+"""Write `docs/cli.md` from the commands' own help: `make docs`."""  # noqa: INP001
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from clipnlc.cli import app
+
+PAGE = Path(__file__).with_name("cli.md")
+EXIT_CODES = """\
+Exit codes: 0 done, 1 a fault of clipnlc, 2 something you can mend (standard error says what, in \
+one line that starts with `error: `), 130 interrupted. With `--json`, standard output holds one \
+JSON value; with `--quiet`, nothing."""
+
+
+def page() -> str:
+    """Return the reference of every command as Markdown."""
+    group: Any = typer.main.get_command(app)
+    parts = [
+        "# The command line",
+        "Written by `make docs` from the commands' own help; edit `clipnlc/cli.py` instead.",
+        *_paragraphs(group.help),
+        _table(
+            ("command", "makes or shows"),
+            [
+                (f"[`{name}`](#clipnlc-{name})", _paragraphs(command.help)[0])
+                for name, command in group.commands.items()
+            ],
+        ),
+        EXIT_CODES,
+    ]
+    for name, command in group.commands.items():
+        parts += [f"## clipnlc {name}", *_paragraphs(command.help)]
+        parts.append(_table(("option", "default", "meaning"), [_row(p) for p in command.params]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Join the lines of each paragraph, and show an example as code."""
+    joined = [" ".join(part.split()) for part in text.split("\n\n")]
+    return [
+        f"```console\n$ {part.removeprefix('Example: ')}\n```"
+        if part.startswith("Example: ")
+        else part
+        for part in joined
+    ]
+
+
+def _row(option: Any) -> tuple[str, str, str]:  # noqa: ANN401  (Typer's classes are private)
+    if option.param_type_name == "argument":
+        names, default = f"`[{option.name.upper()}]`", f"`{option.default}`"
+    else:
+        names = ", ".join(f"`{name}`" for name in option.opts)
+        empty = option.default in (None, "", False)
+        default = "required" if option.required else "" if empty else f"`{option.default}`"
+    environment = f" Also `${option.envvar}`." if option.envvar else ""
+    return names, default, f"{option.help}{environment}"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

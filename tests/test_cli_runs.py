@@ -1,0 +1,305 @@
+"""What no interruption, rival or test label can change in the fits of `train-nlc`."""
+
+import functools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import BACKBONES, Ended, command, environment, good, refusal, runs
+from safetensors.numpy import save_file
+
+from clipnlc.stores import locks
+from clipnlc.stores.combined import read_combined
+from clipnlc.stores.features import Shard, merge_shards, read_features, write_shard
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logits, write_logits
+
+INTERRUPTED = "interrupted; the same command goes on where this one stopped\n"
+# Some seconds of work in nine files, for two processes.
+LONG = ("train-nlc", "--shots", "1,2,4,8", "--seeds", 2, "--workers", 2)
+
+
+def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
+    return subprocess.Popen(
+        command(*arguments),
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> Ended:
+    out, err = process.communicate(timeout=120)
+    return Ended(process.returncode, out, err)
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def alive(group: int) -> bool:
+    """Tell whether any process of a group still runs (a zombie does not)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state != "Z":
+            return True
+    return False
+
+
+def workers_of(parent: int) -> list[int]:
+    """List the processes that a command has spawned to work for it."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    command_lines = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
+    return [child for child, line in command_lines.items() if b"spawn_main" in line]
+
+
+# Interruptions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unbroken(first_extracted, tmp_path_factory):
+    """The runs of an unbroken `LONG`, and the seconds they took."""
+    store = tmp_path_factory.mktemp("unbroken") / "store"
+    shutil.copytree(first_extracted, store)
+    began = time.monotonic()
+    good(*LONG, "--store", store)
+    return runs(store), time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_kills_leave_what_an_unbroken_run_leaves(unbroken, first_extracted, tmp_path):
+    whole, seconds = unbroken
+    moments = random.Random(0)
+    kills, partly, round_ = 0, 0, 0
+    while kills < 10:
+        round_ += 1
+        store = shutil.copytree(first_extracted, tmp_path / f"store-{round_}")
+        while kills < 10 and runs(store).keys() != whole.keys():
+            process = start(*LONG, "--store", store)
+            time.sleep(moments.uniform(0.2, 0.9) * seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            partly += 0 < len(runs(store)) < len(whole)
+        good(*LONG, "--store", store)
+        assert runs(store) == whole
+        assert not list(store.rglob("*.partial"))
+        assert "no damage" in good("verify", "--store", store)
+    assert partly > 1  # else the moments were badly chosen
+
+
+def test_the_order_of_fits_leaves_no_trace(fitted, first_extracted, tmp_path):
+    """Combiners that are added to a run make the same file as all at once."""
+    store = shutil.copytree(first_extracted, tmp_path / "by-parts")
+    quick = ("--shots", "2,1", "--seeds", 2, "--store", store)
+    good("train-nlc", "--combiners", "nlc,vote-1", *quick)
+    good("train-nlc", *quick)
+    assert runs(store) == runs(fitted)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_a_killed_parent(extracted):
+    process = start(*LONG, "--store", extracted)
+    wait_for(lambda: runs(extracted))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive(process.pid), seconds=10)
+    process.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_a_killed_worker_is_said(extracted):
+    process = start(*LONG, "--store", extracted)
+    wait_for(lambda: runs(extracted))
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    ended = end(process)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: a worker process was killed")
+    assert ended.err.endswith("with fewer --workers than 2\n")
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["terminal", "one process"])
+def test_an_interrupted_train_nlc_says_how_to_go_on(group, extracted):
+    process = start(*LONG, "--store", extracted)
+    wait_for(lambda: len(runs(extracted)) > 1)
+    (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+    ended = end(process)
+    assert (ended.code, ended.out, ended.err) == (130, "", INTERRUPTED)
+    assert 1 < len(runs(extracted)) < 9
+    assert "no damage" in good("verify", "--store", extracted)
+
+
+@pytest.mark.slow
+def test_an_interrupted_extract_goes_on(tmp_path):
+    store = tmp_path / "store"
+    line = ["extract", "-d", "digits", "-b", BACKBONES, "--limit", 640, "--store", store]
+    process = start(*line, "--batch-size", 2)
+    wait_for(lambda: list(store.rglob("*.pid")))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    ended = end(process)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err == INTERRUPTED
+    said = good(*line)
+    assert "digits/test: 640 images, 2 backbones" in said
+
+
+@pytest.mark.slow
+def test_two_at_once_end_well_or_with_one_line(unbroken, extracted):
+    whole, _ = unbroken
+    both = [start(*LONG, "--store", extracted) for _ in range(2)]
+    ended = [end(process) for process in both]
+    assert any(each.code == 0 for each in ended)
+    for each in ended:
+        if each.code:
+            assert each.code == 2
+            assert each.out == ""
+            assert each.err.startswith("error: another clipnlc is writing ")
+            assert "wait for it or stop it (pid " in each.err
+            assert each.err.count("\n") == 1
+    good(*LONG, "--store", extracted)
+    assert runs(extracted) == whole
+
+
+def test_a_file_in_use_is_said(extracted, here):
+    path = Layout(extracted).combined("photos", "zero-shot", "no-labels")
+    with locks.writing(path):
+        said = refusal(*LONG, "--workers", 1, "--json", "--store", extracted, by=here)
+    assert said == (
+        f"error: another clipnlc is writing {path}; wait for it or stop it (pid {os.getpid()})"
+    )
+
+
+# Test labels -----------------------------------------------------------------------------------
+
+
+def learnt(store: Path, head: str) -> dict[str, dict[str, bytes]]:
+    """Return, by run and combiner, every array it learnt and gave, as bytes."""
+    layout = Layout(store)
+    found = {}
+    for name in layout.runs("photos", head):
+        opened = read_combined(layout.combined("photos", head, name))
+        for combiner, made in opened.combinations.items():
+            arrays = {**made.learnt, made.given[0]: made.given[1]}
+            found[f"{name} {combiner}"] = {k: np.asarray(v).tobytes() for k, v in arrays.items()}
+    return found
+
+
+def relabel(store: Path, split: str, change) -> None:
+    """Rewrite the labels of a split in every feature and logit file of a store."""
+    layout = Layout(store)
+    for path in store.glob(f"photos/features/{split}/*.h5"):
+        held = read_features(path)
+        write_shard(
+            path,
+            held.key,
+            Shard(0, len(held.labels), held.features, change(held.labels), held.sample_id),
+        )
+        merge_shards(
+            path,
+            held.key,
+            rows=len(held.labels),
+            class_names=held.class_names,
+            texts=held.texts,
+            logit_scale=held.logit_scale,
+            logit_bias=held.logit_bias,
+        )
+    for backbone in layout.logit_backbones("photos", "zero-shot"):
+        path = layout.logits("photos", "zero-shot", backbone)
+        held = read_logits(path)
+        part = held.splits[split]
+        changed = replace(part, labels=change(part.labels))
+        write_logits(path, replace(held, splits={**held.splits, split: changed}))
+
+
+CHANGES = {
+    "permuted": lambda labels: np.random.default_rng(1).permutation(labels),
+    "all the same": np.zeros_like,
+}
+FIT = {
+    "zero-shot": [["train-nlc", "--shots", "1,4", "--seeds", 1]],
+    "linear": [
+        ["train-heads", "--epochs", 5],
+        ["train-nlc", "--head", "linear", "--holdout", 1, "--seeds", 1],
+    ],
+}
+
+
+def fit(store: Path, head: str) -> dict[str, dict[str, bytes]]:
+    for line in FIT[head]:
+        good(*line, "--quiet", "--store", store)
+    return learnt(store, head)
+
+
+slow = pytest.mark.slow
+each_head = pytest.mark.parametrize("head", ["zero-shot", pytest.param("linear", marks=slow)])
+
+
+@pytest.fixture(scope="module")
+def with_true_labels(first_extracted, tmp_path_factory):
+    """What is learnt from a store as it is, by head."""
+    store = tmp_path_factory.mktemp("true") / "store"
+    shutil.copytree(first_extracted, store)
+    return functools.cache(lambda head: fit(store, head))
+
+
+@each_head
+@pytest.mark.parametrize("change", ["permuted", pytest.param("all the same", marks=slow)])
+def test_test_labels_change_nothing_that_is_fitted(change, head, with_true_labels, extracted):
+    relabel(extracted, "test", CHANGES[change])
+    assert fit(extracted, head) == with_true_labels(head)
+    assert len(with_true_labels(head)) == {"zero-shot": 22, "linear": 13}[head]
+
+
+@each_head
+def test_training_labels_do_change_it(head, with_true_labels, extracted):
+    """The check above can fail."""
+    relabel(extracted, "train", CHANGES["permuted"])
+    assert fit(extracted, head) != with_true_labels(head)
+
+
+# Full size -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_full_size_backbones_from_local_files(tmp_path, photos):
+    import open_clip  # noqa: PLC0415  (seconds that the other tests can spare)
+    import torch  # noqa: PLC0415
+
+    files = []
+    for architecture in ("RN50", "ViT-B-32"):
+        torch.manual_seed(0)
+        model = open_clip.create_model(architecture)
+        file = tmp_path / f"{architecture}.safetensors"
+        save_file({name: value.numpy() for name, value in model.state_dict().items()}, file)
+        files.append(f"{architecture}@{file}")
+    store = ["--store", tmp_path / "store"]
+    said = good("extract", "-d", photos, "-b", ",".join(files), "--limit", 9, *store)
+    assert "photos/test: 9 images, 2 backbones extracted" in said
+    said = good("train-nlc", "--shots", 1, "--seeds", 1, *store)
+    assert "1 shot" in said
+    said = good("evaluate", *store)
+    assert "RN50@RN50" in said
+    assert "ViT-B-32@ViT-B-32" in said
+    assert "cached" in good("extract", "-d", photos, "-b", ",".join(files), "--limit", 9, *store)
+
+
+def test_strict_shots_end_every_worker(extracted):
+    said = refusal(*LONG, "--shots", "64", "--strict-shots", "--store", extracted)
+    assert "fewer than 64 shots" in said
