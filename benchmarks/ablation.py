@@ -74,7 +74,9 @@ def measure(store: Path, dataset: str) -> dict[str, dict[int, list[tuple[float, 
                     seed=held,
                 ).rows
                 fit, fit_labels = ensemble.rows(pool[drawn]), labels[pool[drawn]]
-                candidates = {json.dumps(v): NeuralLogitController(seed=held, **v) for v in variants()}
+                candidates = {
+                    json.dumps(v): NeuralLogitController(seed=held, **v) for v in variants()
+                }
                 candidates |= {r: COMBINERS.get(r)(seed=held) for r in REFERENCES}
                 for name, combiner in candidates.items():
                     scores = combiner.fit(fit, fit_labels).combine(judge)
@@ -95,7 +97,9 @@ def main() -> None:
         results = list(pool.map(measure, itertools.repeat(options.store), KEYS))
     rows = []
     for name in results[0]:
-        accuracy = {s: 100 * np.mean([np.mean(r[name][s], axis=0)[0] for r in results]) for s in SHOTS}
+        accuracy = {
+            s: 100 * np.mean([np.mean(r[name][s], axis=0)[0] for r in results]) for s in SHOTS
+        }
         loss = np.mean([np.mean([np.mean(r[name][s], axis=0)[1] for r in results]) for s in SHOTS])
         rows.append((np.mean(list(accuracy.values())), name, accuracy, loss))
     rows.sort(key=lambda row: -row[0])
@@ -111,7 +115,11 @@ def main() -> None:
         cells = "".join(f" {accuracy[s]:.1f} |" for s in SHOTS)
         lines.append(f"| {variant} |{cells} {mean:.2f} | {loss:.3f} |")
     begin, end = "<!-- table -->\n", "<!-- end -->"
-    page = options.out.read_text("utf-8") if options.out.is_file() else f"# NLC ablation\n\n{begin}{end}\n"
+    page = (
+        options.out.read_text("utf-8")
+        if options.out.is_file()
+        else f"# NLC ablation\n\n{begin}{end}\n"
+    )
     before, rest = page.split(begin)
     after = rest.split(end)[1]
     options.out.write_text(before + begin + "\n".join(lines) + "\n" + end + after, "utf-8")

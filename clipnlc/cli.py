@@ -448,13 +448,20 @@ def diversity(
     from clipnlc.stages.diversity import record_path
 
     say = _Sayer(quiet=quiet or as_json)
+    fresh = 0
     with _progress(say, "diversity") as advance:
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal fresh
+            fresh += 1
+            advance("data sets", done, total, "")
+
         measured = stage(
             store=store,
             datasets=_keys(dataset) or None,
             backbones=_backbones(backbones) or None,
             head=_head(head),
-            on_progress=lambda done, total: advance("data sets", done, total, ""),
+            on_progress=on_progress,
         )
     report = diversity_report(measured)
     if csv is not None:
@@ -472,7 +479,7 @@ def diversity(
     with _writing("--plots", folder):
         drawn = draw_heatmaps(measured, folder)
     one = measured.datasets[0].dataset if len(measured.datasets) == 1 else None
-    say(f"record: {record_path(store, head, dataset=one)}")
+    say(f"record: {record_path(store, head, dataset=one)} ({'written' if fresh else 'cached'})")
     say(f"{_count(len(drawn), 'page')} of heat maps in {drawn[0].parent}")
 
 

@@ -10,16 +10,18 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from clipnlc.errors import StoreError
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
 VERSION = 1
+
+T = TypeVar("T")
 
 Kind = Literal["backbone", "reference", "method", "control"]
 Protocol = Literal["no-labels", "shots", "holdout"]
@@ -248,23 +250,39 @@ def evaluation_from_json(text: str | bytes, *, where: str) -> Evaluation:
     Raises:
         StoreError: the text is no evaluation record, or one of a newer clipnlc.
     """
-    again = "delete it and run `clipnlc evaluate` again"
+    return _read(text, EVALUATION_FORMAT, _evaluation, where, "evaluate")
+
+
+def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
+    """Read back what `to_json` wrote of a diversity report; `where` names the text in errors.
+
+    Raises:
+        StoreError: the text is no diversity record, or one of a newer clipnlc.
+    """
+    return _read(text, DIVERSITY_FORMAT, _diversity_report, where, "diversity")
+
+
+def _read(
+    text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str, stage: str
+) -> T:
+    again = f"delete it and run `clipnlc {stage}` again"
     try:
         tree = json.loads(text)
         found, version = tree.pop("format"), tree.pop("format-version")
-        if found == EVALUATION_FORMAT and version > VERSION:
+        if found == name and version > VERSION:
             raise StoreError(
                 f"{where} has format-version {version}, this clipnlc reads up to {VERSION}: "
                 "update clipnlc"
             )
-        if (found, version) != (EVALUATION_FORMAT, VERSION):
+        if (found, version) != (name, VERSION):
             raise StoreError(
                 f"{where} has format {found!r} version {version!r}, expected "
-                f"{EVALUATION_FORMAT!r} version {VERSION}; {again}"
+                f"{name!r} version {VERSION}; {again}"
             )
-        return _evaluation(tree)
+        return build(tree)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{where} is no evaluation record ({error}); {again}") from error
+        kind = name.removeprefix("clipnlc-")
+        raise StoreError(f"{where} is no {kind} record ({error}); {again}") from error
 
 
 def save(path: Path, record: Evaluation | DiversityReport) -> None:
@@ -316,4 +334,31 @@ def _rows(trees: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
     return tuple(
         Row(**{**one, "seeds": tuple(one["seeds"]), "accuracies": tuple(one["accuracies"])})
         for one in trees
+    )
+
+
+def _diversity_report(tree: dict[str, Any]) -> DiversityReport:
+    return DiversityReport(
+        **{
+            **tree,
+            "backbones": tuple(tree["backbones"]),
+            "datasets": tuple(_diversity(one) for one in tree["datasets"]),
+            "mean": _diversity(tree["mean"]),
+            "correlations": tuple(Correlation(**one) for one in tree["correlations"]),
+        }
+    )
+
+
+def _diversity(tree: dict[str, Any]) -> Diversity:
+    matrices = {
+        measure: tuple(tuple(row) for row in matrix) for measure, matrix in tree["matrices"].items()
+    }
+    return Diversity(
+        **{
+            **tree,
+            "accuracies": tuple(tree["accuracies"]),
+            "matrices": matrices,
+            "sources": tuple(Source(**one) for one in tree["sources"]),
+            "notes": tuple(tree["notes"]),
+        }
     )

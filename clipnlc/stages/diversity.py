@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from clipnlc.reports.record import (
     Row,
     Source,
     defined,
+    diversity_from_json,
     evaluation_from_json,
     save,
     versions,
@@ -52,7 +54,8 @@ def diversity(
 
     Where `evaluate` has left records of the same logits of at least three data sets, the oracle's
     gain and the diversity are also ranked against NLC's gain. Writes a record (see `record_path`);
-    the same stores give the same bytes.
+    the same stores give the same bytes. What the record that is there says of the very same files
+    is not measured again.
 
     Args:
         store: root of the store.
@@ -61,7 +64,7 @@ def diversity(
         split: whose samples are predicted.
         backbones: those to compare, in this order; by default all that have logits.
         features: also compare the features, by linear CKA.
-        on_progress: called with (data sets done, data sets).
+        on_progress: called with (data sets done, data sets) after each one measured.
 
     Raises:
         MissingStageError: logits or features have not been made.
@@ -76,9 +79,16 @@ def diversity(
             f"there is only {ensemble[0]} to compare; expected at least two backbones: "
             "extract another with `clipnlc extract --backbones`"
         )
+    path = record_path(store, head, dataset=names[0] if len(names) == 1 else None)
+    kept = _kept(path, split)
     measured = []
     for done, dataset in enumerate(names, start=1):
-        measured.append(_measure(layout, dataset, head, split, ensemble, features=features))
+        files = _Files.of(layout, dataset, head, split, ensemble, features=features)
+        known = kept.get(dataset)
+        if known is not None and known.sources == files.sources:
+            measured.append(known)
+            continue
+        measured.append(_measure(files))
         on_progress(done, len(names))
     report = DiversityReport(
         head=head,
@@ -89,7 +99,6 @@ def diversity(
         correlations=tuple(_correlations(layout, measured, head, split)),
         versions=versions(),
     )
-    path = record_path(store, head, dataset=names[0] if len(names) == 1 else None)
     with disk_errors(path):
         save(path, report)
     return report
@@ -150,35 +159,61 @@ def _check_fresh(layout: Layout, path: Path, header: LogitHeader) -> None:
 # Measuring -------------------------------------------------------------------------------------
 
 
-def _measure(
-    layout: Layout,
-    dataset: str,
-    head: str,
-    split: str,
-    backbones: Sequence[str],
-    *,
-    features: bool,
-) -> Diversity:
-    logits = {name: layout.logits(dataset, head, name) for name in backbones}
-    seen = {name: layout.features(dataset, split, name) for name in backbones} if features else {}
-    sources = []
-    for path in logits.values():
-        header = read_logit_header(path)
-        _check_fresh(layout, path, header)
-        sources.append(Source(layout.relative(path), header.digest, header.rows.get(split, 0)))
-    for path in seen.values():
-        feature_header = read_feature_header(path)
-        sources.append(Source(layout.relative(path), feature_header.digest, feature_header.rows))
-    opened = open_ensemble(logits, seen, split)
+@dataclass(frozen=True)
+class _Files:
+    """The files that one data set's measures are made of, checked to be fresh."""
+
+    dataset: str
+    split: str
+    logits: Mapping[str, Path]
+    features: Mapping[str, Path]
+    sources: tuple[Source, ...]
+
+    @classmethod
+    def of(
+        cls,
+        layout: Layout,
+        dataset: str,
+        head: str,
+        split: str,
+        backbones: Sequence[str],
+        *,
+        features: bool,
+    ) -> "_Files":
+        logits = {name: layout.logits(dataset, head, name) for name in backbones}
+        seen = {n: layout.features(dataset, split, n) for n in backbones} if features else {}
+        sources = []
+        for path in logits.values():
+            header = read_logit_header(path)
+            _check_fresh(layout, path, header)
+            sources.append(Source(layout.relative(path), header.digest, header.rows.get(split, 0)))
+        for path in seen.values():
+            found = read_feature_header(path)
+            sources.append(Source(layout.relative(path), found.digest, found.rows))
+        return cls(dataset, split, logits, seen, tuple(sources))
+
+
+def _kept(path: Path, split: str) -> dict[str, Diversity]:
+    """Return what the record that is there says of each data set, if the same code measured it."""
+    if not path.exists():
+        return {}
+    record = diversity_from_json(path.read_bytes(), where=str(path))
+    if record.split != split or record.versions != versions():
+        return {}
+    return {one.dataset: one for one in record.datasets}
+
+
+def _measure(files: _Files) -> Diversity:
+    opened = open_ensemble(files.logits, files.features, files.split)
     predictions, labels = opened.ensemble.logits.argmax(axis=2), opened.labels
     matrices: dict[str, Square] = {
         measure: PAIRWISE.get(measure)(predictions, labels) for measure in MEASURES
     }
-    if features:
+    if files.features:
         matrices[CKA] = linear_cka(opened.ensemble.features)
     means = {measure: _pair_mean(matrix) for measure, matrix in matrices.items()}
     return Diversity(
-        dataset=dataset,
+        dataset=files.dataset,
         samples=len(labels),
         accuracies=tuple(float(a) for a in backbone_accuracies(predictions, labels)),
         right_for_some=share_right_for_some(predictions, labels),
@@ -186,7 +221,7 @@ def _measure(
         best_single=best_single_accuracy(predictions, labels),
         matrices={measure: _as_record(matrix) for measure, matrix in matrices.items()},
         pair_means=means,
-        sources=tuple(sources),
+        sources=files.sources,
         notes=tuple(
             f"{measure} is undefined for some pairs: a backbone is always or never right, or "
             "always says the same."
