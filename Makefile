@@ -40,9 +40,10 @@ docs: $(READY) ## write docs/cli.md from the commands' own help
 reproduce: $(READY) ## the table: nine backbones, ten data sets, every combiner (SUITE=nano)
 	$(BIN)/clipnlc extract --backbones $(SUITE) --dataset $(SUITE) --store $(STORE)
 	$(BIN)/clipnlc train-nlc --dataset $(SUITE) --store $(STORE)
-	$(BIN)/clipnlc diversity --dataset $(SUITE) --store $(STORE)
 	$(BIN)/clipnlc evaluate --dataset $(SUITE) --store $(STORE) \
 		--markdown $(STORE)/results.md --csv $(STORE)/results.csv
+	$(BIN)/clipnlc diversity --dataset $(SUITE) --store $(STORE)
+	@echo "every table: $(STORE)/results.md, every number: $(STORE)/results.csv"
 
 ablation: $(READY) ## choose NLC's defaults by cross-validation inside the training pools
 	$(BIN)/python benchmarks/ablation.py --store $(STORE)
