@@ -95,7 +95,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
     before = contents(tmp_path)
     again = {name: good(*line, "--store", extracted) for name, line in stages.items()}
     assert contents(tmp_path) == before
-    for name, words in again.items():
+    for words in again.values():
         assert "cached" in words, words
     assert "40 fits cached" in again["train-nlc"]
     assert again["evaluate"] == said["evaluate"].replace("(written)", "(cached)")
