@@ -359,3 +359,11 @@ def test_damage_that_a_stage_meets_is_code_2(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("clipnlc.stores.status.store_status", broken)
     assert cli.main(["status", "--store", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: x is damaged; delete it\n"
+
+
+def test_a_pool_used_up_by_every_seed_is_said(extracted):
+    shots = ("--shots", "2,8", "--seeds", "2", "--combiners", "log-avg,static")
+    good("train-nlc", *shots, "--store", extracted)
+    said = " ".join(good("evaluate", "--store", extracted).split())
+    assert "At 8 per class every seed drew the same labels" in said
+    assert "At 2 per class" not in said

@@ -1,6 +1,7 @@
 """Measure what the combined runs of a store are worth. Nothing is fitted here."""
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -65,12 +66,14 @@ class Outcome(NamedTuple):
         confidence: probability of the predicted class, in [0, 1]; None for the oracle.
         nll: mean negative log likelihood in nats; None for the oracle.
         labels: labelled samples it was fitted on.
+        drawn: names which samples those were; empty where the run does not say.
     """
 
     right: Bool[np.ndarray, " samples"]
     confidence: Float[np.ndarray, " samples"] | None
     nll: float | None
     labels: int
+    drawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -346,7 +349,9 @@ def _measure(layout: Layout, found: Found, head: str, split: str) -> Measured:
                     f"{path} holds {name} with seed {seed} as another run does; expected one run "
                     "per seed: delete one of the two"
                 )
-            seeds[seed] = _outcome(scores, aligned.labels, fitted_on=labels)
+            outcome = _outcome(scores, aligned.labels, fitted_on=labels)
+            drawn = str(combination.facts.get("labelled_samples", ""))
+            seeds[seed] = outcome._replace(drawn=drawn)
     return Measured(found, names, len(aligned.class_names), aligned.labels, predictions, outcomes)
 
 
@@ -467,6 +472,12 @@ def _summary(measured: Sequence[Measured]) -> tuple[list[Row], list[str]]:
             notes.append(f"{_spelled(setting)} is left out of the summary: no seed is common.")
         else:
             rows.append(_row(setting, measured))
+    drained = Counter(drawn for one in measured for drawn in _exhausted(one))
+    notes += [
+        f"{drawn.capitalize()} every seed drew the same labels in {count} of {len(measured)} data "
+        "sets, so ± is too small there."
+        for drawn, count in sorted(drained.items())
+    ]
     return rows, notes
 
 
@@ -576,6 +587,11 @@ def _doubts(one: Measured) -> list[str]:
         f"{shots} per class of {one.classes} classes gave {labels} labels: some classes have fewer."
         for shots, labels in sorted(few.items())
     ]
+    doubts += [
+        f"{drawn.capitalize()} every seed drew the same labels, for the pool holds no others: ± is "
+        "then the spread of the training alone."
+        for drawn in _exhausted(one)
+    ]
     lonely = [
         setting
         for setting, seeds in one.outcomes.items()
@@ -586,10 +602,26 @@ def _doubts(one: Measured) -> list[str]:
     return doubts
 
 
+def _exhausted(one: Measured) -> list[str]:
+    """Name the draws that used the whole pool, so that every seed has the same labels."""
+    return sorted(
+        {
+            _drawn_on(setting)
+            for setting, seeds in one.outcomes.items()
+            if setting.protocol != "no-labels" and len(seeds) > 1
+            if len(drawn := {outcome.drawn for outcome in seeds.values()}) == 1 and drawn != {""}
+        }
+    )
+
+
 def _spelled(setting: Setting) -> str:
+    return f"{setting.method} {_drawn_on(setting)}"
+
+
+def _drawn_on(setting: Setting) -> str:
     where = {
         "no-labels": "without labels",
         "shots": f"at {setting.shots} per class",
         "holdout": f"on a hold-out of {setting.holdout:.0%}",
     }
-    return f"{setting.method} {where[setting.protocol]}"
+    return where[setting.protocol]
