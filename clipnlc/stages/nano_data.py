@@ -51,6 +51,10 @@ def nano_data(
     fetch(packages, lambda package: on_note(f"fetching {package.name} {package.version}"))
     built = build(packages, out, lambda part: on_note(f"drawing {part}"))
     shipped = json.loads((nano_sets.FOLDER / "data.json").read_text("utf-8"))
+    if built["drawn_with"] != shipped["drawn_with"]:
+        on_note(
+            f"drawn with {built['drawn_with']}, where what ships was with {shipped['drawn_with']}"
+        )
     on_note("learning the vocabulary")
     captions = {c for row in read_captioned(out / "corpus.parquet") for c in row.captions}
     vocabulary = out / nano_backbones.VOCABULARY.name

@@ -9,6 +9,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,13 @@ def _without_known_tests(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.part.startswith("train") or row.identifier not in alike]
 
 
+def drawn_with() -> dict[str, str]:
+    """Tell the versions of what draws; others may place a pixel differently."""
+    return {
+        package: version(package) for package in ("numpy", "pillow", "resvg_py", "scikit-learn")
+    }
+
+
 def build(
     packages: Path, out: Path, on_part: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
@@ -148,5 +156,6 @@ def build(
         on_part(definition.key)
         described = build_set(definition, packages, out)
         built["sets"][definition.key] = {k: described[k] for k in ("rows", "digest")}
+    built["drawn_with"] = drawn_with()
     (out / "data.json").write_text(json.dumps(built, indent=2) + "\n", "utf-8")
     return built
