@@ -31,7 +31,8 @@ check: $(READY) ## format, lint, types, import contracts, fast tests
 test: $(READY) ## every test but the long ones
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-test-long: $(READY) ## the tests that take minutes
+test-long: $(READY) ## rebuild the nano data and one backbone, and compare (15 minutes, network)
+	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
 	$(BIN)/python -m pytest -m long
 
 docs: $(READY) ## write docs/cli.md from the commands' own help
