@@ -622,6 +622,6 @@ def _drawn_on(setting: Setting) -> str:
     where = {
         "no-labels": "without labels",
         "shots": f"at {setting.shots} per class",
-        "holdout": f"on a hold-out of {setting.holdout:.0%}",
+        "holdout": f"on a hold-out of {100 * setting.holdout:.0f} %",
     }
     return where[setting.protocol]
