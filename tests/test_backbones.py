@@ -262,7 +262,7 @@ class TestBadWeights:
         assert main(["extract", *wanted, "--store", str(tmp_path / "store")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: the weights of ViT-B-32.laion400m_e31 are not at hand and")
-        assert "give ViT-B-32@FILE, or use --backbones nano" in line
+        assert "give ViT-B-32-quickgelu@FILE, or use --backbones nano" in line
 
 
 class TestDevices:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -120,14 +123,49 @@ def weights_file(backbone: Backbone) -> Path:
 
     config = pretrained_config(backbone)
     try:
+        if not at_hand(backbone) and not _hub_resolves():
+            raise ConnectionError("no network")  # noqa: TRY301  (the hub's client retries a minute)
         with quiet():
             return Path(open_clip().download_pretrained(config))
     except Exception as problem:  # noqa: BLE001  (the hub's clients raise whatever they like)
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        # A file does not say which activation it was trained with, so the architecture must.
+        variant = "-quickgelu" if config.get("quick_gelu") else ""
         raise BackboneError(
             f"the weights of {backbone.name} are not at hand and cannot be downloaded ({reason}); "
-            f"fetch the file elsewhere and give {backbone.architecture}@FILE, or use --backbones nano"
+            f"fetch the file elsewhere and give {backbone.architecture}{variant}@FILE, or use "
+            "--backbones nano"
         ) from None
+
+
+def at_hand(backbone: Backbone) -> bool:
+    """Tell whether a backbone's weights need no download.
+
+    Raises:
+        BackboneError: the architecture has no such tag.
+        UnknownNameError: open_clip has no such architecture.
+    """
+    if backbone.file is not None:
+        return backbone.file.is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    # open_clip loads a tag from the hub's cache; the file names are its own, in its own order.
+    repository = str(pretrained_config(backbone).get("hf_hub", "")).rstrip("/")
+    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, f), str) for f in files if repository)
+
+
+def _hub_resolves() -> bool:
+    """Tell whether the hub's name can be looked up; behind a proxy that is the proxy's business."""
+    from huggingface_hub.constants import ENDPOINT
+
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def pretrained_config(backbone: Backbone) -> dict[str, Any]:
