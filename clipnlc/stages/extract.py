@@ -40,6 +40,11 @@ SHARD_ROWS: Final = 2048
 _NVIDIA: Final = Path("/proc/driver/nvidia")
 """Present where a CUDA device can be; only then is torch asked (importing it takes seconds)."""
 
+_NO_FULL_STOP: Final = (
+    "the nano backbones have never read a full stop and are far worse with one; "
+    "give --templates a file that says: a photo of a {c}"
+)
+
 BadImage = Literal["fail", "skip"]
 
 
@@ -157,6 +162,8 @@ def extract(
     outcomes: list[Outcome] = []
     for found in [datasets.open_dataset(n, key=name) for n in names]:
         sentences = read_templates(templates) if templates else found.templates
+        nano = any(b.source == "nano" for b in chosen)
+        advice = (_NO_FULL_STOP,) if nano and any(t.endswith(".") for t in sentences) else ()
         for part in split or splits(found.root):
             opened = open_split(
                 found.root,
@@ -166,8 +173,9 @@ def extract(
                 label_column=label_column,
                 hash_cache=store / "file-hashes.sqlite",
             )
-            for note in opened.notes:
+            for note in (*advice, *opened.notes):
                 on_note(f"{found.key}: {note}")
+            advice = ()
             work = _SplitWork(
                 layout=Layout(store),
                 dataset=found.key,
