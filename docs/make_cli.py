@@ -19,7 +19,7 @@ def page() -> str:
     group: Any = typer.main.get_command(app)
     parts = [
         "# The command line",
-        "Written by `make docs` from the commands' own help; edit `clipnlc/cli.py` instead.",
+        "Written by `make docs` from the commands' own help; edit `clipnlc/cli/` instead.",
         *_paragraphs(group.help),
         _table(
             ("command", "makes or shows"),

@@ -1,0 +1,195 @@
+"""`train-heads` and `train-nlc`: the stages that learn."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipnlc.cli.options import (
+    DEFAULT_STORE,
+    AsJson,
+    BackbonesInStore,
+    DatasetsInStore,
+    Quiet,
+    Store,
+    backbones_of,
+    cores,
+    keys_of,
+    listed,
+    shots_of,
+)
+from clipnlc.cli.output import (
+    Sayer,
+    count,
+    grouped,
+    print_json,
+    progress,
+    say_next,
+    say_replaced,
+    work_done,
+)
+
+if TYPE_CHECKING:
+    from clipnlc.stages.train_heads import TrainedHead
+    from clipnlc.stages.train_nlc import Fitted
+
+
+def train_heads(
+    dataset: DatasetsInStore = "",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 300,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of one step.")] = 256,
+    early_stopping: Annotated[
+        float, typer.Option(help="Share of the head's own rows that decides when to stop.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the split and the order of the rows.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make linear logits, with a head per backbone.
+
+    Needs features of train and test. A head starts from the class texts; a tenth of train is kept
+    for the combiners.
+
+    Example: clipnlc train-heads --dataset digits
+    """
+    from clipnlc.stages.train_heads import train_heads as stage
+
+    say = Sayer(quiet=quiet or as_json)
+    with progress(say, "train-heads") as advance:
+
+        def on_progress(head: "TrainedHead", done: int, total: int) -> None:
+            advance("heads", done, total, f"{head.dataset} {head.backbone}")
+
+        heads = stage(
+            store=store,
+            dataset=keys_of(dataset),
+            backbones=backbones_of(backbones),
+            holdout=holdout,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(heads)
+        return
+    for place, group in grouped(heads, lambda h: h.dataset):
+        _say_trained(say, place, group)
+    keys = dict.fromkeys(h.dataset for h in heads)
+    command = "train-nlc --head linear --holdout 1"
+    say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
+    cached = sum(h.cached for h in group)
+    work = work_done(len(group) - cached, "trained", cached, "head")
+    linear, zero_shot = (
+        100 * sum(shares) / len(group)
+        for shares in ([h.linear for h in group], [h.zero_shot for h in group])
+    )
+    mean = "on average " * (len(group) > 1)
+    say(
+        f"{place}: {work}, on {count(group[0].rows, 'image')} each; of "
+        f"{count(group[0].held_out, 'held-out image')} {mean}{linear:.1f} % right "
+        f"(zero-shot {zero_shot:.1f} %)"
+    )
+    for head in group:
+        say_replaced(say, head.backbone, head.changed)
+        if head.linear < head.zero_shot:
+            say(
+                f"  {head.backbone} lost to its zero-shot head: "
+                f"{100 * head.linear:.1f} % against {100 * head.zero_shot:.1f} %"
+            )
+
+
+def train_nlc(
+    dataset: DatasetsInStore = "",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    head: Annotated[
+        str, typer.Option(help="zero-shot, or linear (after train-heads).")
+    ] = "zero-shot",
+    combiners: Annotated[
+        str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
+    ] = "all",
+    shots: Annotated[
+        str, typer.Option(help="Labels per class, comma-separated.")
+    ] = "1,2,4,8,16,32",
+    holdout: Annotated[
+        float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, with other labels and seeds.")] = 3,
+    strict_shots: Annotated[
+        bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make combined runs of NLC and its rivals.
+
+    Fits every combiner on the same few labels per class. Needs logits: those of extract, or of
+    train-heads. Nothing is learnt from test labels.
+
+    Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
+    """
+    from clipnlc.stages.train_nlc import train_nlc as stage
+
+    say = Sayer(quiet=quiet or as_json)
+    with progress(say, "train-nlc") as advance:
+
+        def on_progress(fitted: "Fitted", done: int, total: int) -> None:
+            advance("runs", done, total, f"{fitted.dataset} {fitted.run.name}")
+
+        runs = stage(
+            store=store,
+            dataset=keys_of(dataset),
+            backbones=backbones_of(backbones),
+            head=head,
+            combiners=listed(combiners) or ("all",),
+            shots=shots_of(shots),
+            holdout=holdout,
+            seeds=seeds,
+            strict_shots=strict_shots,
+            workers=workers or cores(),
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(runs)
+        return
+    for place, group in grouped(runs, lambda r: r.dataset):
+        _say_fitted(say, place, group)
+    keys = dict.fromkeys(r.dataset for r in runs)
+    command = f"evaluate{' --head linear' * (head == 'linear')}"
+    say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _say_fitted(say: Sayer, place: str, group: "list[Fitted]") -> None:
+    fitted = sum(len(r.combiners) for r in group)
+    cached = sum(len(r.cached) for r in group)
+    drawn = [r for r in group if r.run.protocol != "no-labels"]
+    labels = [r.labels for r in drawn]
+    if not drawn:
+        where = "without labels"
+    else:
+        sizes = dict.fromkeys(
+            str(r.run.shots) if r.run.shots else f"{100 * r.run.holdout:g} %" for r in drawn
+        )
+        kind = "shots" if drawn[0].run.shots else "of the labelled images"
+        seeds = count(len({r.run.seed for r in drawn}), "seed")
+        spread = f"{min(labels)} to " * (min(labels) < max(labels))
+        where = f"{', '.join(sizes)} {kind} × {seeds} ({spread}{count(max(labels), 'label')})"
+    say(f"{place}: {where}: {work_done(fitted, 'made', cached, 'fit')}")
+    short = max((r.short for r in group), key=len)
+    if short:
+        fewest = min(short, key=lambda c: short[c])
+        have = "class has" if len(short) == 1 else "classes have"
+        say(
+            f"  {len(short)} {have} fewer than {max(r.run.shots for r in group)} labelled images "
+            f"(fewest: {fewest}, {short[fewest]}); all there are were used"
+        )

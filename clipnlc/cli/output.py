@@ -1,0 +1,158 @@
+"""What commands print: lines, progress, tables, JSON; and the files they write on the side."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from clipnlc.cli.options import DEFAULT_STORE
+from clipnlc.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from clipnlc.reports.record import DiversityReport, Evaluation
+    from clipnlc.reports.tables import Report
+
+T = TypeVar("T")
+
+
+class Sayer:
+    """Prints lines for people, unless told to be quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __call__(self, line: str) -> None:
+        """Print one line."""
+        if not self.quiet:
+            typer.echo(line)
+
+
+def say_next(
+    say: Sayer,
+    command: str,
+    *,
+    dataset: str,
+    keys: Iterable[str],
+    store: Path,
+    backbones: str = "",
+) -> None:
+    """Say the next command, with the data sets, backbones and store of this one."""
+    from clipnlc.datasets import store_keys
+
+    # A group is repeated as it was typed; a path has another name in the store.
+    known = dataset.strip() and "/" not in dataset and store_keys(dataset) == tuple(keys)
+    options = {
+        "--dataset": (dataset if known else ",".join(keys)) if dataset.strip() else "",
+        "--backbones": backbones,
+        "--store": str(store) if store != DEFAULT_STORE else "",
+    }
+    words = [f" {option} {shlex.quote(value)}" for option, value in options.items() if value]
+    say(f"next: clipnlc {command}{''.join(words)}")
+
+
+def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
+    """Say what differs from the file that was replaced."""
+    if changed:
+        say(f"  {what} replaced: {'; '.join(changed)}")
+
+
+def count(number: int, thing: str) -> str:
+    """Spell a number of things: `1 image`, `2 images`."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def work_done(made: int, verb: str, cached: int, thing: str) -> str:
+    """Spell what is new and what was there: `2 heads trained, 1 cached`."""
+    parts = [f"{count(made, thing)} {verb}"] if made else []
+    if cached:
+        parts.append(f"{cached} cached" if made else f"{count(cached, thing)} cached")
+    return ", ".join(parts)
+
+
+Advance = Callable[[str, int, int | None, str], None]
+
+
+@contextmanager
+def progress(say: Sayer, stage: str) -> Iterator[Advance]:
+    """A progress bar on a terminal; without one, a line a minute on standard error."""
+    if say.quiet:
+        yield lambda _what, _done, _total, _extra: None
+        return
+    from clipnlc.reports.progress import bar, lines
+
+    with (bar if sys.stderr.isatty() else lines)(stage) as advance:
+        yield advance
+
+
+def shares(seconds: dict[str, float]) -> str:
+    """Spell where the time goes, in percent."""
+    total = sum(seconds.values())
+    if not total:
+        return ""
+    return " ".join(f"{name} {100 * spent / total:.0f}%" for name, spent in seconds.items())
+
+
+def grouped(items: Sequence[T], name: Callable[[T], str]) -> Iterator[tuple[str, list[T]]]:
+    """Group items by a name, in order of first appearance."""
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(name(item), []).append(item)
+    yield from groups.items()
+
+
+def write(option: str, path: Path, text: str) -> None:
+    """Write a file that an option asked for."""
+    with writing(option, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Turn a refusal of the disk into one line that names the option."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror}; give {option} another place"
+        ) from error
+
+
+def show_report(
+    report: "Report", record: "Evaluation | DiversityReport", say: Sayer, *, as_json: bool
+) -> None:
+    """Print the tables, or the record as JSON."""
+    if as_json:
+        from clipnlc.reports.record import to_json
+
+        typer.echo(to_json(record))
+    elif not say.quiet:
+        from clipnlc.reports.terminal import console, show
+
+        show(report, console())
+
+
+def print_table(table: "Table") -> None:
+    """Print one table, as wide as the terminal."""
+    from clipnlc.reports.terminal import console
+
+    console().print(table)
+
+
+def print_json(value: object) -> None:
+    """Print one value as JSON; data classes become objects."""
+
+    def plain(item: object) -> object:
+        if is_dataclass(item) and not isinstance(item, type):
+            return asdict(item)
+        return str(item)
+
+    typer.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
