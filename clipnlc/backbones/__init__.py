@@ -6,6 +6,8 @@ A name is an architecture and where its weights come from:
 - `ViT-B-32.openai`: an open_clip architecture and one of its pretrained tags;
 - `RN50@weights.pt`: an open_clip architecture and a weights file (`.pt`, `.safetensors`).
 
+Tags are downloaded by open_clip, or read from a folder of weights files (`resolve`).
+
 To add an embedded backbone: its configuration in `nano/configs`, its weights in `nano/weights`,
 its name in `nano.NAMES`. Every architecture and tag that open_clip knows needs nothing.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from clipnlc.backbones import nano
+from clipnlc.backbones.folders import find_weights
 from clipnlc.errors import BackboneError
 from clipnlc.registry import unknown_name
 
@@ -45,7 +48,8 @@ class Backbone:
         architecture: open_clip's name.
         source: where the weights come from.
         tag: open_clip's pretrained tag, for `source == "tag"`.
-        file: the weights file, for the other two.
+        file: the weights file, for the other two; of a tag only where it lies in `weights_dir`.
+        weights_dir: the one folder a tag's weights may come from, besides the hub's cache.
     """
 
     name: str
@@ -53,10 +57,15 @@ class Backbone:
     source: Literal["nano", "tag", "file"]
     tag: str | None = None
     file: Path | None = None
+    weights_dir: Path | None = None
 
 
-def parse(name: str) -> Backbone:
+def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
     """Read one backbone's name. Whether open_clip knows it is checked when it is loaded.
+
+    Args:
+        name: the name.
+        weights_dir: as in `resolve`.
 
     Raises:
         BackboneError: the weights file does not exist.
@@ -64,9 +73,9 @@ def parse(name: str) -> Backbone:
     """
     if name in nano.NAMES:
         return Backbone(name, name, "nano", file=nano.WEIGHTS / f"{name}.safetensors")
-    architecture, at, file = name.partition("@")
+    architecture, at, given = name.partition("@")
     if at:
-        path = Path(file).expanduser()
+        path = Path(given).expanduser()
         if not path.is_file():
             raise BackboneError(
                 f"backbone {name!r} names the weights file {path}, which does not exist; "
@@ -75,26 +84,44 @@ def parse(name: str) -> Backbone:
         return Backbone(f"{architecture}@{path.stem}", architecture, "file", file=path)
     architecture, dot, tag = name.rpartition(".")
     if dot and architecture:
-        return Backbone(name, architecture, "tag", tag=tag)
+        file = None if weights_dir is None else find_weights(weights_dir, architecture, tag)
+        return Backbone(name, architecture, "tag", tag=tag, file=file, weights_dir=weights_dir)
     raise unknown_name("backbone", name, [*nano.NAMES, *GROUPS["all"], *GROUPS])
 
 
-def resolve(names: str | Iterable[str]) -> tuple[Backbone, ...]:
+def resolve(names: str | Iterable[str], weights_dir: Path | None = None) -> tuple[Backbone, ...]:
     """Spell out comma-separated names and groups; no backbone twice.
 
+    Args:
+        names: of backbones and groups.
+        weights_dir: read the weights of tags from this folder (or the hub's cache), and download
+            nothing; what files are called is told by `folders.find_weights`.
+
     Raises:
-        BackboneError: a weights file does not exist, or two backbones would share a name.
+        BackboneError: a weights file or `weights_dir` does not exist, or two backbones would share
+            a name, or two tags a file.
         UnknownNameError: a name is neither a backbone nor a group.
     """
+    if weights_dir is not None and not weights_dir.is_dir():
+        raise BackboneError(f"--weights-dir {weights_dir} is not a folder; give an existing one")
     asked = names.split(",") if isinstance(names, str) else list(names)
     found: dict[str, Backbone] = {}
     for name in (a.strip() for a in asked):
         for member in GROUPS.get(name, (name,)):
-            backbone = parse(member)
+            backbone = parse(member, weights_dir=weights_dir)
             known = found.setdefault(backbone.name, backbone)
             if known != backbone:
                 raise BackboneError(
                     f"{known.file} and {backbone.file} would both be called {backbone.name!r}; "
                     "rename one of the files"
+                )
+    tags: dict[Path, Backbone] = {}
+    for backbone in found.values():
+        if backbone.source == "tag" and backbone.file is not None:
+            other = tags.setdefault(backbone.file, backbone)
+            if other.tag != backbone.tag:
+                raise BackboneError(
+                    f"{other.name} and {backbone.name} would both be read from {backbone.file}; "
+                    "name the files ARCHITECTURE.TAG.safetensors"
                 )
     return tuple(found.values())

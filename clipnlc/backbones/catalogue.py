@@ -33,7 +33,8 @@ def catalogue(names: str) -> list[Entry]:
         BackboneError: a weights file does not exist.
         UnknownNameError: a name or an architecture is not known.
     """
-    from clipnlc.backbones.loaded import at_hand, describe
+    from clipnlc.backbones.loaded import describe
+    from clipnlc.backbones.weights import at_hand
 
     entries = []
     for backbone in resolve(names):

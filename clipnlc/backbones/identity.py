@@ -13,14 +13,20 @@ import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
 
 
+_FORM: Final = 2  # of what is remembered; raised when `identity` says more
+
+
 def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
-    """Name the architecture, the weights (by digest), open_clip's version and the preprocessing.
+    """Name everything about a backbone that shapes its features.
+
+    The architecture, the weights (by digest), open_clip's version, the activation, how inference
+    differs from open_clip's, and the preprocessing.
 
     Args:
         backbone: which one; its weights are downloaded if they are not at hand.
@@ -32,18 +38,26 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
     """
     known = _read(memory)
     release = version("open_clip_torch")
-    entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release}"
+    entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release} {_FORM}"
     if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
         return dict(known[entry]["identity"])
-    from clipnlc.backbones.loaded import preprocessing_of, weights_file
+    from clipnlc.backbones.folding import is_foldable
+    from clipnlc.backbones.openclip import skeleton
+    from clipnlc.backbones.preprocessing import preprocessing_of
+    from clipnlc.backbones.weights import has_quick_gelu, weights_file
 
     file = weights_file(backbone)
+    model = skeleton(backbone.architecture)
     found = {
         "architecture": backbone.architecture,
         "weights": _digest(file),
         "open_clip": release,
+        "quick_gelu": has_quick_gelu(backbone, file),
+        "inference": "batch norm folded in fp32"
+        if is_foldable(model.visual)
+        else "as in open_clip",
         # Through JSON, so that what is remembered equals what was found.
-        "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone)))),
+        "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone, model)))),
     }
     known[entry] = {"file": str(file.resolve()), "stamp": _stamp(file), "identity": found}
     memory.parent.mkdir(parents=True, exist_ok=True)

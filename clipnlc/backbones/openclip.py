@@ -88,6 +88,19 @@ def untrained(architecture: str, *, seed: int) -> nn.Module:
     return model
 
 
+def skeleton(architecture: str) -> Any:  # noqa: ANN401  (open_clip has several classes of model)
+    """Create a model without values, on torch's `meta` device: costs no memory.
+
+    Raises:
+        UnknownNameError: open_clip has no such architecture.
+    """
+    import torch
+
+    architecture_config(architecture)
+    with quiet(), torch.device("meta"):
+        return open_clip().create_model(architecture, device="meta", load_weights=False)
+
+
 def input_size(model: nn.Module) -> int:
     """Side of the square input, in pixels."""
     size = model.visual.image_size  # type: ignore[union-attr]
