@@ -15,6 +15,7 @@ from clipnlc.reports.record import (
     Diversity,
     DiversityReport,
     Evaluation,
+    Published,
     Row,
     Source,
     evaluation_from_json,
@@ -252,6 +253,62 @@ def test_csv_holds_every_row_unrounded():
     assert lines[-1]["dataset"] == "(all)"
 
 
+RN50 = Published("RN50.openai", "accuracy", 0.4, 0.4083, 0.4 - 0.4083, 5400, suspicious=False)
+VIT = replace(RN50, backbone="b", ours=0.3, published=0.5, difference=-0.2, suspicious=True)
+
+
+def beside_published(*published: Published, samples: int = 5400) -> Evaluation:
+    eurosat = replace(DIGITS, dataset="eurosat", samples=samples, published=published)
+    return replace(EVALUATION, datasets=(DIGITS, eurosat), published_digest="ab")
+
+
+def test_published_numbers_stand_beside_ours():
+    evaluation = beside_published(RN50, VIT)
+    assert evaluation_from_json(to_json(evaluation), where="x.json") == evaluation
+    table = evaluation_report(evaluation).tables[-1]
+    assert [s.title for s in table.sections] == ["eurosat (accuracy)"]
+    text = markdown(evaluation_report(evaluation))
+    assert "| RN50.openai | 40.0 | 40.8 | -0.8 |  |" in text
+    assert "| b | 30.0 | 50.0 | -20.0 | suspicious |" in text
+    suspicious = next(note for note in table.notes if "suspicious" in note)
+    assert "more than 2 points apart: b. " in suspicious
+    assert "prompts" in suspicious
+    assert "another order than the labels" in suspicious
+    assert "other test rows" in suspicious
+    assert "`clipnlc doctor eurosat`" in suspicious
+    assert "open_clip's results table, measured by others" in table.notes[0]
+    shown = printed(evaluation_report(evaluation), 72)
+    assert "suspicious" in shown
+    assert "…" not in shown
+
+
+def test_other_test_rows_are_said_to_be_other_test_rows():
+    exact = "eurosat: ours are measured on 27 test images, the published ones on 5400: other test"
+    notes = evaluation_report(beside_published(VIT, samples=27)).tables[-1].notes
+    assert any(note.startswith(exact) for note in notes)
+    notes = evaluation_report(beside_published(RN50)).tables[-1].notes
+    assert len(notes) == 1  # nothing to explain
+
+
+def test_published_means_over_classes_are_called_so():
+    mean = replace(RN50, metric="class-mean-accuracy")
+    table = evaluation_report(beside_published(mean)).tables[-1]
+    assert [s.title for s in table.sections] == ["eurosat (mean over classes)"]
+
+
+def test_nothing_is_shown_where_nothing_is_published():
+    assert "published" not in markdown(evaluation_report(EVALUATION))
+
+
+def test_published_numbers_are_in_the_csv_of_their_backbone_alone():
+    lines = list(csv.DictReader(io.StringIO(evaluation_csv(beside_published(VIT)))))
+    (found,) = [line for line in lines if line["published"]]
+    assert (found["dataset"], found["method"], found["metric"]) == ("eurosat", "b", "accuracy")
+    numbers = [float(found[name]) for name in ("ours", "published", "difference")]
+    assert numbers == [0.3, 0.5, -0.2]
+    assert (found["published_samples"], found["suspicious"]) == ("5400", "True")
+
+
 def test_diversity_as_table_and_csv():
     text = printed(diversity_report(DIVERSITY))
     assert "70.0" in text
@@ -270,11 +327,20 @@ def test_diversity_as_table_and_csv():
 def test_records_are_strict_json_and_read_back():
     text = to_json(EVALUATION)
     tree = json.loads(text)
-    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 1)
+    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 2)
     assert evaluation_from_json(text, where="x.json") == EVALUATION
     assert json.loads(to_json(DIVERSITY))["format"] == "clipnlc-diversity"
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(replace(EVALUATION, summary=(replace(BASE, nll=float("nan")),)))
+
+
+def test_records_of_the_first_version_are_still_read():
+    tree = json.loads(to_json(EVALUATION))
+    tree["format-version"] = 1
+    del tree["published_digest"]
+    for one in tree["datasets"]:
+        del one["published"]
+    assert evaluation_from_json(json.dumps(tree), where="x.json") == EVALUATION
 
 
 @pytest.mark.parametrize(
@@ -286,7 +352,7 @@ def test_records_are_strict_json_and_read_back():
         ("{}", "is no evaluation record"),
         (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 1, expected 'clipnlc-evaluat"),
         (
-            to_json(EVALUATION).replace('"format-version": 1', '"format-version": 2'),
+            to_json(EVALUATION).replace('"format-version": 2', '"format-version": 3'),
             "update clipnlc",
         ),
         (to_json(EVALUATION).replace('"method"', '"name"'), "is no evaluation record"),

@@ -19,7 +19,7 @@ from clipnlc.errors import StoreError
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
-VERSION = 1
+VERSIONS = {EVALUATION_FORMAT: 2, DIVERSITY_FORMAT: 1}
 
 T = TypeVar("T")
 
@@ -90,6 +90,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What others have published of one backbone's zero-shot head, beside ours; in no average.
+
+    Attributes:
+        backbone: one of the ensemble.
+        metric: the measure that was published, as `clipnlc.metrics.METRICS` calls it.
+        ours: what we measured by that metric, in [0, 1].
+        published: in [0, 1].
+        difference: `ours` minus `published`.
+        published_samples: test images behind the published number.
+        suspicious: whether the difference is larger than two points.
+    """
+
+    backbone: str
+    metric: Literal["accuracy", "class-mean-accuracy"]
+    ours: float
+    published: float
+    difference: float
+    published_samples: int
+    suspicious: bool
+
+
+@dataclass(frozen=True)
 class DatasetEvaluation:
     """One data set's rows.
 
@@ -100,6 +123,7 @@ class DatasetEvaluation:
         rows: backbones, references, methods, controls.
         sources: every file that was read.
         notes: anything a reader should know before trusting the rows, one sentence each.
+        published: one per backbone with a published number, in the order of the ensemble.
     """
 
     dataset: str
@@ -109,6 +133,7 @@ class DatasetEvaluation:
     rows: tuple[Row, ...]
     sources: tuple[Source, ...]
     notes: tuple[str, ...]
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +148,7 @@ class Evaluation:
         summary: the rows that every data set has, averaged over the data sets.
         notes: of the summary.
         versions: of the packages that measured.
+        published_digest: names the table of published numbers; empty where none was looked at.
     """
 
     head: str
@@ -132,6 +158,7 @@ class Evaluation:
     summary: tuple[Row, ...]
     notes: tuple[str, ...]
     versions: Mapping[str, str]
+    published_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,7 +267,7 @@ def to_json(record: Evaluation | DiversityReport) -> str:
         ValueError: a number is NaN or infinite.
     """
     name = EVALUATION_FORMAT if isinstance(record, Evaluation) else DIVERSITY_FORMAT
-    tree = {"format": name, "format-version": VERSION, **asdict(record)}
+    tree = {"format": name, "format-version": VERSIONS[name], **asdict(record)}
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -266,18 +293,19 @@ def _read(
     text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str, stage: str
 ) -> T:
     again = f"delete it and run `clipnlc {stage}` again"
+    newest = VERSIONS[name]
     try:
         tree = json.loads(text)
         found, version = tree.pop("format"), tree.pop("format-version")
-        if found == name and version > VERSION:
+        if found == name and version > newest:
             raise StoreError(
-                f"{where} has format-version {version}, this clipnlc reads up to {VERSION}: "
+                f"{where} has format-version {version}, this clipnlc reads up to {newest}: "
                 "update clipnlc"
             )
-        if (found, version) != (name, VERSION):
+        if found != name or version < 1:
             raise StoreError(
                 f"{where} has format {found!r} version {version!r}, expected "
-                f"{name!r} version {VERSION}; {again}"
+                f"{name!r} version 1 to {newest}; {again}"
             )
         return build(tree)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -326,6 +354,8 @@ def _dataset(tree: dict[str, Any]) -> DatasetEvaluation:
             "rows": _rows(tree["rows"]),
             "sources": tuple(Source(**one) for one in tree["sources"]),
             "notes": tuple(tree["notes"]),
+            # Version 1 had no published numbers.
+            "published": tuple(Published(**one) for one in tree.get("published", ())),
         }
     )
 

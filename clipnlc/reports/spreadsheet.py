@@ -5,24 +5,34 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
-from clipnlc.reports.record import DiversityReport, Evaluation, Row
+from clipnlc.reports.record import DiversityReport, Evaluation, Published, Row
 
 SUMMARY = "(all)"  # in place of a data set; no store can hold one of this name by accident
 
 _ROW = tuple(field.name for field in fields(Row))
+_PUBLISHED = tuple(field.name for field in fields(Published) if field.name != "backbone")
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
     """Write every row of every data set, then the summary under the data set `(all)`.
 
-    Columns: `dataset`, then the fields of `record.Row`; rates are shares; seeds and accuracies are
+    Columns: `dataset`, then the fields of `record.Row`, then those of `record.Published`, which are
+    filled for a backbone with a published number; rates are shares; seeds and accuracies are
     separated by spaces; what is undefined is empty.
     """
+    published = {
+        (one.dataset, each.backbone): {name: getattr(each, name) for name in _PUBLISHED}
+        for one in evaluation.datasets
+        for each in one.published
+    }
     rows = [(one.dataset, row) for one in evaluation.datasets for row in one.rows]
     rows += [(SUMMARY, row) for row in evaluation.summary]
     return _written(
-        ("dataset", *_ROW),
-        ({"dataset": dataset, **_spelled(row)} for dataset, row in rows),
+        ("dataset", *_ROW, *_PUBLISHED),
+        (
+            {"dataset": dataset, **_spelled(row), **published.get((dataset, row.method), {})}
+            for dataset, row in rows
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 Shares become per cent with one decimal; differences of shares become points.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,9 @@ def evaluation_report(evaluation: Evaluation) -> Report:
             lowest_is_best=True,
         ),
     ]
+    known = [one for one in evaluation.datasets if one.published]
+    if known:
+        tables.append(_published_table(known))
     return Report(tuple(tables), _explanations(evaluation))
 
 
@@ -196,6 +200,56 @@ def _cell(row: Row, measure: Measure, best: float | None) -> Cell:
     )
 
 
+def _published_table(datasets: Sequence[DatasetEvaluation]) -> Table:
+    """Lay out each backbone's zero-shot accuracy beside the published one; nothing is averaged."""
+    sections = tuple(
+        Section(
+            f"{one.dataset} ({MEASURED_BY[one.published[0].metric]})",
+            tuple(
+                Line(
+                    each.backbone,
+                    (
+                        Cell(percent(each.ours)),
+                        Cell(percent(each.published)),
+                        Cell(points(each.difference)),
+                        Cell("suspicious" if each.suspicious else ""),
+                    ),
+                )
+                for each in one.published
+            ),
+        )
+        for one in datasets
+    )
+    return Table(
+        "zero-shot accuracy in % beside the published one",
+        ("ours", "published", "difference", "remark"),
+        sections,
+        (PUBLISHED_NOTE, *(note for one in datasets for note in _published_notes(one))),
+    )
+
+
+def _published_notes(one: DatasetEvaluation) -> list[str]:
+    """Say which differences are to be expected, and what is behind those that are not."""
+    theirs = one.published[0].published_samples
+    notes = []
+    if one.samples != theirs:
+        notes.append(
+            f"{one.dataset}: ours are measured on {one.samples} test images, the published ones on "
+            f"{theirs}: other test rows, so the two need not agree."
+        )
+    suspicious = [each.backbone for each in one.published if each.suspicious]
+    if suspicious:
+        rows = "" if one.samples != theirs else "; other test rows of the same number"
+        notes.append(
+            f"{one.dataset}: suspicious, more than 2 points apart: {', '.join(suspicious)}. Likely "
+            f"causes: other prompts or class names; class names in another order than the labels"
+            f"{rows}. Look with `clipnlc doctor {shlex.quote(one.dataset)}`."
+        )
+    return notes
+
+
+MEASURED_BY = {"accuracy": "accuracy", "class-mean-accuracy": "mean over classes"}
+
 LABELS = {BEST_SINGLE: "best single (on test)", ORACLE: "oracle"}
 
 SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
@@ -228,6 +282,10 @@ def _heading(column: Column) -> str:
     return f"{shots} shot" if shots == 1 else f"{shots} shots"
 
 
+PUBLISHED_NOTE = (
+    "published: from open_clip's results table, measured by others with CLIP_benchmark's prompts; "
+    "in no average here."
+)
 BEST_SINGLE_NOTE = (
     "best single (on test): the most accurate backbone of each data set, chosen with the very "
     "labels it is measured on, as in the NLC paper; nobody can choose so well beforehand."

@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from clipnlc.combiners import COMBINERS, weigh
+from clipnlc.datasets.published import SUSPICIOUS, published_accuracy, published_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.fitting import log_softmax
+from clipnlc.metrics import METRICS
 from clipnlc.metrics.accuracy import backbone_accuracies, share_of_gap_closed
 from clipnlc.metrics.calibration import binned_calibration_error
 from clipnlc.metrics.intervals import accuracy_interval, seed_interval
@@ -24,6 +26,7 @@ from clipnlc.reports.record import (
     Evaluation,
     Kind,
     Protocol,
+    Published,
     Row,
     Source,
     defined,
@@ -46,6 +49,8 @@ from clipnlc.stores.logits import read_logit_header
 
 KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control")
 PROTOCOLS: tuple[Protocol, ...] = ("no-labels", "shots", "holdout")
+PUBLISHED = ("zero-shot", "test")
+"""The head and the split of the published numbers."""
 
 
 class Setting(NamedTuple):
@@ -96,6 +101,7 @@ class Measured:
     labels: Int[np.ndarray, " samples"]
     predictions: Int[np.ndarray, "backbones samples"]
     outcomes: Mapping[Setting, Mapping[int, Outcome]]
+    published: tuple[Published, ...]
 
     @property
     def best_single(self) -> str:
@@ -121,7 +127,7 @@ def evaluate(
 
     Leaves a record of each data set, and one of all together where there are several (see
     `record_path`); a record of the very same files is returned as it is. The same stores give the
-    same bytes.
+    same bytes. Where zero-shot accuracies of a data set are published, they stand beside ours.
 
     Args:
         store: root of the store.
@@ -174,7 +180,8 @@ def _kept(path: Path, found: Sequence[Found], split: str) -> Evaluation | None:
     kept = evaluation_from_json(path.read_bytes(), where=str(path))
     sources = {one.dataset: one.sources for one in kept.datasets}
     wanted = {one.dataset: one.sources for one in found}
-    same = sources == wanted and kept.split == split and kept.versions == versions()
+    made_with = (kept.split, kept.versions, kept.published_digest)
+    same = sources == wanted and made_with == (split, versions(), published_digest())
     return kept if same else None
 
 
@@ -352,7 +359,39 @@ def _measure(layout: Layout, found: Found, head: str, split: str) -> Measured:
             outcome = _outcome(scores, aligned.labels, fitted_on=labels)
             drawn = str(combination.facts.get("labelled_samples", ""))
             seeds[seed] = outcome._replace(drawn=drawn)
-    return Measured(found, names, len(aligned.class_names), aligned.labels, predictions, outcomes)
+    return Measured(
+        found,
+        names,
+        len(aligned.class_names),
+        aligned.labels,
+        predictions,
+        outcomes,
+        # Others publish zero-shot heads on test images.
+        _published(found.dataset, names, aligned) if (head, split) == PUBLISHED else (),
+    )
+
+
+def _published(dataset: str, names: Sequence[str], aligned: AlignedLogits) -> tuple[Published, ...]:
+    """Set each backbone beside what is published of it, by the metric that was published."""
+    beside = []
+    for name, logits in zip(names, aligned.logits, strict=True):
+        known = published_accuracy(dataset, name)
+        if known is None:
+            continue
+        ours = METRICS.get(known.metric)(logits, aligned.labels)
+        difference = ours - known.accuracy
+        beside.append(
+            Published(
+                backbone=name,
+                metric=known.metric,
+                ours=ours,
+                published=known.accuracy,
+                difference=difference,
+                published_samples=known.samples,
+                suspicious=abs(difference) > SUSPICIOUS,
+            )
+        )
+    return tuple(beside)
 
 
 def _unfitted(method: str, kind: Kind) -> Setting:
@@ -456,6 +495,7 @@ def _evaluation(
         summary=tuple(summary),
         notes=tuple(notes),
         versions=versions(),
+        published_digest=published_digest(),
     )
 
 
@@ -491,6 +531,7 @@ def _dataset(one: Measured) -> DatasetEvaluation:
         rows=tuple(_row(setting, [one]) for setting in settings),
         sources=one.found.sources,
         notes=tuple(_doubts(one)),
+        published=one.published,
     )
 
 
