@@ -30,12 +30,14 @@ from clipnlc.stores.logits import read_logits
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "extract",
+    "merge",
     "train-heads",
     "train-nlc",
     "evaluate",
     "diversity",
     "status",
     "verify",
+    "doctor",
     "backbones",
     "datasets",
     "pretrain",
@@ -161,9 +163,9 @@ def test_quiet_and_json(stage, fitted, photos, here):
 
 def test_json_of_status_and_verify(fitted, here):
     rows = json.loads(good("status", "--json", "--store", fitted, by=here))
-    assert {row["kind"] for row in rows} == {"features", "logits", "combined"}
+    assert {row["kind"] for row in rows} == {"features", "logits", "combined", "texts"}
     assert all(row["complete"] and not row["stale"] and not row["why"] for row in rows)
-    assert {row["dataset"] for row in rows} == {"photos"}
+    assert {row["dataset"] for row in rows if row["kind"] != "texts"} == {"photos"}
     assert {row["rows"] for row in rows if row["kind"] == "features"} == {24, 36}
     assert json.loads(good("verify", "--json", "--store", fitted)) == []
     said = good("verify", "--store", fitted, by=here)

@@ -1,8 +1,6 @@
 """Class names, prompt templates, and what a user may call a data set."""
 
 import json
-import sys
-import types
 
 import pytest
 from datasets_on_disk import png, put
@@ -10,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipnlc import datasets
-from clipnlc.datasets import class_names, prompts
+from clipnlc.datasets import class_names, nano, prompts
 from clipnlc.datasets.source import open_split
 from clipnlc.errors import DataError, UnknownNameError
 
@@ -122,46 +120,45 @@ def test_a_class_name_is_filled_in_as_it_is(name):
 
 
 @pytest.fixture
-def family(monkeypatch, tmp_path):
-    module = types.ModuleType("toy_family")
-    module.KEYS = ("digits", "shapes")
-    module.dataset_root = lambda key: tmp_path / "package" / key
-    monkeypatch.setitem(sys.modules, "toy_family", module)
-    monkeypatch.setattr(datasets, "_FAMILIES", {"nano": "toy_family"})
+def folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_a_key_is_a_key_even_beside_a_folder_of_that_name(family, tmp_path):
-    for name in ("digits", "photos"):
-        (tmp_path / name).mkdir()
-    assert [datasets.is_path(n) for n in ("digits", "./digits", "photos", "x/y", "nowhere")] == [
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
-    assert datasets.open_dataset("digits").root == tmp_path / "package" / "digits"
+def test_a_key_is_a_key_even_beside_a_folder_of_that_name(folder):
+    for name in ("digits", "cub", "photos"):
+        (folder / name).mkdir()
+    names = ["digits", "cub", "all", "./digits", "photos", "x/y", "nowhere"]
+    assert [datasets.is_path(n) for n in names] == [False, False, False, True, True, True, False]
+    assert datasets.open_dataset("digits").root == nano.FOLDER / "digits"
     assert datasets.open_dataset("photos").key == "photos"
 
 
-def test_groups_keys_and_paths_are_spelled_out(family, tmp_path):
-    (tmp_path / "a,b").mkdir()
-    assert datasets.resolve("nano") == datasets.resolve("all") == ("digits", "shapes")
-    assert datasets.resolve("shapes, ./x,nano") == ("shapes", "./x", "digits")
+def test_groups_keys_and_paths_are_spelled_out(folder):
+    (folder / "a,b").mkdir()
+    assert datasets.resolve("nano") == nano.KEYS
+    assert len(datasets.resolve("all")) == 21
+    assert datasets.resolve("shapes, ./x,nano,cub")[:3] == ("shapes", "./x", "colors")
+    assert datasets.resolve("imagenet,ood") == ("imagenet", *datasets.group("ood"))
+    assert datasets.store_keys("ood,./my photos,mine") == (
+        *datasets.group("ood"),
+        "my-photos",
+        "mine",
+    )
     assert datasets.resolve("a,b") == ("a,b",)
     with pytest.raises(UnknownNameError, match=r"unknown dataset 'digit'; did you mean 'digits'"):
         datasets.resolve("digit")
 
 
-def test_a_path_gets_a_safe_key(family, tmp_path):
-    for name in ("my photos (2)", "digits", "café"):
-        (tmp_path / name).mkdir()
+def test_a_path_gets_a_safe_key(folder):
+    for name in ("my photos (2)", "digits", "cub", "café"):
+        (folder / name).mkdir()
     assert datasets.open_dataset("./my photos (2)").key == "my-photos-2"
     assert datasets.open_dataset("./café").key == "café"
     assert datasets.open_dataset("./digits", key="mine").key == "mine"
-    with pytest.raises(DataError, match=r"would be called 'digits' .*; name it with --name"):
-        datasets.open_dataset("./digits")
+    for name in ("digits", "cub"):
+        with pytest.raises(DataError, match=rf"would be called '{name}' .*; name it with --name"):
+            datasets.open_dataset(f"./{name}")
     with pytest.raises(DataError, match=r"gives the data set no usable name; name it with --name"):
         datasets.open_dataset("/")
     with pytest.raises(DataError, match=r"nowhere does not exist"):

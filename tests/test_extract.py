@@ -19,14 +19,17 @@ from safetensors.torch import load_file, save_file
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 from tiny_backbones import save
 
+from clipnlc import backbones as backbone_names
 from clipnlc import datasets
 from clipnlc.backbones import nano
-from clipnlc.backbones.loaded import LoadedBackbone, Preprocessing
+from clipnlc.backbones.loaded import LoadedBackbone
+from clipnlc.backbones.preprocessing import Preprocessing
 from clipnlc.cli import main
 from clipnlc.datasets.source import open_split
 from clipnlc.errors import DataError, StoreError, UnknownNameError
-from clipnlc.stages import extract as stage
-from clipnlc.stages.extract import extract, write_zero_shot_logits
+from clipnlc.extraction import pixels
+from clipnlc.extraction.finishing import write_zero_shot_logits
+from clipnlc.stages.extract import Watch, extract
 from clipnlc.stores import locks
 from clipnlc.stores.features import read_feature_header, read_features
 from clipnlc.stores.layout import Layout
@@ -39,7 +42,7 @@ BOTH = (RESNET, VIT)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Sixteen images in two splits and three classes."""
-    return write("folder", tmp_path_factory.mktemp("data") / "pets")
+    return write("folder", tmp_path_factory.mktemp("data") / "animals")
 
 
 def run(store, dataset, backbones=(RESNET,), **settings):
@@ -73,10 +76,8 @@ class TestWhatIsWritten:
     def test_features_are_the_backbones_own(self, tmp_path, folder):
         run(tmp_path, folder, BOTH)
         for name, part in itertools.product(BOTH, ("train", "test")):
-            found, split = features(tmp_path, "pets", part, name), open_split(folder, part)
-            backbone = LoadedBackbone(
-                stage.backbone_names.parse(name), device="cpu", precision="fp32"
-            )
+            found, split = features(tmp_path, "animals", part, name), open_split(folder, part)
+            backbone = LoadedBackbone(backbone_names.parse(name), device="cpu", precision="fp32")
             resize = backbone.preprocessing.resizer()
             x = np.stack([resize(sample.image()) for sample in split.read()])
             np.testing.assert_allclose(found.features, backbone.embed_images(x), atol=1e-5)
@@ -104,28 +105,28 @@ class TestWhatIsWritten:
         for store, workers in (("a", 1), ("b", 4)):
             run(tmp_path / store, folder, BOTH, workers=workers)
         assert files(tmp_path / "a") == files(tmp_path / "b")
-        assert len(files(tmp_path / "a")) == 6
+        assert len(files(tmp_path / "a")) == 8  # features, logits and texts of two backbones
 
     def test_zero_shot_logits_follow_the_features(self, tmp_path, folder):
         layout = Layout(tmp_path)
         run(tmp_path, folder)
-        assert not write_zero_shot_logits(layout, "pets", RESNET)
-        before = read_logits(layout.logits("pets", "zero-shot", RESNET))
+        assert not write_zero_shot_logits(layout, "animals", RESNET)
+        before = read_logits(layout.logits("animals", "zero-shot", RESNET))
         assert set(before.splits) == {"train", "test"}
         templates = put(tmp_path / "templates.txt", b"{c}\n")
         run(tmp_path, folder, split=["train", "test"], templates=templates)
-        after = read_logits(layout.logits("pets", "zero-shot", RESNET))
+        after = read_logits(layout.logits("animals", "zero-shot", RESNET))
         assert not np.array_equal(before.splits["test"].logits, after.splits["test"].logits)
 
     def test_images_are_decoded_once_and_resized_once_per_size(self, tmp_path, folder, monkeypatch):
         decoded, resized = [], []
-        load, resizer = stage.load, Preprocessing.resizer
+        load, resizer = pixels.load, Preprocessing.resizer
 
         def counting(preprocessing):
             resize = resizer(preprocessing)
             return lambda image: resized.append(preprocessing.size) or resize(image)
 
-        monkeypatch.setattr(stage, "load", lambda *a: decoded.append(a[1]) or load(*a))
+        monkeypatch.setattr(pixels, "load", lambda *a: decoded.append(a[1]) or load(*a))
         monkeypatch.setattr(Preprocessing, "resizer", counting)
         weights = nano.WEIGHTS / f"{RESNET}.safetensors"
         run(tmp_path, folder, (*BOTH, f"{RESNET}@{weights}"), split=["test"])
@@ -138,9 +139,9 @@ class TestWhatIsWritten:
             tmp_path,
             folder,
             batch_size=3,
-            on_progress=lambda p: seen.append((p.split, p.done, p.total)),
+            watch=Watch(progress=lambda p: seen.append((p.split, p.done, p.total))),
         )
-        assert [s for s in seen if s[0] == "test"] == [("test", n, 8) for n in (3, 6, 8)]
+        assert [s for s in seen if s[0] == "test"] == [("test", n, 8) for n in (3, 6, 8, 8)]
 
     def test_zero_shot_predictions_are_open_clips_image_by_image(self, tmp_path):
         run(tmp_path, "shapes", split=["test"])
@@ -197,8 +198,8 @@ class TestWhatIsLeftAlone:
         assert modules == "0 []"
         said = [line for line in said if not line.startswith("note: ")]
         assert [line.split()[:2] for line in said[:2]] == [
-            ["pets/train:", "8"],
-            ["pets/test:", "8"],
+            ["animals/train:", "8"],
+            ["animals/test:", "8"],
         ]
         assert all("2 backbones" in line and "cached" in line for line in said[:2])
         assert said[-1].startswith("next: clipnlc train-nlc")
@@ -209,11 +210,11 @@ class TestWhatIsLeftAlone:
 
     def test_templates_change_the_texts_only(self, tmp_path, folder, monkeypatch):
         run(tmp_path, folder)
-        before = features(tmp_path, "pets")
-        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        before = features(tmp_path, "animals")
+        monkeypatch.setattr(LoadedBackbone, "forward", embed_nothing)
         templates = put(tmp_path / "templates.txt", "a drawing of a {c}\nKäfer {c}\n".encode())
         outcomes = run(tmp_path, folder, templates=templates)
-        after = features(tmp_path, "pets")
+        after = features(tmp_path, "animals")
         assert [o.cached for o in outcomes] == [False, False]
         assert any(
             "templates" in field and "a drawing of" in field for field in outcomes[0].changed
@@ -223,11 +224,11 @@ class TestWhatIsLeftAlone:
 
     def test_class_names_change_the_texts_only(self, tmp_path, folder, monkeypatch):
         run(tmp_path, folder)
-        before = features(tmp_path, "pets")
-        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        before = features(tmp_path, "animals")
+        monkeypatch.setattr(LoadedBackbone, "forward", embed_nothing)
         names = put(tmp_path / "names.txt", b"tabby\npoodle\nglass\n")
         run(tmp_path, folder, class_names=names)
-        after = features(tmp_path, "pets")
+        after = features(tmp_path, "animals")
         assert after.class_names == ("tabby", "poodle", "glass")
         assert after.features.tobytes() == before.features.tobytes()
 
@@ -237,7 +238,7 @@ class TestWhatIsLeftAlone:
         write_table(tmp_path / "table" / "test.parquet", data, first, other=second)
         run(tmp_path / "store", tmp_path / "table", label_column="label")
         before = features(tmp_path / "store", "table")
-        monkeypatch.setattr(LoadedBackbone, "embed_images", embed_nothing)
+        monkeypatch.setattr(LoadedBackbone, "forward", embed_nothing)
         (outcome,) = run(tmp_path / "store", tmp_path / "table", label_column="other")
         after = features(tmp_path / "store", "table")
         assert not outcome.cached
@@ -247,12 +248,12 @@ class TestWhatIsLeftAlone:
         assert after.features.tobytes() == before.features.tobytes()
 
     def test_another_image_is_embedded_again(self, tmp_path, folder):
-        root = shutil.copytree(folder, tmp_path / "pets")
+        root = shutil.copytree(folder, tmp_path / "animals")
         run(tmp_path / "store", root)
-        before = features(tmp_path / "store", "pets")
+        before = features(tmp_path / "store", "animals")
         put(next((root / "test").rglob("*.png")), png(999))
         train, test = run(tmp_path / "store", root)
-        after = features(tmp_path / "store", "pets")
+        after = features(tmp_path / "store", "animals")
         assert (train.cached, test.cached) == (True, False)
         assert any("content" in field for field in test.changed)
         assert (after.features != before.features).any(axis=1).sum() == 1
@@ -273,7 +274,7 @@ class TestOptions:
     def test_limit_spreads_over_the_split(self, tmp_path, folder):
         (outcome,) = run(tmp_path, folder, limit=4, split=["test"])
         assert outcome.rows == 4
-        assert set(features(tmp_path, "pets").labels) == {0, 1, 2}
+        assert set(features(tmp_path, "animals").labels) == {0, 1, 2}
         (outcome,) = run(tmp_path, folder, limit=100, split=["test"])
         assert (outcome.rows, outcome.cached) == (8, False)
         assert any("samples: 4 -> 8" in field for field in outcome.changed)
@@ -365,7 +366,7 @@ class TestErrors:
             capsys, "--dataset", folder, "--backbones", name, "--store", tmp_path / "store"
         )
         assert "NaN" in line
-        assert files(tmp_path / "store") == {}
+        assert [name.split("/")[0] for name in files(tmp_path / "store")] == [".texts"]
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -400,7 +401,7 @@ class TestErrors:
             run(tmp_path, folder, ["nanos"])
 
     def test_two_at_once(self, tmp_path, folder, capsys):
-        path = Layout(tmp_path).features("pets", "test", RESNET)
+        path = Layout(tmp_path).features("animals", "test", RESNET)
         with locks.writing(path):
             line = fails(
                 capsys, "--dataset", folder, "--split", "test", "--backbones", RESNET,
@@ -411,7 +412,7 @@ class TestErrors:
 
     def test_a_damaged_file_is_told(self, tmp_path, folder):
         run(tmp_path, folder)
-        path = Layout(tmp_path).features("pets", "test", RESNET)
+        path = Layout(tmp_path).features("animals", "test", RESNET)
         path.write_bytes(path.read_bytes()[:200])
         with pytest.raises(StoreError, match="clipnlc extract") as error:
             run(tmp_path, folder)
@@ -424,12 +425,13 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from clipnlc.backbones.openclip import open_clip
+from clipnlc.extraction import engines
 from clipnlc.stages import extract as stage
 import clipnlc.stores.features, datasets, safetensors.torch
 
 open_clip()
 torch.set_num_threads(1)
-stage.SHARD_ROWS = 16
+engines.SHARD_ROWS = 16
 data, store, whole, seed = sys.argv[1:]
 rng = random.Random(int(seed))
 
@@ -488,7 +490,7 @@ def test_killed_ten_times_and_resumed_gives_the_same_bytes(tmp_path, seed):
     assert facts["kills"] == 10
     assert facts["resumed"] >= 1, "every kill came before the first shard"
     assert files(broken) == files(whole)
-    assert len(files(whole)) == 6
+    assert len(files(whole)) == 8
     leftovers = [
         p for p in broken.rglob("*") if p.suffix == ".partial" or p.name.endswith(".shards")
     ]
@@ -499,13 +501,14 @@ def test_killed_ten_times_and_resumed_gives_the_same_bytes(tmp_path, seed):
 HOLDING = """
 import sys, time
 from pathlib import Path
-from clipnlc.stages.extract import extract
+from clipnlc.stages.extract import Watch, extract
 
 def hold(_):
     print("holding", flush=True)
     time.sleep(600)
 
-extract(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"], on_progress=hold)
+extract(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"],
+        watch=Watch(progress=hold))
 """
 
 

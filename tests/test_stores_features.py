@@ -61,7 +61,7 @@ def merge(path, rows, key=KEY, **changes):
 @settings(max_examples=12, deadline=None)
 @given(
     ids=st.lists(IDS, unique=True, min_size=1, max_size=12).map(tuple),
-    names=st.lists(IDS, unique=True, min_size=1, max_size=4).map(tuple),
+    names=st.lists(IDS, min_size=1, max_size=4).map(tuple),  # ImageNet has names that repeat
     dtype=st.sampled_from([np.float32, np.float16]),
     scale_and_bias=st.tuples(st.floats(1e-3, 1e6), st.floats(-100, 100)),
     data=st.data(),
@@ -222,7 +222,7 @@ def test_a_renamed_shard_is_refused(path):
         ({"logit_scale": float("inf")}, "logit scale is inf"),
         ({"logit_scale": 0.0}, "logit scale is 0.0"),
         ({"texts": np.zeros((3, 3), np.float32)}, r"texts are all zero in row 0 \('cat'\)"),
-        ({"class_names": ("cat", "dog", "cat")}, "class name 'cat' stands twice"),
+        ({"class_names": ("cat", "dog", "a\0b")}, "class name 'a.x00b' in row 2 is not text"),
     ],
 )
 def test_classes_that_give_no_logits_are_refused(path, changes, problem):

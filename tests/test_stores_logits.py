@@ -49,6 +49,15 @@ def test_logits_come_back_bit_for_bit(path):
     assert header.facts == store.facts
 
 
+def test_two_classes_may_have_one_name(path, run):
+    # ImageNet has two missiles and two pairs of sunglasses.
+    names = ("missile", "cat", "missile")
+    write_logits(path, replace(logit_store(), class_names=names))
+    assert read_logits(path).class_names == read_split(path, "test")[1] == names
+    add_combinations(run, replace(combined_store(), class_names=names))
+    assert read_combined(run).class_names == names
+
+
 def test_one_split_is_read_alone(path, monkeypatch):
     store = logit_store()
     write_logits(path, store)

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.catalogues import backbones, datasets
-from clipnlc.cli.extracting import extract
+from clipnlc.cli.doctor import doctor
+from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
@@ -56,12 +57,14 @@ def clipnlc(
 
 for _command in (
     extract,
+    merge,
     train_heads,
     train_nlc,
     evaluate,
     diversity,
     status,
     verify,
+    doctor,
     backbones,
     datasets,
     pretrain,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clipnlc.cli.options import AsJson
+from clipnlc.cli.options import AsJson, listed
 from clipnlc.cli.output import print_json, print_table
 
 
@@ -43,26 +43,42 @@ def backbones(
     print_table(table)
 
 
-def datasets(as_json: AsJson = False) -> None:
+def datasets(
+    group: Annotated[
+        str, typer.Argument(help="Groups, comma-separated: nano, all (the paper's), ood.")
+    ] = "nano,all,ood",
+    as_json: AsJson = False,
+) -> None:
     """List the data sets that need no path.
 
-    Classes, images to learn from and to be measured on, what they show; the licence with --json.
+    Classes, images to learn from and to be measured on, where they come from, what is on disk. A
+    `*` marks a source whose terms must be accepted first; notes and licences with --json.
 
-    Example: clipnlc datasets
+    Example: clipnlc datasets all
     """
+    from clipnlc.datasets import GROUPS
     from clipnlc.datasets.catalogue import catalogue
+    from clipnlc.registry import unknown_name
 
-    rows = catalogue()
+    asked = listed(group)
+    for name in asked:
+        if name not in GROUPS:
+            raise unknown_name("group", name, GROUPS)
+    rows = [row for row in catalogue() if row.group in asked]
     if as_json:
         print_json(rows)
         return
     from rich.table import Table
 
     table = Table(box=None)
-    for column in ("dataset", "classes", "train", "test", "kind", "what it shows"):
+    for column in ("dataset", "group", "classes", "train", "test", "on disk", "source", "images"):
         right = column in ("classes", "train", "test")
         table.add_column(column, justify="right" if right else "left")
     for row in rows:
-        counts = (str(row.classes), str(row.train), str(row.test))
-        table.add_row(row.key, *counts, row.kind, row.note)
+        sizes = (
+            "?" if rows is None else str(rows) if rows else "" for rows in (row.train, row.test)
+        )
+        source = row.source.split("@")[0] + "*" * row.gated
+        at_hand = " ".join(row.at_hand) or "no"
+        table.add_row(row.key, row.group, str(row.classes), *sizes, at_hand, source, row.kind)
     print_table(table)

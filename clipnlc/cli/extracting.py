@@ -1,12 +1,24 @@
-"""`extract`: the stage that needs images."""
+"""`extract`, the stage that needs images, and `merge`, which puts its parts together."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipnlc.cli.options import DEFAULT_STORE, AsJson, Quiet, Store, listed
+from clipnlc.cli.options import (
+    DEFAULT_STORE,
+    AsJson,
+    BackbonesInStore,
+    DatasetsInStore,
+    Quiet,
+    Store,
+    backbones_of,
+    existing,
+    keys_of,
+    listed,
+)
 from clipnlc.cli.output import (
     Sayer,
     count,
@@ -18,7 +30,7 @@ from clipnlc.cli.output import (
     shares,
     work_done,
 )
-from clipnlc.errors import DataError, StoreError
+from clipnlc.errors import DataError, MissingStageError, StoreError
 
 if TYPE_CHECKING:
     from clipnlc.stages.extract import Outcome
@@ -56,14 +68,65 @@ def extract(
     ] = None,
     image_column: Annotated[str, typer.Option(help="Column of the images (tables, tars).")] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels (tables, tars).")] = "",
-    limit: Annotated[int | None, typer.Option(help="At most this many images per split.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward.")] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    source: Annotated[
+        list[str],
+        typer.Option(
+            help="Local place of a data set that else comes from the hub: KEY=PATH, repeatable, "
+            "or one folder with a subfolder per key."
+        ),
+    ] = [],  # noqa: B006  (Typer copies it)
+    accept_different_data: Annotated[
+        bool,
+        typer.Option(
+            "--accept-different-data",
+            help="Go on, and record it, where a known data set has other rows or classes.",
+        ),
+    ] = False,
+    prompts: Annotated[
+        str, typer.Option(help="Whose templates: openai, clip-benchmark, or simple (the first).")
+    ] = "openai",
+    limit: Annotated[
+        str,
+        typer.Option(help="At most this many images per split: 100, or train=5000,test=100."),
+    ] = "",
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="Only this range of the rows, START:STOP; the last worker merges, or clipnlc merge."
+        ),
+    ] = "",
+    weights_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the weights files, for want of a network.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+    ] = 0,
+    together: Annotated[
+        int, typer.Option(min=0, help="Backbones in memory at a time; 0: as many as fit.")
+    ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            "--devices",
+            help="auto, cpu, cuda, cuda:1, mps; several, comma-separated, work side by side.",
+        ),
+    ] = "auto",
+    engine: Annotated[str, typer.Option(help="local, or ray (needs clipnlc[ray]).")] = "local",
+    ray_address: Annotated[
+        str, typer.Option(help="A running Ray cluster; one on this machine if empty.")
+    ] = "",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode and resize.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Threads that decode and resize; 0: by the cores.")
+    ] = 0,
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what it would take; probes the device for a minute."),
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -74,45 +137,134 @@ def extract(
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
-    from clipnlc.stages.extract import Progress
+    from clipnlc.extraction.engines import Engine
+
+    if on_bad_image not in ("fail", "skip"):
+        raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
+    if engine not in ("local", "ray"):
+        raise DataError(f"--engine is {engine!r}; choose local or ray")
+    asked = {
+        "store": store,
+        "dataset": [dataset],
+        "backbones": backbones.split(","),
+        "split": listed(split),
+        "name": name or None,
+        "templates": templates,
+        "class_names": class_names,
+        "image_column": image_column or None,
+        "label_column": label_column or None,
+        "sources": sources_of(source),
+        "accept_different_data": accept_different_data,
+        "prompts": prompts,
+        "limit": limit_of(limit),
+        "weights_dir": weights_dir,
+        "batch_size": batch_size or None,
+        "together": together or None,
+        "engine": Engine(listed(device) or ("auto",), engine, ray_address or None),  # type: ignore[arg-type]
+        "precision": precision,
+        "workers": workers or None,
+    }
+    say = Sayer(quiet=quiet or as_json)
+    if plan:
+        _plan(asked, say, as_json=as_json)
+        return
+    from clipnlc.extraction.order import Progress
+    from clipnlc.stages.extract import Watch
     from clipnlc.stages.extract import extract as stage
 
     if store.is_dir() and not os.access(store, os.W_OK):
         raise StoreError(f"--store is {store}, where you may not write; choose another --store")
-    if on_bad_image not in ("fail", "skip"):
-        raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
-    say = Sayer(quiet=quiet or as_json)
     with progress(say, "extract") as advance:
 
         def on_progress(now: Progress) -> None:
             advance(f"{now.dataset}/{now.split}", now.done, now.total, shares(now.seconds))
 
         outcomes = stage(
-            store=store,
-            dataset=[dataset],
-            backbones=backbones.split(","),
-            split=listed(split),
-            name=name or None,
-            templates=templates,
-            class_names=class_names,
-            image_column=image_column or None,
-            label_column=label_column or None,
-            limit=limit,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            workers=workers,
+            **asked,  # type: ignore[arg-type]
+            rows=rows_of(rows),
             on_bad_image=on_bad_image,  # type: ignore[arg-type]
-            on_note=lambda line: say(f"note: {line}"),
-            on_progress=on_progress,
+            watch=Watch(
+                note=lambda line: say(f"note: {line}"),
+                progress=on_progress,
+                texts=lambda name, done, total: advance(f"prompts of {name}", done, total, ""),
+            ),
         )
     if as_json:
         print_json(outcomes)
         return
     for place, group in grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
         _say_extracted(say, place, group)
+    if any(o.missing for o in outcomes):
+        say(f"next: the other rows, or clipnlc merge{_store_option(store)} when they are there")
+        return
     keys = dict.fromkeys(o.dataset for o in outcomes)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+
+
+def _plan(asked: dict[str, object], say: Sayer, *, as_json: bool) -> None:
+    from clipnlc.cli.planning import show_plan
+    from clipnlc.stages.plan import plan as stage
+
+    with progress(say, "extract --plan") as advance:
+        planned = stage(
+            **asked,  # type: ignore[arg-type]
+            on_progress=lambda what, done, total: advance(what, done, total, ""),
+        )
+    if as_json:
+        print_json(planned)
+    elif not say.quiet:
+        show_plan(planned, say)
+
+
+def _store_option(store: Path) -> str:
+    return f" --store {shlex.quote(str(store))}" if store != DEFAULT_STORE else ""
+
+
+def sources_of(given: list[str]) -> dict[str, Path] | Path | None:
+    """Read `--source`: one folder of data sets, or `KEY=PATH` for some.
+
+    >>> sources_of(["cub=birds", "dtd=textures"])
+    {'cub': PosixPath('birds'), 'dtd': PosixPath('textures')}
+    """
+    if len(given) == 1 and "=" not in given[0]:
+        return Path(given[0]).expanduser()
+    if not all("=" in text for text in given):
+        raise DataError(
+            "--source takes KEY=PATH, repeatable, or one folder with a subfolder per key"
+        )
+    pairs = (text.split("=", 1) for text in given)
+    return {key.strip(): Path(path).expanduser() for key, path in pairs} or None
+
+
+def limit_of(text: str) -> int | dict[str, int] | None:
+    """Read `--limit`: a number, or `SPLIT=NUMBER` for some splits.
+
+    >>> limit_of("8"), limit_of("train=100,test=8"), limit_of("")
+    (8, {'train': 100, 'test': 8}, None)
+    """
+    try:
+        if "=" not in text:
+            return int(text) if text.strip() else None
+        pairs = (part.split("=") for part in listed(text))
+        return {split.strip(): int(number) for split, number in pairs}
+    except ValueError:
+        raise DataError(
+            f"--limit is {text!r}; give a number of images, or some splits': train=5000,test=100"
+        ) from None
+
+
+def rows_of(text: str) -> tuple[int, int | None] | None:
+    """Read `--rows`.
+
+    >>> rows_of("0:1000"), rows_of("1000:"), rows_of("")
+    ((0, 1000), (1000, None), None)
+    """
+    if not text.strip():
+        return None
+    start, colon, stop = (part.strip() for part in text.partition(":"))
+    if not colon or not (start or "0").isdecimal() or not (stop or "0").isdecimal():
+        raise DataError(f"--rows is {text!r}; give START:STOP, as in --rows 0:1000")
+    return int(start or 0), int(stop) if stop else None
 
 
 def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
@@ -121,8 +273,62 @@ def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
     say(f"{place}: {count(group[0].rows, 'image')}, {work}")
     for outcome in group:
         say_replaced(say, outcome.backbone, outcome.changed)
+    waiting = group[0].missing
+    if waiting:
+        start, stop = waiting[0]
+        say(
+            f"  {count(len(waiting), 'range')} of rows not sealed yet, first {start}:{stop}; "
+            "whoever seals the last one merges"
+        )
     skipped = group[0].skipped
     for sample, reason in skipped[:SKIPPED_SHOWN]:
         say(f"  skipped {sample}: {reason}")
     if len(skipped) > SKIPPED_SHOWN:
         say(f"  and {len(skipped) - SKIPPED_SHOWN} more; --json lists them all")
+
+
+def merge(
+    dataset: DatasetsInStore = "",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make feature stores of what `extract --rows` sealed.
+
+    Checks that the ranges tile their split, and writes the zero-shot logits. Needs no images. The
+    last worker of `extract --rows` does the same by itself.
+
+    Example: clipnlc merge --dataset digits
+    """
+    from clipnlc.stages.merge import merge as stage
+
+    say = Sayer(quiet=quiet or as_json)
+    with progress(say, "merge") as advance:
+        merged = stage(
+            store=existing(store),
+            dataset=keys_of(dataset),
+            backbones=backbones_of(backbones),
+            on_progress=lambda what, done, total: advance(what, done, total, ""),
+        )
+    if as_json:
+        print_json(merged)
+    else:
+        for one in merged:
+            say(
+                f"{one.dataset}/{one.split} {one.backbone}: {count(one.rows, 'row')} {_merged(one.missing)}"
+            )
+    waiting = [one for one in merged if one.missing]
+    if waiting:
+        start, stop = waiting[0].missing[0]
+        raise MissingStageError(
+            f"{len(waiting)} of {count(len(merged), 'feature file')} lack rows, first "
+            f"{waiting[0].dataset}/{waiting[0].split} {waiting[0].backbone} rows {start} to "
+            f"{stop}; run `clipnlc extract` for them with --rows {start}:{stop}, or without --rows"
+        )
+    keys = dict.fromkeys(one.dataset for one in merged)
+    say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+
+
+def _merged(missing: tuple[tuple[int, int], ...]) -> str:
+    return "merged" if not missing else f"sealed, {count(len(missing), 'range')} missing"

@@ -1,48 +1,56 @@
-"""Data sets: the embedded nano sets, and anything on disk.
+"""Data sets: the embedded nano sets, the published ones of the hub, and anything on disk.
 
-`open_dataset` turns what a user types into a `Dataset`: a key, a folder and templates. Its splits
-are opened by `clipnlc.datasets.source`, one code path for image folders, parquet, folders saved by
-`datasets` and webdataset tars.
+`open_dataset` turns what a user types into a `Dataset`: a key, templates, and splits that open on
+demand. Everything on disk goes through one code path, `clipnlc.datasets.source`, for image
+folders, parquet, folders saved by `datasets` and webdataset tars; what is on the hub is put on
+disk first.
 
-To add an embedded data set, add its folder and its key in `clipnlc/datasets/nano`. To add another
-family of keys (a hub registry), give it a module with `KEYS` and `dataset_root(key) -> Path`, where
-the root is a folder as above, and add that module's name to `_FAMILIES`: a key is known when a
-family has it, and the family's name is a group.
+To add an embedded data set, add its folder and its key in `clipnlc/datasets/nano`. To add a
+published one, add a file to `clipnlc/datasets/hub/registry`.
 """
 
-import importlib
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import Final
 
+from clipnlc.datasets import hub, nano
+from clipnlc.datasets.dataset import Dataset, LocalDataset
+from clipnlc.datasets.hub.dataset import PublishedDataset
 from clipnlc.datasets.prompts import templates_of
 from clipnlc.errors import DataError
 from clipnlc.registry import unknown_name
 
-_FAMILIES = {"nano": "clipnlc.datasets.nano"}
+__all__ = (
+    "GROUPS",
+    "PROMPTS",
+    "Dataset",
+    "group",
+    "is_path",
+    "keys",
+    "open_dataset",
+    "path_key",
+    "resolve",
+    "store_keys",
+)
 
+GROUPS: Final = ("nano", "all", "ood")
+"""The embedded sets, the paper's 21, the shifted ImageNets."""
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set that was found.
-
-    Attributes:
-        key: its name in the store.
-        root: the folder or file to give to `clipnlc.datasets.source.open_split`.
-        templates: its own prompt templates, or the default.
-    """
-
-    key: str
-    root: Path
-    templates: tuple[str, ...]
+PROMPTS: Final = ("openai", "clip-benchmark", "simple")
+"""Prompt sets of the published data sets; `simple` is the first of OpenAI's, for trial runs."""
 
 
 def keys() -> tuple[str, ...]:
-    """Return the keys of all families, in their order."""
-    return tuple(key for family in _FAMILIES for key in _family(family).KEYS)
+    """Return every key: nano, the paper's, the shifted ImageNets."""
+    return tuple(key for name in GROUPS for key in group(name))
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the keys of one of `GROUPS`."""
+    return nano.KEYS if name == "nano" else hub.keys(name)
 
 
 def is_path(name: str) -> bool:
@@ -54,11 +62,11 @@ def is_path(name: str) -> bool:
     separators = {os.sep, os.altsep or os.sep, "/"}
     if any(s in name for s in separators) or name.startswith("~"):
         return True
-    return name not in keys() and name not in (*_FAMILIES, "all") and Path(name).exists()
+    return name not in keys() and name not in GROUPS and Path(name).exists()
 
 
 def resolve(names: str) -> tuple[str, ...]:
-    """Spell out comma-separated keys, groups (`nano`, `all`) and paths; no name twice.
+    """Spell out comma-separated keys, groups (`nano`, `all`, `ood`) and paths; no name twice.
 
     A path that holds a comma is recognised when it is the only name.
 
@@ -69,40 +77,79 @@ def resolve(names: str) -> tuple[str, ...]:
         return (names,)
     spelled: dict[str, None] = {}
     for name in (part.strip() for part in names.split(",")):
-        if is_path(name):
-            spelled[name] = None
-        elif name in _FAMILIES:
-            spelled.update(dict.fromkeys(_family(name).KEYS))
-        elif name == "all":
-            spelled.update(dict.fromkeys(keys()))
-        elif name in keys():
+        if name in GROUPS:
+            spelled.update(dict.fromkeys(group(name)))
+        elif name in keys() or is_path(name):
             spelled[name] = None
         else:
-            raise unknown_name("dataset", name, [*keys(), *_FAMILIES, "a path"])
+            raise unknown_name("dataset", name, [*GROUPS, *keys(), "a path"])
     return tuple(spelled)
 
 
-def open_dataset(name: str, *, key: str | None = None) -> Dataset:
-    """Find one data set by its key or path.
+def open_dataset(
+    name: str,
+    *,
+    key: str | None = None,
+    sources: Mapping[str, Path] | Path | None = None,
+    accept_different_data: bool = False,
+    prompts: str = "openai",
+) -> Dataset:
+    """Find one data set by its key or path. Nothing is read or downloaded yet.
 
     Args:
         name: a key, or a path (see `is_path`).
         key: what to call a path in the store (`--name`); by default the folder's own name.
+        sources: copies on disk of published data sets, by key; or one folder that holds such
+            copies in subfolders named by their keys, where what is not there is got from the hub.
+        accept_different_data: let a published data set pass whose rows or classes are not as many
+            as they should be.
+        prompts: one of `PROMPTS`; only published data sets have more than one.
 
     Raises:
-        UnknownNameError: there is no such key, and no such path.
-        DataError: the key is that of an embedded data set, or cannot name a folder.
+        UnknownNameError: there is no such key, and no such path, or no such prompt set.
+        DataError: a path does not exist, or cannot name a folder in the store.
     """
+    if prompts not in PROMPTS:
+        raise unknown_name("prompt set", prompts, PROMPTS)
+    copies = _copies(sources)
     if is_path(name):
         root = Path(name).expanduser()
         if not root.exists():
             raise DataError(f"{root} does not exist; give an existing path in --dataset")
-        return Dataset(path_key(root, key), root, templates_of(root))
-    for family in _FAMILIES:
-        if name in _family(family).KEYS:
-            root = _family(family).dataset_root(name)
-            return Dataset(name, root, templates_of(root))
-    raise unknown_name("dataset", name, [*keys(), "a path"])
+        return LocalDataset(path_key(root, key), templates_of(root), root)
+    if name in nano.KEYS:
+        root = nano.dataset_root(name)
+        return LocalDataset(name, templates_of(root), root)
+    if name not in hub.entries():
+        raise unknown_name("dataset", name, [*keys(), "a path"])
+    entry = hub.entries()[name]
+    return PublishedDataset(
+        name, entry.prompts(prompts), entry, copies.get(name), accept_different_data
+    )
+
+
+def _copies(sources: Mapping[str, Path] | Path | None) -> dict[str, Path]:
+    """Return the copies on disk by key.
+
+    Raises:
+        UnknownNameError: a key is not that of a published data set.
+        DataError: a copy does not exist, or a folder holds no copy.
+    """
+    if isinstance(sources, Path):
+        root = sources.expanduser()
+        found = {key: root / key for key in hub.entries() if (root / key).exists()}
+        if not found:
+            raise DataError(
+                f"{root} holds no subfolder named like a data set ({', '.join(list(hub.entries())[:3])}, ...); name the folders so, or give one copy with --source KEY=PATH"
+            )
+        return found
+    copies = {key: path.expanduser() for key, path in (sources or {}).items()}
+    for key, path in copies.items():
+        if key not in hub.entries():
+            raise unknown_name("dataset in --source", key, hub.entries())
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give an existing path in --source {key}=PATH")
+    return copies
 
 
 def store_keys(names: str) -> tuple[str, ...]:
@@ -116,10 +163,8 @@ def store_keys(names: str) -> tuple[str, ...]:
     """
     spelled: dict[str, None] = {}
     for name in (part.strip() for part in names.split(",")):
-        if name in _FAMILIES:
-            spelled.update(dict.fromkeys(_family(name).KEYS))
-        elif name == "all":
-            spelled.update(dict.fromkeys(keys()))
+        if name in GROUPS:
+            spelled.update(dict.fromkeys(group(name)))
         else:
             spelled[path_key(Path(name).expanduser()) if is_path(name) else name] = None
     return tuple(spelled)
@@ -131,7 +176,7 @@ def path_key(root: Path, key: str | None = None) -> str:
     Two folders of one name share a key; the fingerprints in the store tell them apart.
 
     Raises:
-        DataError: nothing is left of the name, or an embedded data set has it.
+        DataError: nothing is left of the name, or another data set has it.
     """
     resolved = root.resolve()
     found = key or (resolved.stem if resolved.is_file() else resolved.name)
@@ -140,10 +185,6 @@ def path_key(root: Path, key: str | None = None) -> str:
         raise DataError(f"{root} gives the data set no usable name; name it with --name")
     if safe in keys():
         raise DataError(
-            f"{root} would be called {safe!r} in the store, which is an embedded data set; name it with --name"
+            f"{root} would be called {safe!r} in the store, which is another data set's key; name it with --name"
         )
     return safe
-
-
-def _family(name: str) -> ModuleType:
-    return importlib.import_module(_FAMILIES[name])

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from clipnlc.errors import DataError
 
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-_LABEL_NAMES = ("label", "labels", "fine_label", "cls", "variant")
+_LABEL_NAMES = ("label", "labels", "fine_label", "cls", "variant", "wnid")
 _ID_NAMES = ("sample_id", "id", "__key__")
 
 

@@ -1,6 +1,6 @@
 """Parquet files. Labels and names are read directly; images through `datasets`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.columns import choose_columns
 from clipnlc.datasets.fingerprints import digest_texts, hash_files
-from clipnlc.datasets.hf import one_line, prepare
+from clipnlc.datasets.hf import one_line
 from clipnlc.datasets.rows import Options, Rows
-from clipnlc.datasets.tables import MappedImages, number_labels, sample_ids
+from clipnlc.datasets.tables import PreparedImages, number_labels, sample_ids
 from clipnlc.errors import DataError
 
 T = TypeVar("T")
@@ -68,41 +68,13 @@ class ParquetFiles:
             ) from error
 
 
-@dataclass(frozen=True)
-class ParquetImages:
-    """The image column of parquet files, prepared by `datasets` when first read."""
-
-    files: ParquetFiles
-    column: str
-    content: str
-    sample_id: tuple[str, ...]
-
-    @cached_property
-    def _images(self) -> "MappedImages":
-        import datasets as hf  # noqa: PLC0415  (heavy; not needed while all is cached)
-
-        rows = prepare(
-            "parquet",
-            self.files.root,
-            self.files.names,
-            self.content,
-            columns=[self.column],
-            features=hf.Features({self.column: hf.Image(decode=False)}),
-        )
-        return MappedImages(rows, self.column, self.sample_id, str(self.files.root))
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the image bytes of the rows `start` to `stop`."""
-        return self._images.read(start, stop)
-
-
 def open_parquet(root: Path, split: str, options: Options) -> Rows:
     """Open a split of parquet files.
 
     Raises:
         DataError: no such split, no usable columns, a missing label, unreadable files.
     """
-    groups = split_names.list_files(root, ".parquet")
+    groups = options.files or split_names.list_files(root, ".parquet")
     name, files = split_names.pick(groups, split, root)
     base = root if root.is_dir() else root.parent
     tables = {s: ParquetFiles(base, tuple(names)) for s, names in groups.items()}
@@ -112,5 +84,5 @@ def open_parquet(root: Path, split: str, options: Options) -> Rows:
     content = digest_texts([columns.image, *files, *hash_files(base, files, options.hash_cache)])
     sample_id, notes = sample_ids(tables[name], columns, tables[name].row_names)
     labels, identifiers, more = number_labels(tables, name, columns.label, str(root), sample_id)
-    images = ParquetImages(tables[name], columns.image, content, sample_id)
+    images = PreparedImages("parquet", base, tuple(files), content, columns.image, sample_id)
     return Rows(name, labels, identifiers, sample_id, images, content, notes + more)

@@ -1,6 +1,6 @@
 """What every kind of source gives: rows with labels and names, images read on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,11 +17,14 @@ class Options:
         image_column: the column with the images, for tables and tars.
         label_column: the column with the labels, for tables and tars.
         hash_cache: an SQLite file that remembers the hashes of unchanged files.
+        files: for parquet and tars, the files of each split relative to the root, where they are
+            known; None has them told by their names.
     """
 
     image_column: str | None = None
     label_column: str | None = None
     hash_cache: Path | None = None
+    files: Mapping[str, Sequence[str]] | None = None
 
 
 @runtime_checkable

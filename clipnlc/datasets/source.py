@@ -6,7 +6,7 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,8 @@ class Split:
         content: digest of the images and their names: what image features depend on.
         fingerprint: digest of content, names, labels and class names.
         notes: what the user should be told, one line each.
+        origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
+            and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class Split:
     fingerprint: str
     notes: tuple[str, ...]
     images: Images
+    origin: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -110,12 +113,41 @@ def open_split(
     """
     root = Path(path)
     kind = kind_of(root)
-    rows = _KINDS[kind].open(root, split, Options(image_column, label_column, hash_cache))
+    rows = open_rows(root, kind, split, Options(image_column, label_column, hash_cache))
+    names, notes = named(rows, root, class_names_file)
+    return make_split(root, kind, rows, names, notes)
+
+
+def open_rows(root: Path, kind: str, split: str, options: Options) -> Rows:
+    """Open a split as far as the classes are what the source calls them.
+
+    Raises:
+        DataError: what is there cannot be used, or holds no image.
+    """
+    rows = _KINDS[kind].open(root, split, options)
     if not rows.sample_id:
         raise DataError(f"split {rows.split!r} of {root} holds no images; choose another split")
+    return rows
+
+
+def named(
+    rows: Rows, root: Path, class_names_file: Path | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the class names and notes, as `class_names.name_classes`; every label has a name.
+
+    Raises:
+        DataError: there are no names, or their number or their identifiers do not fit.
+    """
     home = root if root.is_dir() else root.parent
     names, notes = name_classes(rows.identifiers, home, class_names_file)
     _check_range(rows, names, root, class_names_file)
+    return names, notes
+
+
+def make_split(
+    root: Path, kind: str, rows: Rows, names: tuple[str, ...], notes: tuple[str, ...] = ()
+) -> Split:
+    """Put a split together once its class names are decided; `rows.labels` index into `names`."""
     return Split(
         root=root,
         name=rows.split,

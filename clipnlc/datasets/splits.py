@@ -105,7 +105,20 @@ def list_files(root: Path, suffix: str) -> dict[str, list[str]]:
     """
     if root.is_file():
         return gather([(_place(root.name)[1], root.name)], root)
-    ordered = sorted(_find(root, suffix), key=lambda name: (natural(name), name))
+    return group_files(_find(root, suffix), root)
+
+
+def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
+    """Group files by the split that their names tell, in numeric order.
+
+    Args:
+        names: paths relative to the root.
+        root: where they lie, for messages.
+
+    Raises:
+        DataError: two words for one split, or one split in several places.
+    """
+    ordered = sorted(names, key=lambda name: (natural(name), name))
     places: dict[str, str] = {}
     for name in ordered:
         place, word = _place(name)

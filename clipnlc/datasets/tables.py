@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +13,7 @@ from jaxtyping import Int64
 
 from clipnlc.datasets import columns as choice
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.hf import quiet
+from clipnlc.datasets.hf import prepare, quiet
 from clipnlc.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,6 +105,42 @@ def mapped_images(
     with quiet():
         cast = rows.select_columns([column]).cast_column(column, hf.Image(decode=False))
     return MappedImages(cast, column, sample_id, where)
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """The image column of parquet files or tars, prepared by `datasets` when first read.
+
+    Sent to another process, it leaves behind what was prepared and prepares it again there, where
+    the cache of `datasets` may be another one.
+    """
+
+    builder: str
+    root: Path
+    files: tuple[str, ...]
+    digest: str
+    column: str
+    sample_id: tuple[str, ...]
+
+    @cached_property
+    def mapped(self) -> MappedImages:
+        """The column in memory; cells without an image are refused."""
+        import datasets as hf  # noqa: PLC0415  (heavy; not needed while all is cached)
+
+        options: dict[str, object] = {}
+        if self.builder == "parquet":  # the images alone: the other columns are read directly
+            features = hf.Features({self.column: hf.Image(decode=False)})
+            options = {"columns": [self.column], "features": features}
+        rows = prepare(self.builder, self.root, self.files, self.digest, **options)
+        return mapped_images(rows, self.column, self.sample_id, str(self.root))
+
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the image bytes of the rows `start` to `stop`."""
+        return self.mapped.read(start, stop)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what was prepared."""
+        return {name: value for name, value in vars(self).items() if name != "mapped"}
 
 
 def number_labels(

@@ -8,7 +8,7 @@ from clipnlc.datasets.columns import choose_columns, holds_text
 from clipnlc.datasets.fingerprints import digest_texts, hash_files
 from clipnlc.datasets.hf import prepare
 from clipnlc.datasets.rows import Options, Rows
-from clipnlc.datasets.tables import MappedTable, mapped_images, number_labels
+from clipnlc.datasets.tables import MappedTable, PreparedImages, number_labels
 from clipnlc.errors import DataError
 
 
@@ -19,12 +19,12 @@ def open_tars(root: Path, split: str, options: Options) -> Rows:
         DataError: no such split, damaged tars, samples without image or label, keys with dots
             that `datasets` cannot take apart.
     """
-    groups = split_names.list_files(root, ".tar")
+    groups = options.files or split_names.list_files(root, ".tar")
     name, files = split_names.pick(groups, split, root)
     base = root if root.is_dir() else root.parent
     digests = hash_files(base, files, options.hash_cache)
-    rows = prepare("webdataset", base, files, digest_texts([*files, *digests]))
-    table = MappedTable(rows)
+    prepared = digest_texts([*files, *digests])
+    table = MappedTable(prepare("webdataset", base, files, prepared))
     columns = choose_columns(table.schema, str(root), options.image_column, options.label_column)
     if holds_text(table.schema, columns.label):
         raise DataError(
@@ -32,7 +32,8 @@ def open_tars(root: Path, split: str, options: Options) -> Rows:
         )
     sample_id = _tar_ids(table, base)
     labels, _, _ = number_labels({name: table}, name, columns.label, str(root), sample_id)
-    images = mapped_images(rows, columns.image, sample_id, str(root))
+    images = PreparedImages("webdataset", base, tuple(files), prepared, columns.image, sample_id)
+    _ = images.mapped  # refuses empty cells, which an extension that changes leaves
     content = digest_texts([columns.image, *files, *digests])
     return Rows(name, labels, None, sample_id, images, content)
 

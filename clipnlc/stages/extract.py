@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64
 
 from clipnlc import backbones as backbone_names
 from clipnlc import datasets
 from clipnlc.backbones.identity import identity
-from clipnlc.datasets.images import load
+from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.prompts import fill, read_templates
-from clipnlc.datasets.source import Sample, Split, open_split, splits
-from clipnlc.errors import DataError, MissingStageError, StoreError
-from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.datasets.source import Split
+from clipnlc.errors import DataError, StoreError
+from clipnlc.extraction.engines import Alone, Engine, Workers, open_engine, work_off
+from clipnlc.extraction.finishing import merge, write_zero_shot_logits
+from clipnlc.extraction.groups import Groups, default_batch_size
+from clipnlc.extraction.jobs import Limit, changes, job_of, limited, same_images
+from clipnlc.extraction.models import Models
+from clipnlc.extraction.order import BadImage, Job, Order, Progress, Range
+from clipnlc.extraction.worker import cores
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks
-from clipnlc.stores import logits as logit_files
-from clipnlc.stores.key import Key, content_digest, differences
 from clipnlc.stores.layout import Layout
-
-if TYPE_CHECKING:
-    from clipnlc.backbones import Backbone
-    from clipnlc.backbones.loaded import LoadedBackbone
-
-HEAD: Final = "zero-shot"
-SHARD_ROWS: Final = 2048
-"""Samples of one sealed shard; a kill loses at most this many per backbone."""
-
-_NVIDIA: Final = Path("/proc/driver/nvidia")
-"""Present where a CUDA device can be; only then is torch asked (importing it takes seconds)."""
+from clipnlc.stores.texts import TextStore, text_key, write_texts
 
 _NO_FULL_STOP: Final = (
     "the nano backbones have never read a full stop and are far worse with one; "
     "give --templates a file that says: a photo of a {c}"
 )
-
-BadImage = Literal["fail", "skip"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +45,11 @@ class Outcome:
         dataset: its key.
         split: its name.
         backbone: its name.
-        rows: samples in the file.
+        rows: samples in the file, or sealed so far where it is not finished.
         cached: it was there, with the same key.
         changed: `field: old -> new`, where a file with another key was replaced.
         skipped: unreadable images that have no row, each with the reason.
+        missing: ranges of rows that somebody else is to embed, for a run of some rows only.
     """
 
     dataset: str
@@ -69,34 +59,22 @@ class Outcome:
     cached: bool
     changed: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass
-class Progress:
-    """How far a running extraction is; passed to `on_progress` after every batch.
-
-    Attributes:
-        dataset: data set in work.
-        split: split in work.
-        done: images embedded by every backbone asked for.
-        total: images of this split.
-        seconds: time spent, by `decode` (waiting for pixels), `forward` and `write`.
-    """
-
-    dataset: str
-    split: str
-    done: int
-    total: int
-    seconds: dict[str, float] = field(default_factory=dict)
+    missing: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One feature file to be made or checked."""
+class Watch:
+    """Who is told what while an extraction runs.
 
-    backbone: Backbone
-    path: Path
-    key: Key
+    Attributes:
+        note: one line for the user.
+        progress: after every batch of images.
+        texts: after every batch of prompts: backbone, prompts done, prompts in all.
+    """
+
+    note: Callable[[str], None] = lambda _: None
+    progress: Callable[[Progress], None] = lambda _: None
+    texts: Callable[[str, int, int], None] = lambda _name, _done, _total: None
 
 
 def extract(
@@ -106,23 +84,29 @@ def extract(
     backbones: Sequence[str],
     split: Sequence[str] = (),
     name: str | None = None,
+    sources: Mapping[str, Path] | Path | None = None,
+    accept_different_data: bool = False,
+    prompts: str = "openai",
     templates: Path | None = None,
     class_names: Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    limit: int | None = None,
-    batch_size: int = 64,
-    device: str = "auto",
+    limit: Limit | None = None,
+    rows: tuple[int, int | None] | None = None,
+    weights_dir: Path | None = None,
+    batch_size: int | None = None,
+    together: int | None = None,
+    engine: Engine = Engine(),  # noqa: B008  (frozen)
     precision: str = "auto",
-    workers: int = 2,
+    workers: int | None = None,
     on_bad_image: BadImage = "fail",
-    on_note: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    watch: Watch = Watch(),
 ) -> list[Outcome]:
     """Write the features of every backbone on every split, and the zero-shot logits.
 
-    Images are decoded once and resized once per distinct input for all backbones. What is
-    there under the same key is left alone; a run that was interrupted goes on where it stopped.
+    Images are decoded once and resized once per distinct input for all backbones that fit in
+    memory together. What is there under the same key is left alone; a run that was interrupted
+    goes on where it stopped.
 
     Args:
         store: the store's folder.
@@ -130,18 +114,25 @@ def extract(
         backbones: names or groups.
         split: splits to extract; by default every split the data set has.
         name: the store's name for a path; needs exactly one data set.
+        sources: local places of data sets that else come from the hub: by key, or one folder
+            with a subfolder per key.
+        accept_different_data: go on, and record it, where a known data set has other rows or
+            classes than expected.
+        prompts: whose templates: `openai`, `clip-benchmark`, or `simple` (the first one alone).
         templates: file of prompt templates that replace the data set's own.
         class_names: file of class names that replace the data set's own.
         image_column: column of the images, for tables and tars.
         label_column: column of the labels, for tables and tars.
         limit: at most this many images per split, spread evenly over it.
-        batch_size: images of one forward.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        rows: embed only this range of a single split's rows; whoever seals the last merges.
+        weights_dir: folder with the weights files of pretrained tags, instead of the hub.
+        batch_size: images of one forward; by default 16 on a CPU, 64 elsewhere.
+        together: backbones in memory at a time; by default as many as fit.
+        engine: where the work is done.
         precision: `auto`, `fp32`, `fp16`, `bf16`.
-        workers: threads that decode and resize.
+        workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: stop at an unreadable image, or leave it out and record it.
-        on_note: called with one line for the user.
-        on_progress: called after every batch.
+        watch: who is told what on the way.
 
     Returns:
         One outcome per feature file, in the order data set, split, backbone.
@@ -155,388 +146,242 @@ def extract(
     names = tuple(itertools.chain.from_iterable(datasets.resolve(d) for d in dataset))
     if name is not None and len(names) != 1:
         raise DataError(f"--name names one data set, but {len(names)} were given; drop --name")
-    if limit is not None and limit < 1:
-        raise DataError(f"--limit is {limit}; give at least 1")
-    chosen = backbone_names.resolve(backbones)
-    models = _Models(chosen, store=store, device=device, precision=precision)
-    outcomes: list[Outcome] = []
-    for found in [datasets.open_dataset(n, key=name) for n in names]:
-        sentences = read_templates(templates) if templates else found.templates
-        nano = any(b.source == "nano" for b in chosen)
-        advice = (_NO_FULL_STOP,) if nano and any(t.endswith(".") for t in sentences) else ()
-        for part in split or splits(found.root):
-            opened = open_split(
-                found.root,
-                part,
-                class_names_file=class_names,
-                image_column=image_column,
-                label_column=label_column,
-                hash_cache=store / "file-hashes.sqlite",
-            )
-            for note in (*advice, *opened.notes):
-                on_note(f"{found.key}: {note}")
-            advice = ()
-            work = _SplitWork(
-                layout=Layout(store),
-                dataset=found.key,
-                split=opened,
-                rows=_limited(len(opened), limit),
-                templates=sentences,
-                models=models,
-                batch_size=batch_size,
-                workers=workers,
-                on_bad_image=on_bad_image,
-                on_progress=on_progress,
-            )
-            outcomes += work.run()
-        for backbone in chosen:
-            write_zero_shot_logits(Layout(store), found.key, backbone.name)
-    return outcomes
-
-
-def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
-    """Turn every split's features into zero-shot logits; return False where they are current.
-
-    Raises:
-        StoreError: a file is damaged or in use, or the splits name different classes.
-    """
-    paths = {
-        split: path
-        for split in layout.splits(dataset)
-        if (path := layout.features(dataset, split, backbone)).is_file()
-    }
-    headers = {s: feature_files.read_feature_header(p) for s, p in paths.items()}
-    key = Key.of(
-        {
-            "head": HEAD,
-            "backbone": backbone,
-            "inputs": {layout.relative(paths[s]): headers[s].digest for s in paths},
-        }
-    )
-    target = layout.logits(dataset, HEAD, backbone)
-    try:
-        if logit_files.read_logit_header(target).key == key:
-            return False
-    except MissingStageError:
-        pass
-    with locks.writing(target):
-        parts, class_names, texts = {}, None, None
-        for split, path in paths.items():
-            found = feature_files.read_features(path)
-            if texts is not None and not (
-                found.class_names == class_names and np.array_equal(found.texts, texts)
-            ):
-                raise StoreError(
-                    f"the splits of {dataset} have other class names or prompts for {backbone}; "
-                    f"extract all of them alike: clipnlc extract --dataset {dataset} "
-                    f"--backbones {backbone}"
-                )
-            class_names, texts = found.class_names, found.texts
-            scaled = zero_shot_logits(
-                found.features,
-                found.texts,
-                logit_scale=found.logit_scale,
-                logit_bias=found.logit_bias,
-            )
-            parts[split] = logit_files.SplitLogits(scaled, found.labels, found.sample_id)
-        assert class_names is not None
-        logit_files.write_logits(
-            target,
-            logit_files.LogitStore(
-                splits=parts, class_names=class_names, key=key, learnt={}, facts={}
-            ),
+    for most in limit.values() if isinstance(limit, Mapping) else [limit]:
+        if most is not None and most < 1:
+            raise DataError(f"--limit is {most}; give at least 1")
+    found = [
+        datasets.open_dataset(
+            n,
+            key=name,
+            sources=sources,
+            accept_different_data=accept_different_data,
+            prompts=prompts,
         )
-    return True
-
-
-def _limited(rows: int, limit: int | None) -> Int64[np.ndarray, " rows"]:
-    """Choose rows spread evenly, so that a limited set still has most of its classes."""
-    if limit is None or limit >= rows:
-        return np.arange(rows)
-    return (np.arange(limit) * rows) // limit
-
-
-class _Models:
-    """The backbones asked for: described at once, loaded when first needed."""
-
-    def __init__(
-        self, chosen: Sequence[Backbone], *, store: Path, device: str, precision: str
-    ) -> None:
-        self.chosen = tuple(chosen)
-        self._memory = store / "backbones.json"
-        self._wanted = (device, precision)
-        self._settings: tuple[str, Any] | None = None
-        self._loaded: dict[str, LoadedBackbone] = {}
-        self._texts: dict[tuple[object, ...], Float32[np.ndarray, "classes dim"]] = {}
-
-    def identity(self, backbone: Backbone) -> dict[str, Any]:
-        """Name everything about a backbone that shapes its features."""
-        return identity(backbone, self._memory)
-
-    @property
-    def precision(self) -> str:
-        """The precision that was asked for; `auto` is resolved, without torch where it can be."""
-        device, precision = self._wanted
-        if precision != "auto":
-            return precision
-        if device == "cpu" or not _NVIDIA.exists():
-            return "fp32"
-        return str(self._resolved()[1])
-
-    def _resolved(self) -> tuple[str, Any]:
-        if self._settings is None:
-            from clipnlc.backbones.loaded import choose_device, choose_precision
-
-            device = choose_device(self._wanted[0])
-            self._settings = (device, choose_precision(self._wanted[1], device))
-        return self._settings
-
-    def load(self, backbone: Backbone) -> LoadedBackbone:
-        """Return the backbone in memory."""
-        from clipnlc.backbones.loaded import LoadedBackbone
-
-        if backbone.name not in self._loaded:
-            device, precision = self._resolved()
-            self._loaded[backbone.name] = LoadedBackbone(
-                backbone, device=device, precision=precision
-            )
-        return self._loaded[backbone.name]
-
-    def texts(
-        self, backbone: Backbone, templates: tuple[str, ...], class_names: tuple[str, ...]
-    ) -> Float32[np.ndarray, "classes dim"]:
-        """Embed the classes once per backbone; the splits of a data set share them."""
-        asked = (backbone.name, templates, class_names)
-        if asked not in self._texts:
-            prompts = [fill(templates, c) for c in class_names]
-            self._texts[asked] = self.load(backbone).embed_classes(prompts)
-        return self._texts[asked]
+        for n in names
+    ]
+    parts = {one.key: tuple(split) or one.split_names() for one in found}
+    if rows is not None and [len(p) for p in parts.values()] != [1]:
+        raise DataError("--rows is for a single data set and split; name it with --split")
+    chosen = backbone_names.resolve(backbones, weights_dir)
+    models = Models(engine.devices[0], precision)
+    work = _Work(
+        layout=Layout(store),
+        models=models,
+        groups=Groups(chosen, models, together=together, batch_size=batch_size),
+        engine=engine,
+        staff=open_engine(engine, models),
+        templates=read_templates(templates) if templates else None,
+        class_names=class_names,
+        image_column=image_column,
+        label_column=label_column,
+        limit=limit,
+        rows=rows,
+        batch_size=batch_size,
+        workers=workers,
+        on_bad_image=on_bad_image,
+        watch=watch,
+    )
+    outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
+    with closing(work.staff):
+        for _ in work.groups:
+            for one in found:
+                for outcome in work.dataset(one, parts[one.key]):
+                    place = outcomes.setdefault((outcome.dataset, outcome.split), {})
+                    place.setdefault(outcome.backbone, outcome)
+    return [place[backbone.name] for place in outcomes.values() for backbone in chosen]
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Decoded images of consecutive samples, one array per distinct input geometry."""
-
-    pixels: dict[tuple[object, ...], UInt8[np.ndarray, "samples height width 3"]]
-    labels: tuple[int, ...]
-    sample_id: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class _SplitWork:
-    """All the work on one split: which files are missing, one pass over the images, merging."""
+class _Work:
+    """What is the same for every split."""
 
     layout: Layout
-    dataset: str
-    split: Split
-    rows: Int64[np.ndarray, " rows"]
-    templates: tuple[str, ...]
-    models: _Models
-    batch_size: int
-    workers: int
+    models: Models
+    groups: Groups
+    engine: Engine
+    staff: Workers
+    templates: tuple[str, ...] | None
+    class_names: Path | None
+    image_column: str | None
+    label_column: str | None
+    limit: Limit | None
+    rows: tuple[int, int | None] | None
+    batch_size: int | None
+    workers: int | None
     on_bad_image: BadImage
-    on_progress: Callable[[Progress], None]
+    watch: Watch
+    told: set[str] = field(default_factory=set)
 
-    def run(self) -> list[Outcome]:
-        jobs = [self._job(backbone) for backbone in self.models.chosen]
-        changed = {job.path: self._changes(job) for job in jobs}
+    def dataset(self, found: Dataset, parts: Sequence[str]) -> list[Outcome]:
+        """Do the splits of a data set with the backbones of this pass, and the logits."""
+        templates = self.templates or found.templates
+        nano = any(backbone.source == "nano" for backbone in self.groups.left)
+        advice = (_NO_FULL_STOP,) if nano and any(t.endswith(".") for t in templates) else ()
+        outcomes = []
+        for part in parts:
+            split = found.open(
+                part,
+                class_names_file=self.class_names,
+                image_column=self.image_column,
+                label_column=self.label_column,
+                hash_cache=self.layout.root / "file-hashes.sqlite",
+            )
+            for note in (*advice, *split.notes):
+                self._tell(f"{found.key}: {note}")
+            outcomes += self._split(found.key, split, templates)
+        unfinished = {o.backbone for o in outcomes if o.missing}
+        for backbone in dict.fromkeys(o.backbone for o in outcomes):
+            if backbone not in unfinished:
+                write_zero_shot_logits(self.layout, found.key, backbone)
+        return outcomes
+
+    def _tell(self, note: str) -> None:
+        """Say a note once, though there may be several passes."""
+        if note not in self.told:
+            self.told.add(note)
+            self.watch.note(note)
+
+    def _split(self, dataset: str, split: Split, templates: tuple[str, ...]) -> list[Outcome]:
+        """Do one split; backbones that are put off to another pass have no outcome."""
+        rows = limited(split.name, len(split), self.limit)
+        within = self._within(len(rows))
+        jobs = [
+            job_of(
+                self.layout,
+                dataset,
+                split,
+                backbone,
+                identity=identity(backbone, self.layout.root / "backbones.json"),
+                precision=self.models.precision,
+                samples=len(rows),
+                templates=templates,
+            )
+            for backbone in self.groups.left
+        ]
+        changed = {job.path: changes(job) for job in jobs}
         todo = [job for job in jobs if changed[job.path] is not None]
+        lacking = [job for job in todo if not same_images(job)]
+        if lacking:
+            now = self.groups.now()
+            lacking = [job for job in lacking if job.backbone in now]
+            jobs = [job for job in jobs if job.backbone in now or changed[job.path] is None]
+            todo = [job for job in todo if job in jobs]
         with ExitStack() as stack:
             for job in todo:
-                stack.enter_context(locks.writing(job.path))
-            self._embed([job for job in todo if not self._same_images(job)])
+                stack.enter_context(locks.writing(job.path, within))
             for job in todo:
-                self._finish(job)
+                self._embed_texts(job, split.class_names, templates)
+                if job not in lacking:
+                    _keep_features(job, split)
+            if lacking:
+                self._embed_images(dataset, split, rows, lacking, within)
+            for job in todo if within is None else []:
+                merge(self.layout, job.path, job.key)
             for job in jobs:
                 # A run killed between merging and cleaning up leaves its shards behind.
                 if job not in todo and feature_files.shard_files(job.path):
                     stack.enter_context(locks.writing(job.path))
                     feature_files.remove_shards(job.path)
-        return [self._outcome(job, changed[job.path]) for job in jobs]
+        for job in todo if within is not None else []:
+            self._merge_if_last(job)
+        return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
 
-    def _job(self, backbone: Backbone) -> _Job:
-        key = Key.of(
-            {
-                "images": {
-                    "backbone": backbone.name,
-                    **self.models.identity(backbone),
-                    "precision": self.models.precision,
-                    "split": self.split.name,
-                    "content": self.split.content,
-                    "samples": len(self.rows),
-                },
-                "classes": {
-                    "labels": self.split.fingerprint,
-                    "names": content_digest(list(self.split.class_names)),
-                    "templates": list(self.templates),
-                },
-            }
-        )
-        path = self.layout.features(self.dataset, self.split.name, backbone.name)
-        return _Job(backbone, path, key)
-
-    def _changes(self, job: _Job) -> tuple[str, ...] | None:
-        """What differs from the file that is there; `None` where nothing does."""
-        try:
-            old = feature_files.read_feature_header(job.path).key
-        except MissingStageError:
-            return ()
-        return None if old == job.key else tuple(differences(old, job.key))
-
-    def _same_images(self, job: _Job) -> bool:
-        """Tell whether only labels, class names or templates changed: the features stay."""
-        if not job.path.is_file():
-            return False
-        old = feature_files.read_features(job.path)
-        if old.key.fields.get("images") != job.key.fields["images"]:
-            return False
-        place = {s: i for i, s in enumerate(self.split.sample_id)}
-        labels = self.split.labels[[place[s] for s in old.sample_id]]
-        feature_files.remove_shards(job.path)
-        feature_files.write_shard(
-            job.path,
-            job.key,
-            feature_files.Shard(
-                0, len(self.rows), old.features, labels, old.sample_id, old.skipped
-            ),
-        )
-        return True
-
-    def _embed(self, jobs: list[_Job]) -> None:
-        """One pass over the images, shard by shard, for every backbone that lacks the shard."""
-        missing = {
-            job.path: set(
-                feature_files.missing_ranges(job.path, job.key, len(self.rows), SHARD_ROWS)
-            )
-            for job in jobs
-        }
-        ranges = sorted(set().union(*missing.values()))
-        progress = Progress(
-            self.dataset,
-            self.split.name,
-            done=len(self.rows) - sum(stop - start for start, stop in ranges),
-            total=len(self.rows),
-        )
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
-            for start, stop in ranges:
-                wanting = [job for job in jobs if (start, stop) in missing[job.path]]
-                self._embed_range(pool, wanting, start, stop, progress)
-
-    def _embed_range(
-        self, pool: ThreadPoolExecutor, jobs: list[_Job], start: int, stop: int, progress: Progress
-    ) -> None:
-        models = [self.models.load(job.backbone) for job in jobs]
-        resizers = {m.preprocessing.geometry: m.preprocessing.resizer() for m in models}
-        found: list[list[np.ndarray]] = [[] for _ in jobs]
-        batches = []
-        clock = _Clock(progress.seconds)
-        for batch in self._batches(pool, resizers, start, stop):
-            clock.spent("decode")
-            for model, features in zip(models, found, strict=True):
-                if batch.sample_id:
-                    features.append(model.embed_images(batch.pixels[model.preprocessing.geometry]))
-            clock.spent("forward")
-            batches.append(batch)
-            progress.done += len(batch.sample_id) + len(batch.skipped)
-            self.on_progress(progress)
-        labels = np.array([label for b in batches for label in b.labels], dtype=np.int64)
-        sample_id = tuple(s for b in batches for s in b.sample_id)
-        skipped = tuple(s for b in batches for s in b.skipped)
-        if not sample_id:
+    def _within(self, rows: int) -> Range | None:
+        if self.rows is None:
+            return None
+        start, stop = self.rows[0], rows if self.rows[1] is None else min(self.rows[1], rows)
+        if not 0 <= start < stop:
             raise DataError(
-                f"none of the images {start} to {stop} of {self.dataset}/{self.split.name} can be "
-                f"read ({skipped[0][1]}); check the data set"
+                f"--rows {self.rows[0]}:{self.rows[1] or ''} holds none of the {rows} rows; "
+                "give a range within them, as in --rows 0:1000"
             )
-        for job, features in zip(jobs, found, strict=True):
-            shard = feature_files.Shard(
-                start, stop, np.concatenate(features), labels, sample_id, skipped
-            )
-            feature_files.write_shard(job.path, job.key, shard)
-        clock.spent("write")
+        return (start, stop)
 
-    def _batches(
-        self,
-        pool: ThreadPoolExecutor,
-        resizers: dict[tuple[object, ...], Callable[[Any], UInt8[np.ndarray, "height width 3"]]],
-        start: int,
-        stop: int,
-    ) -> Iterator[_Batch]:
-        """Decode ahead of the device; a few batches at a time are in memory."""
-        waiting: deque[Future[_Batch]] = deque()
-        samples = self._samples(start, stop)
-        while chunk := list(itertools.islice(samples, self.batch_size)):
-            waiting.append(pool.submit(self._decode, chunk, resizers))
-            if len(waiting) > self.workers + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _samples(self, start: int, stop: int) -> Iterator[Sample]:
-        if len(self.rows) == len(self.split):
-            yield from self.split.read(start, stop)
+    def _embed_texts(
+        self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
+    ) -> None:
+        """Embed the classes, once for all splits and data sets that share them."""
+        key = text_key(job.key)
+        path = self.layout.texts(job.backbone.name, key)
+        if path.is_file():
             return
-        for row in self.rows[start:stop]:
-            yield from self.split.read(int(row), int(row) + 1)
-
-    def _decode(
-        self,
-        chunk: list[Sample],
-        resizers: dict[tuple[object, ...], Callable[[Any], UInt8[np.ndarray, "height width 3"]]],
-    ) -> _Batch:
-        pixels: dict[tuple[object, ...], list[np.ndarray]] = {g: [] for g in resizers}
-        kept, skipped = [], []
-        for sample in chunk:
-            try:
-                image = load(sample.data, sample.sample_id)
-            except DataError as problem:
-                if self.on_bad_image == "fail":
-                    raise
-                skipped.append((sample.sample_id, str(problem)))
-                continue
-            kept.append(sample)
-            for geometry, resize in resizers.items():
-                pixels[geometry].append(resize(image))
-        return _Batch(
-            {g: np.stack(p) for g, p in pixels.items() if p},
-            tuple(s.label for s in kept),
-            tuple(s.sample_id for s in kept),
-            tuple(skipped),
-        )
-
-    def _finish(self, job: _Job) -> None:
         model = self.models.load(job.backbone)
-        feature_files.merge_shards(
-            job.path,
-            job.key,
-            rows=len(self.rows),
-            class_names=self.split.class_names,
-            texts=self.models.texts(job.backbone, self.templates, self.split.class_names),
-            logit_scale=model.logit_scale,
-            logit_bias=model.logit_bias,
+        texts = model.embed_classes(
+            [fill(templates, c) for c in class_names],
+            on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
+        )
+        write_texts(path, TextStore(texts, class_names, model.logit_scale, model.logit_bias, key))
+
+    def _embed_images(
+        self,
+        dataset: str,
+        split: Split,
+        rows: Int64[np.ndarray, " rows"],
+        jobs: list[Job],
+        within: Range | None,
+    ) -> None:
+        device = self.models.device
+        decoders = max(1, cores() // 2) if device == "cpu" else cores()
+        order = Order(
+            dataset=dataset,
+            split=split,
+            rows=rows,
+            jobs=tuple(jobs),
+            precision=self.models.precision,
+            batch_size=self.batch_size or default_batch_size(device),
+            decoders=self.workers or decoders,
+            on_bad_image=self.on_bad_image,
+        )
+        if not isinstance(self.staff, Alone):
+            self.models.release()
+        work_off(
+            order,
+            self.staff,
+            len(self.engine.devices),
+            within=within,
+            on_progress=self.watch.progress,
         )
 
-    def _outcome(self, job: _Job, changed: tuple[str, ...] | None) -> Outcome:
-        header = feature_files.read_feature_header(job.path)
-        skipped = feature_files.read_features(job.path).skipped if header.skipped else ()
+    def _merge_if_last(self, job: Job) -> None:
+        """Merge where every range is sealed; where another worker does so now, leave it to it."""
+        if self._missing(job):
+            return
+        with suppress(StoreError), locks.writing(job.path):
+            if not self._missing(job):
+                merge(self.layout, job.path, job.key)
+
+    def _missing(self, job: Job) -> tuple[Range, ...]:
+        if changes(job) is None:
+            return ()
+        rows = job.key.fields["images"]["samples"]
+        return tuple(feature_files.missing_ranges(job.path, job.key, rows, rows))
+
+    def _outcome(
+        self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None
+    ) -> Outcome:
+        missing = self._missing(job)
+        if missing:
+            rows = job.key.fields["images"]["samples"] - sum(b - a for a, b in missing)
+            skipped: tuple[tuple[str, str], ...] = ()
+        else:
+            header = feature_files.read_feature_header(job.path)
+            rows = header.rows
+            skipped = feature_files.read_feature_columns(job.path).skipped if header.skipped else ()
         return Outcome(
-            dataset=self.dataset,
-            split=self.split.name,
+            dataset=dataset,
+            split=split.name,
             backbone=job.backbone.name,
-            rows=header.rows,
+            rows=rows,
             cached=changed is None,
             changed=changed or (),
             skipped=skipped,
+            missing=missing,
         )
 
 
-class _Clock:
-    """Adds the time since the last look to one of several accounts."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._last = seconds, time.perf_counter()
-
-    def spent(self, on: str) -> None:
-        now = time.perf_counter()
-        self._seconds[on] = self._seconds.get(on, 0.0) + now - self._last
-        self._last = now
+def _keep_features(job: Job, split: Split) -> None:
+    """Make shards of the features that are there, with the labels as they are now."""
+    old = feature_files.read_feature_columns(job.path)
+    place = {s: i for i, s in enumerate(split.sample_id)}
+    feature_files.remove_shards(job.path)
+    feature_files.reseal(job.path, job.key, split.labels[[place[s] for s in old.sample_id]])

@@ -39,6 +39,7 @@ UNSEALED = ("digest", "complete")  # the two attributes that `digest` does not c
 MAKERS = {
     "clipnlc-features": "clipnlc extract",
     "clipnlc-features-shard": "clipnlc extract",
+    "clipnlc-texts": "clipnlc extract",
     "clipnlc-logits": "clipnlc train-heads",
     "clipnlc-combined": "clipnlc train-nlc",
 }
@@ -416,6 +417,29 @@ def read(
     return Content(header, arrays)
 
 
+def read_blocks(path: Path, file_format: str, name: str, rows: int) -> Iterator[np.ndarray]:
+    """Read the array `name` at most `rows` rows at a time.
+
+    Its checksum is known to match only when the last block has been followed by the iterator's
+    end: what is made of the blocks must not be kept before.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, unfinished, of another format or of a newer version.
+    """
+    with _opened(path, file_format) as file:
+        header = _header(path, file)
+        _check_tree(file, header)
+        dataset = _checked_dataset(file, name, header.entries[name])
+        digest = hashlib.blake2b(digest_size=16)
+        for start in range(0, len(dataset), rows):
+            block = dataset[start : start + rows]
+            digest.update(_bytes(block))
+            yield block
+        if digest.hexdigest() != header.entries[name].blake2b:
+            raise ValueError(f"the checksum of {name!r} does not match")
+
+
 @contextmanager
 def _opened(path: Path, file_format: str) -> Iterator[h5py.File]:
     """Open a complete file of this format; whatever h5py raises on damage is a StoreError."""
@@ -524,7 +548,8 @@ def _member(node: h5py.Group, name: str) -> Any:  # noqa: ANN401  (h5py is untyp
     return node
 
 
-def _read_dataset(file: h5py.File, name: str, entry: Entry) -> np.ndarray:
+def _checked_dataset(file: h5py.File, name: str, entry: Entry) -> h5py.Dataset:
+    """Return a data set that lies plainly in this file and is what its contents list."""
     dataset = _member(file, name)
     properties = dataset.id.get_create_plist()
     contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS
@@ -536,6 +561,11 @@ def _read_dataset(file: h5py.File, name: str, entry: Entry) -> np.ndarray:
         raise ValueError(f"{name!r} has another type or shape than its contents list")
     if math.prod(entry.shape) * dataset.dtype.itemsize > dataset.file.id.get_filesize():
         raise ValueError(f"{name!r} is longer than the file")
+    return dataset
+
+
+def _read_dataset(file: h5py.File, name: str, entry: Entry) -> np.ndarray:
+    dataset = _checked_dataset(file, name, entry)
     array = np.empty(entry.shape, dataset.dtype)
     if array.size:
         dataset.read_direct(array)

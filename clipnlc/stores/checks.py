@@ -84,6 +84,16 @@ def check_names(name: str, texts: Sequence[str], refuse: Refuse) -> None:
     for row, text in enumerate(texts):
         if first.setdefault(text, row) != row:
             raise refuse(f"its {name} {text!r} stands twice, in rows {first[text]} and {row}")
+    check_text(name, texts, refuse)
+
+
+def check_text(name: str, texts: Sequence[str], refuse: Refuse) -> None:
+    """Check that strings can be stored as UTF-8.
+
+    Raises:
+        StoreError: by `refuse`; names the first string that cannot.
+    """
+    for row, text in enumerate(texts):
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise refuse(f"its {name} {text!r} in row {row} is not text in UTF-8 without NUL")
 

@@ -201,7 +201,7 @@ def _combination(content: _h5.Content, name: str) -> Combination:
 def _check(store: CombinedStore, refuse: checks.Refuse) -> None:
     checks.check_names("sample_id", store.sample_id, refuse)
     checks.check_names("backbone", store.backbones, refuse)
-    checks.check_names("class name", store.class_names, refuse)
+    checks.check_text("class name", store.class_names, refuse)
     widths = {"weights": len(store.backbones), "scores": len(store.class_names)}
     for name, combination in store.combinations.items():
         what, array = combination.given

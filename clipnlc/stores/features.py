@@ -23,6 +23,7 @@ from clipnlc.stores.layout import SHARD_NAME, locate, shard_path, shards_of
 FORMAT = "clipnlc-features"
 SHARD_FORMAT = "clipnlc-features-shard"
 FEATURE_TYPES = ("<f4", "<f2")
+RESEALED = 8192  # rows of a shard that is made of a finished file
 
 Skipped = tuple[str, str]  # sample_id and the reason why its image could not be read
 
@@ -48,14 +49,13 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class FeatureStore:
-    """One backbone's features of one split, and its view of the classes.
+class FeatureColumns:
+    """A feature file without its features: its samples, and the backbone's view of the classes.
 
     Attributes:
-        features: float32 or float16, as the backbone gave them (not normalised).
         labels: class numbers in `[0, classes)`.
         sample_id: one identifier per row, unique.
-        class_names: one per class, unique.
+        class_names: one per class.
         texts: one unit vector per class, the mean of its embedded prompts.
         logit_scale: the backbone's own factor on cosines (CLIP: up to 100).
         logit_bias: the backbone's own offset on logits; 0 where it has none.
@@ -64,7 +64,6 @@ class FeatureStore:
         digest: names the content of the file.
     """
 
-    features: Float[np.ndarray, "samples dim"]
     labels: Int64[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -74,6 +73,17 @@ class FeatureStore:
     key: Key
     skipped: tuple[Skipped, ...]
     digest: str
+
+
+@dataclass(frozen=True)
+class FeatureStore(FeatureColumns):
+    """One backbone's features of one split, and its view of the classes.
+
+    Attributes:
+        features: float32 or float16, as the backbone gave them (not normalised).
+    """
+
+    features: Float[np.ndarray, "samples dim"]
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,7 @@ def merge_shards(
     columns = [_read_shard(file, lambda name: name != "features") for file in files]
     sample_id = tuple(s for column in columns for s in column.strings("sample_id"))
     labels = _joined([_labels(column) for column in columns])
-    checks.check_names("class name", class_names, refuse)
+    checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
     checks.check_labels(labels, sample_id, len(class_names), refuse)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
@@ -231,6 +241,33 @@ def merge_shards(
     return digest
 
 
+def reseal(path: Path, key: Key, labels: Int64[np.ndarray, " samples"]) -> None:
+    """Seal the features that `path` holds as shards under another key, with these labels.
+
+    Raises:
+        StoreError: the file is damaged; the disk is full.
+    """
+    columns = read_feature_columns(path)
+    start = 0
+    for block in read_feature_blocks(path, RESEALED):
+        stop = start + len(block)
+        last = stop == len(columns.sample_id)
+        skipped = columns.skipped if last else ()
+        write_shard(
+            path,
+            key,
+            Shard(
+                start,
+                stop + len(skipped),
+                block,
+                labels[start:stop],
+                columns.sample_id[start:stop],
+                skipped,
+            ),
+        )
+        start = stop
+
+
 def remove_shards(path: Path) -> None:
     """Remove every shard of the feature file `path`, whatever its key.
 
@@ -251,29 +288,71 @@ def read_features(path: Path) -> FeatureStore:
     """
     content = _h5.read(path, FORMAT)
     features = content.array("features", *FEATURE_TYPES, dimensions=2)
+    columns = _feature_columns(content, features.shape)
+
+    def refuse(problem: str) -> StoreError:
+        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+
+    checks.check_finite("features", features, columns.sample_id, refuse)
+    checks.check_not_zero("features", features, columns.sample_id, refuse)
+    return FeatureStore(**vars(columns), features=features)
+
+
+def read_feature_columns(path: Path) -> FeatureColumns:
+    """Read and check a feature file but for its features.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    content = _h5.read(path, FORMAT, lambda name: name != "features")
+    return _feature_columns(content, content.header.shape("features", 2))
+
+
+def read_feature_blocks(path: Path, rows: int) -> Iterator[Float[np.ndarray, "block dim"]]:
+    """Read the features at most `rows` rows at a time, so that memory stays bounded.
+
+    The checksum is known to match when the iterator has ended: what is made of the blocks must
+    not be kept before.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    start = 0
+
+    def refuse(problem: str) -> StoreError:
+        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+
+    for block in _h5.read_blocks(path, FORMAT, "features", rows):
+        names = [f"row {row}" for row in range(start, start + len(block))]
+        checks.check_finite("features", block, names, refuse)
+        checks.check_not_zero("features", block, names, refuse)
+        start += len(block)
+        yield block
+
+
+def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureColumns:
+    """Take and check everything but the features, whose shape is given."""
     texts = content.array("texts", "<f4", dimensions=2)
     labels = _labels(content)
     sample_id = content.strings("sample_id")
     class_names = content.strings("class_names")
     logit_scale = content.header.attribute("logit_scale", float)
     logit_bias = content.header.attribute("logit_bias", float)
-    skipped = _skipped(content)
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
 
-    columns = {"features": len(features), "labels": len(labels), "sample ids": len(sample_id)}
+    columns = {"features": shape[0], "labels": len(labels), "sample ids": len(sample_id)}
     checks.check_lengths(columns, refuse)
     checks.check_lengths({"class names": len(class_names), "texts": len(texts)}, refuse)
-    checks.check_lengths({"features": features.shape[1], "texts": texts.shape[1]}, refuse)
-    checks.check_names("class name", class_names, refuse)
+    checks.check_lengths({"features": shape[1], "texts": texts.shape[1]}, refuse)
+    checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
     checks.check_labels(labels, sample_id, len(class_names), refuse)
-    checks.check_finite("features", features, sample_id, refuse)
-    checks.check_not_zero("features", features, sample_id, refuse)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
-    return FeatureStore(
-        features=features,
+    return FeatureColumns(
         labels=labels,
         sample_id=sample_id,
         class_names=class_names,
@@ -281,7 +360,7 @@ def read_features(path: Path) -> FeatureStore:
         logit_scale=logit_scale,
         logit_bias=logit_bias,
         key=content.header.key(),
-        skipped=skipped,
+        skipped=_skipped(content),
         digest=content.header.digest,
     )
 

@@ -5,6 +5,7 @@
     <store>/<dataset>/logits/<head>/<backbone>.h5
     <store>/<dataset>/combined/<head>/<run>.h5
     <store>/<dataset>/records/*.json
+    <store>/.texts/<backbone>/<key>.h5
 
 Names are percent-encoded where a character would not be safe in a file name, so every name can
 be read back from its path.
@@ -18,9 +19,11 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from clipnlc.errors import StoreError
+from clipnlc.stores.key import Key
 
-Kind = Literal["features", "shards", "logits", "combined"]
+Kind = Literal["features", "shards", "logits", "combined", "texts"]
 
+TEXTS = ".texts"  # no data set's folder: those never start with a dot
 LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
 SHARD_NAME = re.compile(r"(\d{9})-(\d{9})\.h5")
 
@@ -56,7 +59,8 @@ class Location:
 
     Attributes:
         kind: the format; `shards` is a directory of unmerged features or one file in it.
-        dataset, split, head, backbone, run: names, None where the kind has none.
+        dataset: its name; empty for texts, which data sets share.
+        split, head, backbone, run: names, None where the kind has none.
     """
 
     kind: Kind
@@ -69,7 +73,7 @@ class Location:
     @property
     def command(self) -> str:
         """The command that makes this file."""
-        dataset = f"--dataset {shlex.quote(self.dataset)}"
+        dataset = f"--dataset {shlex.quote(self.dataset)}" if self.dataset else "--dataset …"
         if self.kind == "combined":
             return f"clipnlc train-nlc {dataset} --head {shlex.quote(self.head or '')}"
         if self.kind == "logits" and self.head != "zero-shot":
@@ -82,6 +86,8 @@ class Location:
             return f"combined {self.head} logits on {self.dataset}, {self.run}"
         if self.kind == "logits":
             return f"{self.head} logits of {self.backbone} on {self.dataset}"
+        if self.kind == "texts":
+            return f"texts of {self.backbone}"
         return f"{self.kind} of {self.backbone} on {self.dataset}/{self.split}"
 
 
@@ -93,6 +99,8 @@ def locate(path: Path) -> Location | None:
     """
     if path.suffix == ".h5" and path.parent.suffix == ".shards":
         path = path.parent
+    if path.suffix == ".h5" and path.parent.parent.name == TEXTS:
+        return Location("texts", "", backbone=from_part(path.parent.name))
     if path.suffix not in (".h5", ".shards") or len(path.parts) < len(("cub", "logits", "x", "y")):
         return None
     dataset, family, middle = (from_part(part) for part in path.parts[-4:-1])
@@ -138,6 +146,10 @@ class Layout:
     def logits(self, dataset: str, head: str, backbone: str) -> Path:
         """Return the logit file of one backbone under one head; it holds every split."""
         return self.dataset(dataset) / "logits" / as_part(head) / f"{as_part(backbone)}.h5"
+
+    def texts(self, backbone: str, key: Key) -> Path:
+        """Return the file of one backbone's view of one list of classes and prompts."""
+        return self.root / TEXTS / as_part(backbone) / f"{key.digest}.h5"
 
     def combined(self, dataset: str, head: str, run: str) -> Path:
         """Return the file of one run (`no-labels`, `4-shots-seed-0`, `holdout-0.1-seed-0`)."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
@@ -13,25 +14,47 @@ from clipnlc.stores.layout import shards_of
 
 LOCKS = ".locks"  # one hidden directory beside the files it guards
 
+_PATIENCE: Final = 0.5
+"""Seconds to wait for a lock: a writer of some rows holds the whole file's for a moment."""
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, rows: tuple[int, int] | None = None) -> Iterator[None]:
     """Hold the right to write `path` and its shards; readers need no lock.
 
     The operating system lets go of the lock when its process dies. The empty lock file stays,
     since removing it would let two processes lock two files of one name; what a killed writer
     left half-written is removed.
 
+    Args:
+        path: the file.
+        rows: hold only the right to write the shards of this range, beside writers of others.
+
     Raises:
-        StoreError: another process (or another place in this one) is writing `path`.
+        StoreError: another process (or another place in this one) is writing `path`, or this
+            range of it.
     """
+    if rows is None:
+        with _held(path, path.name):
+            with disk_errors(path):
+                remove_leftovers(path)
+            yield
+        return
+    with _held(path, path.name):
+        pass  # nobody writes the whole file
+    with _held(path, f"{path.name}.{rows[0]}-{rows[1]}"):
+        yield
+
+
+@contextmanager
+def _held(path: Path, name: str) -> Iterator[None]:
     directory = path.parent / LOCKS
-    lock, holder = directory / f"{path.name}.lock", directory / f"{path.name}.pid"
+    lock, holder = directory / f"{name}.lock", directory / f"{name}.pid"
     with disk_errors(path):
         directory.mkdir(parents=True, exist_ok=True)
         guard = FileLock(lock)
         try:
-            guard.acquire(timeout=0)
+            guard.acquire(timeout=_PATIENCE)
         except Timeout:
             pid = _read(holder)
             raise StoreError(
@@ -40,7 +63,6 @@ def writing(path: Path) -> Iterator[None]:
     try:
         with disk_errors(path):
             holder.write_text(str(os.getpid()))
-            remove_leftovers(path)
         yield
     finally:
         holder.unlink(missing_ok=True)

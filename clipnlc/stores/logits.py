@@ -1,6 +1,6 @@
 """The logit store: what one backbone's head says of each split (`docs/formats/logit-store.md`)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,19 +34,33 @@ class SplitLogits:
 
 
 @dataclass(frozen=True)
+class LogitBlocks:
+    """The logits of one split, made while they are written and never whole in memory.
+
+    Attributes:
+        blocks: consecutive rows of logits, as in `SplitLogits`; together one row per label.
+        labels, sample_id: as in `SplitLogits`.
+    """
+
+    blocks: Iterable[np.ndarray]
+    labels: Int64[np.ndarray, " samples"]
+    sample_id: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LogitStore:
     """One backbone's logits under one head, and what the head learnt.
 
     Attributes:
         splits: by name (`test`, `train`).
-        class_names: one per class, unique.
+        class_names: one per class; names may repeat, labels are numbers.
         key: every resolved input by name; `inputs` names the feature files.
         learnt: the head's fitted arrays by name; empty for a head that learns nothing.
         facts: numbers and words about the fit (accuracy on its validation slice, epochs).
         digest: names the content of the file; empty until it is read from one.
     """
 
-    splits: Mapping[str, SplitLogits]
+    splits: Mapping[str, SplitLogits | LogitBlocks]
     class_names: tuple[str, ...]
     key: Key
     learnt: Mapping[str, np.ndarray]
@@ -89,12 +103,15 @@ def write_logits(path: Path, store: LogitStore) -> str:
             f"and unique names: mend the features it was made from, then run `{command}` again"
         )
 
-    checks.check_names("class name", store.class_names, refuse)
+    checks.check_text("class name", store.class_names, refuse)
     datasets: dict[str, _h5.Dataset] = {"class_names": store.class_names}
     for name, split in store.splits.items():
-        _check_split(name, split, len(store.class_names), refuse)
         group = f"splits/{as_part(name)}"
-        datasets[f"{group}/logits"] = split.logits
+        if isinstance(split, LogitBlocks):
+            datasets[f"{group}/logits"] = _streamed(name, split, len(store.class_names), refuse)
+        else:
+            _check_split(name, split, len(store.class_names), refuse)
+            datasets[f"{group}/logits"] = split.logits
         datasets[f"{group}/labels"] = split.labels
         datasets[f"{group}/sample_id"] = split.sample_id
     return _h5.write_sealed(
@@ -172,7 +189,7 @@ def _class_names(content: _h5.Content) -> tuple[str, ...]:
     def refuse(problem: str) -> StoreError:
         return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
 
-    checks.check_names("class name", class_names, refuse)
+    checks.check_text("class name", class_names, refuse)
     if content.header.attribute("logits", str) != SCALED:
         raise refuse(f"its logits are not {SCALED!r}")
     return class_names
@@ -194,8 +211,28 @@ def _split(content: _h5.Content, name: str, classes: int) -> SplitLogits:
     return split
 
 
-def _check_split(name: str, split: SplitLogits, classes: int, refuse: checks.Refuse) -> None:
-    checks.check_lengths({"classes": classes, "logits per row": split.logits.shape[1]}, refuse)
+def _streamed(name: str, split: LogitBlocks, classes: int, refuse: checks.Refuse) -> _h5.Rows:
+    _check_samples(name, split, classes, refuse)
+
+    def blocks() -> Iterator[np.ndarray]:
+        start = 0
+        for block in split.blocks:
+            stop = start + len(block)
+            checks.check_finite(f"{name} logits", block, split.sample_id[start:stop], refuse)
+            yield block
+            start = stop
+
+    return _h5.Rows((len(split.labels), classes), np.dtype("<f4"), blocks())
+
+
+def _check_samples(
+    name: str, split: SplitLogits | LogitBlocks, classes: int, refuse: checks.Refuse
+) -> None:
     checks.check_names(f"sample_id in split {name!r},", split.sample_id, refuse)
     checks.check_labels(split.labels, split.sample_id, classes, refuse)
+
+
+def _check_split(name: str, split: SplitLogits, classes: int, refuse: checks.Refuse) -> None:
+    checks.check_lengths({"classes": classes, "logits per row": split.logits.shape[1]}, refuse)
+    _check_samples(name, split, classes, refuse)
     checks.check_finite(f"{name} logits", split.logits, split.sample_id, refuse)

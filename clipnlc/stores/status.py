@@ -14,10 +14,11 @@ from clipnlc.stores.features import (
     shard_files,
 )
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, Location, locate
+from clipnlc.stores.layout import TEXTS, Layout, Location, from_part, locate
 from clipnlc.stores.logits import read_logit_header
+from clipnlc.stores.texts import read_texts
 
-RowKind = Literal["features", "logits", "combined", "shards", "partial"]
+RowKind = Literal["features", "logits", "combined", "shards", "texts", "partial"]
 
 ORDER = ("features", "logits", "combined")  # a file is made from files of an earlier kind
 
@@ -30,8 +31,9 @@ class StatusRow:
         kind: the format; `shards` is an unfinished extraction, `partial` what a killed writer
             left.
         path: below the store's root, with `/`.
-        dataset, split, head, backbone, run: names; None where the kind has none. `split` lists
-            the splits of a logit file, joined by commas.
+        dataset, split, head, backbone, run: names; None where the kind has none, and empty for
+            the data set of texts, which data sets share. `split` lists the splits of a logit
+            file, joined by commas.
         rows: samples, over all splits of a file; for shards those sealed so far; None where
             they cannot be told.
         bytes: size on disk.
@@ -102,6 +104,7 @@ def store_status(root: Path) -> list[StatusRow]:
             else:
                 rows.append(_file_row(layout, path, location, seen))
         rows += [_partial_row(layout, path, dataset) for path in _partials(layout, dataset)]
+    rows += [_texts_row(layout, path) for path in sorted(root.glob(f"{TEXTS}/*/*.h5"))]
     return rows
 
 
@@ -179,6 +182,24 @@ def _staleness(layout: Layout, found: Found, seen: Seen) -> tuple[str, bool]:
 def _reason(why: str, parts: list[str]) -> str:
     named = ", ".join(part for part in parts if part)
     return f"{why} ({named})" if named else why
+
+
+def _texts_row(layout: Layout, path: Path) -> StatusRow:
+    """Texts have no rows and are made from no other file: they are never stale."""
+    why = ""
+    try:
+        read_texts(path)
+    except StoreError as error:
+        why = str(error)
+    return StatusRow(
+        kind="texts",
+        path=layout.relative(path),
+        dataset="",
+        backbone=from_part(path.parent.name),
+        bytes=path.stat().st_size,
+        complete=not why,
+        why=why,
+    )
 
 
 def _shards_row(layout: Layout, directory: Path, location: Location) -> StatusRow:

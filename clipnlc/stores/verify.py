@@ -11,12 +11,14 @@ from clipnlc.stores.features import read_features, read_shard
 from clipnlc.stores.key import content_digest
 from clipnlc.stores.layout import locate
 from clipnlc.stores.logits import read_logits
+from clipnlc.stores.texts import read_texts
 
 READERS: dict[str, Callable[[Path], object]] = {
     "features": read_features,
     "shards": read_shard,
     "logits": read_logits,
     "combined": read_combined,
+    "texts": read_texts,
 }
 
 

@@ -1,0 +1,56 @@
+"""`doctor`: what is wrong with a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipnlc.cli.extracting import sources_of
+from clipnlc.cli.options import DEFAULT_STORE, AsJson, Quiet, Store
+from clipnlc.cli.output import Sayer, print_json, progress
+
+
+def doctor(
+    dataset: Annotated[str, typer.Argument(help="A key, or a path.")],
+    name: Annotated[str, typer.Option(help="What a path is called in the store.")] = "",
+    source: Annotated[
+        list[str],
+        typer.Option(help="A copy of a published data set, KEY=PATH; or one folder of copies."),
+    ] = [],  # noqa: B006  (Typer copies it)
+    class_names: Annotated[
+        Path | None, typer.Option(help="Names that replace the data set's own.")
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(min=0, help="Images to decode per split, spread over it; 0 for all."),
+    ] = 0,
+    store: Store = DEFAULT_STORE,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a list of what is wrong with a data set.
+
+    Class names, label order, duplicates, damaged images and, where the store has zero-shot logits,
+    swapped names and low accuracies. Labels of test are read too; nothing is fitted.
+
+    Example: clipnlc doctor digits
+    """
+    from clipnlc.reports.diagnosis import diagnosis_text
+    from clipnlc.reports.terminal import console
+    from clipnlc.stages.doctor import doctor as stage
+
+    say = Sayer(quiet=quiet or as_json)
+    with progress(say, "doctor") as advance:
+        diagnosis = stage(
+            store=store,
+            dataset=dataset,
+            key=name or None,
+            sources=sources_of(source),
+            class_names=class_names,
+            limit=limit or None,
+            on_progress=lambda split, done, total: advance(split, done, total, ""),
+        )
+    if as_json:
+        print_json(diagnosis)
+        return
+    say(diagnosis_text(diagnosis, width=console().width))

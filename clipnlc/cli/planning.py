@@ -1,0 +1,107 @@
+"""How `extract --plan` is printed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clipnlc.cli.output import count, print_table
+
+if TYPE_CHECKING:
+    from clipnlc.cli.output import Sayer
+    from clipnlc.stages.plan import Plan, PlannedSplit
+
+
+def show_plan(plan: "Plan", say: "Sayer") -> None:
+    """Print what there is to embed, what each backbone costs, and the sums."""
+    from rich.table import Table
+
+    work = Table(box=None)
+    for column in ("data set", "split", "images", "to download", "cached", "to do"):
+        work.add_column(column, justify="left" if column in ("data set", "split") else "right")
+    for split in plan.splits:
+        work.add_row(
+            split.dataset,
+            split.split,
+            "?" if split.images is None else str(split.images),
+            _bytes(split.download_bytes),
+            str(len(split.cached)),
+            str(len(split.lacking)),
+        )
+    print_table(work)
+    if not plan.backbones:
+        say("every feature is there: nothing to do")
+        return
+    costs = Table(box=None)
+    for column in ("backbone", "images", "GFLOPs", "prompts", "weights", "memory", "images/s"):
+        costs.add_column(column, justify="left" if column == "backbone" else "right")
+    for one in plan.backbones:
+        costs.add_row(
+            one.backbone,
+            str(one.images),
+            f"{one.gflops:.3g}",
+            str(one.prompts),
+            _bytes(one.download_bytes),
+            _bytes(one.memory_bytes),
+            f"{1 / one.seconds:.3g}" if one.seconds else "",
+        )
+    print_table(costs)
+    for line in _sums(plan):
+        say(line)
+
+
+def _sums(plan: "Plan") -> list[str]:
+    where = f"{plan.workers} × " * (plan.workers > 1) + plan.device
+    lines = [
+        f"on {where}, {plan.precision}: {_time(plan)}",
+        f"disk: {_bytes(plan.disk_bytes)} of features, twice that while shards are merged",
+    ]
+    memory = {one.backbone: one.memory_bytes for one in plan.backbones}
+    most = max(sum(memory[name] for name in group) for group in plan.groups)
+    passes = (
+        "all backbones at once"
+        if len(plan.groups) == 1
+        else f"in {len(plan.groups)} passes over the images"
+    )
+    lines.append(f"memory: {_bytes(most)} of {_bytes(plan.free_memory)} free, {passes}")
+    if plan.pixel_seconds is not None:
+        lines.append(
+            f"pixels: {1000 * plan.pixel_seconds:.1f} ms a photo of 500 × 375 in one thread, "
+            f"{count(plan.decoders, 'thread')}"
+        )
+    unknown = _unknown(plan.splits)
+    if unknown:
+        lines.append(f"not known before they are downloaded: {unknown}")
+    return lines
+
+
+def _time(plan: "Plan") -> str:
+    if plan.hours is None:
+        return "hours unknown" if plan.pixel_seconds is not None else "nothing was measured"
+    hours, minutes = divmod(round(plan.hours * 60), 60)
+    spelled = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
+    return f"about {spelled} for the images; prompts, downloads and loading come on top"
+
+
+def _unknown(splits: "Sequence[PlannedSplit]") -> str:
+    parts = []
+    if any(split.images is None for split in splits):
+        parts.append("images of " + ", ".join(s.dataset for s in splits if s.images is None))
+    keys = dict.fromkeys(s.dataset for s in splits if s.download_bytes is None)
+    if keys:
+        parts.append("bytes to download of " + ", ".join(keys))
+    return "; ".join(parts)
+
+
+def _bytes(number: int | None) -> str:
+    """Spell a size.
+
+    >>> _bytes(408_028_548), _bytes(0), _bytes(None)
+    ('408 MB', '0', '?')
+    """
+    if number is None:
+        return "?"
+    if number == 0:
+        return "0"
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e3:.0f} kB"

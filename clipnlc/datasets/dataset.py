@@ -1,0 +1,105 @@
+"""What `open_dataset` gives: a data set of which nothing has been read yet."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipnlc.datasets import source
+from clipnlc.datasets.source import Split
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """A data set that was found.
+
+    Attributes:
+        key: its name in the store.
+        templates: its prompt templates.
+    """
+
+    key: str
+    templates: tuple[str, ...]
+
+    @abstractmethod
+    def split_names(self) -> tuple[str, ...]:
+        """Return the splits there are: train, val, test, then others. Nothing is downloaded."""
+
+    @abstractmethod
+    def open(
+        self,
+        split: str,
+        *,
+        class_names_file: Path | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        hash_cache: Path | None = None,
+    ) -> Split:
+        """Open a split, downloaded first where it must be; see `source.open_split`.
+
+        Raises:
+            DataError: it cannot be had or used; the message says what, where, and the cure.
+        """
+
+    @abstractmethod
+    def expected_rows(self, split: str) -> int | None:
+        """Return how many images a split should have, if that is known without opening it."""
+
+    @abstractmethod
+    def expected_classes(self) -> int | None:
+        """Return how many classes there should be, if that is known without opening a split."""
+
+    @abstractmethod
+    def download_bytes(self, splits: Iterable[str]) -> int | None:
+        """Return what is left to download for these splits; None where nobody can tell."""
+
+
+@dataclass(frozen=True)
+class LocalDataset(Dataset):
+    """A nano set or a path.
+
+    Attributes:
+        root: the folder or file it lies in.
+    """
+
+    root: Path
+
+    def split_names(self) -> tuple[str, ...]:
+        """Return the splits that lie there."""
+        return source.splits(self.root)
+
+    def open(
+        self,
+        split: str,
+        *,
+        class_names_file: Path | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        hash_cache: Path | None = None,
+    ) -> Split:
+        """Open a split with `source.open_split`."""
+        return source.open_split(
+            self.root,
+            split,
+            class_names_file=class_names_file,
+            image_column=image_column,
+            label_column=label_column,
+            hash_cache=hash_cache,
+        )
+
+    def expected_rows(self, split: str) -> int | None:
+        """Return what the card of a nano set says; of a path nothing is known."""
+        try:
+            rows = json.loads((self.root / "dataset.json").read_text("utf-8"))["rows"]
+            # A split may lie in several files: train-fluent, train-openmoji.
+            return sum(n for part, n in rows.items() if part.split("-")[0] == split) or None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # no card, or somebody else's file of that name
+
+    def expected_classes(self) -> None:
+        """Return None: opening a split tells, and costs nothing."""
+
+    def download_bytes(self, splits: Iterable[str]) -> int:  # noqa: ARG002
+        """Return 0: it is at hand."""
+        return 0

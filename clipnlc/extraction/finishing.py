@@ -1,0 +1,110 @@
+"""Sealed shards to feature files, and those to zero-shot logits. No model and no image needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.stores import features as feature_files
+from clipnlc.stores import locks
+from clipnlc.stores import logits as logit_files
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.texts import read_texts, text_key
+
+HEAD: Final = "zero-shot"
+
+_ROWS: Final = 8192
+"""Rows of features in memory while logits are made."""
+
+
+def merge(layout: Layout, path: Path, key: Key) -> None:
+    """Merge the sealed shards of a feature file, which its writer holds the lock of.
+
+    Raises:
+        MissingStageError: the texts of this backbone were never embedded.
+        StoreError: the shards do not tile the samples, or a file is damaged or cannot be written.
+    """
+    texts = read_texts(layout.texts(key.fields["images"]["backbone"], text_key(key)))
+    feature_files.merge_shards(
+        path,
+        key,
+        rows=key.fields["images"]["samples"],
+        class_names=texts.class_names,
+        texts=texts.texts,
+        logit_scale=texts.logit_scale,
+        logit_bias=texts.logit_bias,
+    )
+
+
+def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
+    """Turn every split's features into zero-shot logits; return False where they are current.
+
+    Raises:
+        StoreError: a file is damaged or in use, or the splits name different classes.
+    """
+    paths = {
+        split: path
+        for split in layout.splits(dataset)
+        if (path := layout.features(dataset, split, backbone)).is_file()
+    }
+    if not paths:
+        return False
+    headers = {s: feature_files.read_feature_header(p) for s, p in paths.items()}
+    key = Key.of(
+        {
+            "head": HEAD,
+            "backbone": backbone,
+            "inputs": {layout.relative(paths[s]): headers[s].digest for s in paths},
+        }
+    )
+    target = layout.logits(dataset, HEAD, backbone)
+    try:
+        if logit_files.read_logit_header(target).key == key:
+            return False
+    except MissingStageError:
+        pass
+    with locks.writing(target):
+        columns = {s: feature_files.read_feature_columns(p) for s, p in paths.items()}
+        first, *others = columns.values()
+        for other in others:
+            if other.class_names != first.class_names or not np.array_equal(
+                other.texts, first.texts
+            ):
+                raise StoreError(
+                    f"the splits of {dataset} have other class names or prompts for {backbone}; "
+                    f"extract all of them alike: clipnlc extract --dataset {dataset} "
+                    f"--backbones {backbone}"
+                )
+        logit_files.write_logits(
+            target,
+            logit_files.LogitStore(
+                splits={
+                    split: logit_files.LogitBlocks(
+                        _blocks(paths[split], found), found.labels, found.sample_id
+                    )
+                    for split, found in columns.items()
+                },
+                class_names=first.class_names,
+                key=key,
+                learnt={},
+                facts={},
+            ),
+        )
+    return True
+
+
+def _blocks(
+    path: Path, columns: feature_files.FeatureColumns
+) -> Iterator[Float32[np.ndarray, "block classes"]]:
+    for block in feature_files.read_feature_blocks(path, _ROWS):
+        yield zero_shot_logits(
+            block,
+            columns.texts,
+            logit_scale=columns.logit_scale,
+            logit_bias=columns.logit_bias,
+        )

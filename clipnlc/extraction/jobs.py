@@ -1,0 +1,92 @@
+"""Which feature file a backbone and a split make, and whether it is there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from clipnlc.backbones import Backbone
+from clipnlc.datasets.source import Split
+from clipnlc.errors import MissingStageError
+from clipnlc.extraction.order import Job
+from clipnlc.stores import features as feature_files
+from clipnlc.stores.key import Key, content_digest, differences
+from clipnlc.stores.layout import Layout
+
+Limit = int | Mapping[str, int]
+"""At most this many images: of every split, or of the splits named."""
+
+
+def job_of(
+    layout: Layout,
+    dataset: str,
+    split: Split,
+    backbone: Backbone,
+    *,
+    identity: Mapping[str, Any],
+    precision: str,
+    samples: int,
+    templates: Sequence[str],
+) -> Job:
+    """Name the feature file and everything that shapes it.
+
+    The field `images` holds what the features depend on, `classes` what only labels and texts
+    do, `origin` where the data came from.
+    """
+    fields = {
+        "images": {
+            "backbone": backbone.name,
+            **identity,
+            "precision": precision,
+            "split": split.name,
+            "content": split.content,
+            "samples": samples,
+        },
+        "classes": {
+            "labels": split.fingerprint,
+            "names": content_digest(list(split.class_names)),
+            "templates": list(templates),
+        },
+    }
+    if split.origin:
+        fields["origin"] = dict(split.origin)
+    return Job(backbone, layout.features(dataset, split.name, backbone.name), Key.of(fields))
+
+
+def changes(job: Job) -> tuple[str, ...] | None:
+    """Tell what differs from the file that is there; `None` where nothing does.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        old = feature_files.read_feature_header(job.path).key
+    except MissingStageError:
+        return ()
+    return None if old == job.key else tuple(differences(old, job.key))
+
+
+def same_images(job: Job) -> bool:
+    """Tell whether the features that are there stay: only labels, texts or origin changed.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        old = feature_files.read_feature_header(job.path).key
+    except MissingStageError:
+        return False
+    return bool(old.fields.get("images") == job.key.fields["images"])
+
+
+def limited(split: str, rows: int, limit: Limit | None) -> Int64[np.ndarray, " rows"]:
+    """Choose rows spread evenly, so that a limited split still has most of its classes.
+
+    >>> limited("train", 10, {"train": 4}).tolist(), limited("test", 3, {"train": 4}).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    most = limit.get(split) if isinstance(limit, Mapping) else limit
+    if most is None or most >= rows:
+        return np.arange(rows)
+    return (np.arange(most) * rows) // most

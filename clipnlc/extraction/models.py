@@ -1,0 +1,81 @@
+"""The backbones of a run in memory: loaded when first needed, let go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from clipnlc.backbones import Backbone
+    from clipnlc.backbones.loaded import LoadedBackbone, Precision
+
+_NVIDIA: Final = Path("/proc/driver/nvidia")
+"""Present where a CUDA device can be; only then is torch asked (importing it takes seconds)."""
+
+
+class Models:
+    """Backbones on one device, in one precision."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self._wanted = (device, precision)
+        self._settings: tuple[str, Precision] | None = None
+        self._loaded: dict[str, LoadedBackbone] = {}
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that was asked for; `auto` is resolved, without torch where it can be.
+
+        Raises:
+            BackboneError: the device or the precision cannot be used here.
+        """
+        device, precision = self._wanted
+        if precision != "auto":
+            return cast("Precision", precision)
+        if device == "cpu" or not _NVIDIA.exists():
+            return "fp32"
+        return self._resolved()[1]
+
+    @property
+    def device(self) -> str:
+        """The device that was asked for; `auto` is resolved.
+
+        Raises:
+            BackboneError: the device or the precision cannot be used here.
+        """
+        return self._resolved()[0]
+
+    def _resolved(self) -> tuple[str, Precision]:
+        if self._settings is None:
+            from clipnlc.backbones.loaded import choose_device, choose_precision
+
+            device = choose_device(self._wanted[0])
+            self._settings = (device, choose_precision(self._wanted[1], device))
+        return self._settings
+
+    def load(self, backbone: Backbone) -> LoadedBackbone:
+        """Return the backbone in memory.
+
+        Raises:
+            BackboneError: its weights cannot be loaded, or the device cannot be used.
+        """
+        from clipnlc.backbones.loaded import LoadedBackbone
+
+        if backbone.name not in self._loaded:
+            device, precision = self._resolved()
+            self._loaded[backbone.name] = LoadedBackbone(
+                backbone, device=device, precision=precision
+            )
+        return self._loaded[backbone.name]
+
+    def release(self) -> None:
+        """Let all backbones go, and give their memory back."""
+        if not self._loaded:
+            return
+        import gc
+
+        import torch
+
+        self._loaded.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

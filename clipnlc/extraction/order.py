@@ -1,0 +1,140 @@
+"""What is to be embedded: picklable, so that any process on any machine can do a part of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from clipnlc.backbones import Backbone
+from clipnlc.datasets.source import Split
+from clipnlc.stores.features import missing_ranges
+from clipnlc.stores.key import Key
+
+BadImage = Literal["fail", "skip"]
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One feature file to be made or checked."""
+
+    backbone: Backbone
+    path: Path
+    key: Key
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """One split to be embedded by some backbones.
+
+    Attributes:
+        dataset: its key.
+        split: its samples; images are read where they are needed.
+        rows: the samples asked for, as rows of the split.
+        jobs: one feature file per backbone.
+        precision: `fp32`, `fp16` or `bf16`.
+        batch_size: images of one forward.
+        decoders: threads that decode and resize.
+        on_bad_image: stop at an unreadable image, or leave it out and record it.
+    """
+
+    dataset: str
+    split: Split
+    rows: Int64[np.ndarray, " rows"]
+    jobs: tuple[Job, ...]
+    precision: str
+    batch_size: int
+    decoders: int
+    on_bad_image: BadImage
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range of an order's rows, and the jobs that lack it."""
+
+    start: int
+    stop: int
+    jobs: tuple[Job, ...]
+
+
+@dataclass
+class Progress:
+    """How far an extraction of one split is; passed on after every batch.
+
+    Attributes:
+        dataset: its key.
+        split: its name.
+        total: images of this split.
+        done: images embedded by every backbone asked for.
+        began_at: images that were there when this run began.
+        seconds: time that threads spent, by `wait` (for pixels), `decode`, `resize`, `forward`
+            and `write`.
+        forward: seconds of `forward`, by backbone.
+        embedded: images, by backbone, in this run.
+    """
+
+    dataset: str
+    split: str
+    total: int
+    done: int = 0
+    began_at: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    forward: dict[str, float] = field(default_factory=dict)
+    embedded: dict[str, int] = field(default_factory=dict)
+
+    def add(self, images: int, spent: "Spent") -> None:
+        """Count one batch, or one sealed shard (of no new images)."""
+        self.done += images
+        for name, seconds in spent.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        for name, seconds in spent.forward.items():
+            self.forward[name] = self.forward.get(name, 0.0) + seconds
+            self.embedded[name] = self.embedded.get(name, 0) + images
+
+
+@dataclass
+class Spent:
+    """Seconds that one batch took in threads."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    forward: dict[str, float] = field(default_factory=dict)
+
+
+def spans(order: Order, *, size: int, within: Range | None = None) -> list[Span]:
+    """Cut what is not sealed yet into ranges of at most `size` rows, in order.
+
+    Cuts lie on multiples of the batch size where they can, so that the batches, and with them the
+    last bits of the features, do not depend on who does which range.
+
+    Raises:
+        StoreError: a shard is damaged.
+    """
+    start, stop = within or (0, len(order.rows))
+    lacking: dict[Range, list[Job]] = {}
+    for job in order.jobs:
+        for a, b in missing_ranges(job.path, job.key, len(order.rows), size):
+            if max(a, start) < min(b, stop):
+                lacking.setdefault((max(a, start), min(b, stop)), []).append(job)
+    return [Span(a, b, tuple(lacking[a, b])) for a, b in sorted(lacking)]
+
+
+def span_size(rows: int, batch_size: int, workers: int, most: int) -> int:
+    """Choose the rows of a shard: `most`, or fewer where several workers would else stand idle.
+
+    >>> span_size(100_000, 64, 1, 2048), span_size(1000, 64, 2, 2048)
+    (2048, 128)
+    """
+    if workers == 1:
+        return most
+    shares = 4 * workers  # a slow worker then holds up the others by a quarter of its part
+    batches = -(-rows // (shares * batch_size))
+    return min(most, max(1, batches) * batch_size)
+
+
+def overlapping(ranges: Sequence[Range], wanted: Range) -> list[Range]:
+    """Return the parts of `ranges` that lie in `wanted`."""
+    start, stop = wanted
+    return [(max(a, start), min(b, stop)) for a, b in ranges if max(a, start) < min(b, stop)]

@@ -1,0 +1,94 @@
+"""Images to pixels: decoded once, resized once per distinct geometry, ahead of the device."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from clipnlc.datasets.images import load
+from clipnlc.datasets.source import Sample, Split
+from clipnlc.errors import DataError
+from clipnlc.extraction.order import BadImage
+
+if TYPE_CHECKING:
+    from clipnlc.backbones.preprocessing import Preprocessing
+
+Geometry = tuple[object, ...]
+Resize = Callable[[Any], UInt8[np.ndarray, "height width 3"]]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Consecutive samples, one array per distinct geometry.
+
+    Attributes:
+        pixels: by geometry; the same samples in each.
+        labels, sample_id: of the samples that could be read.
+        skipped: the others, each with the reason.
+        seconds: that this thread spent in `decode` (and reading) and `resize`.
+    """
+
+    pixels: Mapping[Geometry, UInt8[np.ndarray, "samples height width 3"]]
+    labels: tuple[int, ...]
+    sample_id: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    seconds: Mapping[str, float]
+
+    def __len__(self) -> int:
+        """Return the number of samples, readable or not."""
+        return len(self.sample_id) + len(self.skipped)
+
+
+def resizers(preprocessings: "Sequence[Preprocessing]") -> dict[Geometry, Resize]:
+    """Return one resizer per distinct geometry: backbones that agree on it share its pixels."""
+    return {p.geometry: p.resizer() for p in preprocessings}
+
+
+def read_pixels(
+    split: Split,
+    rows: Int64[np.ndarray, " rows"],
+    resize: Mapping[Geometry, Resize],
+    on_bad_image: BadImage,
+) -> Pixels:
+    """Read, decode and resize some samples; safe to call from several threads.
+
+    Raises:
+        DataError: a file has gone, or an image cannot be read and `on_bad_image` is `fail`.
+    """
+    pixels: dict[Geometry, list[np.ndarray]] = {geometry: [] for geometry in resize}
+    kept, skipped = [], []
+    decoding = resizing = 0.0
+    began = time.perf_counter()
+    for sample in _samples(split, rows):
+        try:
+            image = load(sample.data, sample.sample_id)
+        except DataError as problem:
+            if on_bad_image == "fail":
+                raise
+            skipped.append((sample.sample_id, str(problem)))
+            continue
+        kept.append(sample)
+        decoded = time.perf_counter()
+        for geometry, resized in resize.items():
+            pixels[geometry].append(resized(image))
+        now = time.perf_counter()
+        decoding, resizing, began = decoding + decoded - began, resizing + now - decoded, now
+    return Pixels(
+        pixels={geometry: np.stack(found) for geometry, found in pixels.items() if found},
+        labels=tuple(s.label for s in kept),
+        sample_id=tuple(s.sample_id for s in kept),
+        skipped=tuple(skipped),
+        seconds={"decode": decoding, "resize": resizing},
+    )
+
+
+def _samples(split: Split, rows: Int64[np.ndarray, " rows"]) -> Iterator[Sample]:
+    """Read rows, neighbours together."""
+    first = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i] != rows[i - 1] + 1:
+            yield from split.read(int(rows[first]), int(rows[i - 1]) + 1)
+            first = i

@@ -1,0 +1,358 @@
+"""What an extraction would take, told before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from clipnlc import backbones as backbone_names
+from clipnlc import datasets
+from clipnlc.backbones.identity import identity
+from clipnlc.datasets.prompts import read_templates
+from clipnlc.extraction.engines import Engine
+from clipnlc.extraction.groups import Groups, default_batch_size, free_memory
+from clipnlc.extraction.jobs import Limit, changes, job_of, limited, same_images
+from clipnlc.extraction.models import Models
+from clipnlc.extraction.probe import forward_seconds, pixel_seconds
+from clipnlc.extraction.worker import cores
+from clipnlc.stores.layout import Layout
+
+if TYPE_CHECKING:
+    from clipnlc.backbones import Backbone
+    from clipnlc.datasets.dataset import Dataset
+    from clipnlc.datasets.source import Split
+
+_PROBE: Final = 60.0
+"""Seconds of the probe, shared by the backbones that have work to do."""
+
+_TO_DECODE: Final = 0.05
+"""Share of the probe for decoding and resizing."""
+
+
+@dataclass(frozen=True)
+class PlannedSplit:
+    """What is known of a split without embedding anything.
+
+    Attributes:
+        dataset, split: which one.
+        images: that would be embedded by a backbone that has none of them; None if nobody can
+            tell before the download.
+        download_bytes: of the data set's chosen splits together, still to be downloaded; None if
+            nobody can tell.
+        cached: backbones whose features are there already.
+        lacking: backbones whose features are not.
+    """
+
+    dataset: str
+    split: str
+    images: int | None
+    download_bytes: int | None
+    cached: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedBackbone:
+    """What a backbone would cost.
+
+    Attributes:
+        backbone: its name.
+        images: to be embedded, over all splits whose size is known.
+        prompts: at most to be embedded; those that the store has are not subtracted.
+        gflops: of one image, in 10^9 floating-point operations (two for a multiply-add).
+        download_bytes: of its weights, estimated; 0 if at hand, None if they cannot be had.
+        memory_bytes: that it takes while embedding, estimated.
+        seconds: one image takes in the forward, measured; None if nothing was measured.
+    """
+
+    backbone: str
+    images: int
+    prompts: int
+    gflops: float
+    download_bytes: int | None
+    memory_bytes: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction would take.
+
+    Attributes:
+        device: where forwards would run.
+        precision: in which they would.
+        workers: devices side by side.
+        splits: what there is to embed.
+        backbones: those with images to embed.
+        groups: backbones in memory together, one tuple per pass over the images.
+        free_memory: of the device, in bytes.
+        disk_bytes: that the features would take, twice while shards are merged.
+        pixel_seconds: one thread takes to decode and resize a photo of 500 by 375 for all
+            backbones, measured; None if nothing was measured.
+        decoders: threads that would do so.
+        hours: expected for the images; None if nothing was measured or a split's size is unknown.
+            Prompts, downloads and loading come on top.
+    """
+
+    device: str
+    precision: str
+    workers: int
+    splits: tuple[PlannedSplit, ...]
+    backbones: tuple[PlannedBackbone, ...]
+    groups: tuple[tuple[str, ...], ...]
+    free_memory: int
+    disk_bytes: int
+    pixel_seconds: float | None
+    decoders: int
+    hours: float | None
+
+
+def plan(  # noqa: D417  (the rest is as in extract)
+    *,
+    store: Path,
+    dataset: Sequence[str],
+    backbones: Sequence[str],
+    split: Sequence[str] = (),
+    name: str | None = None,
+    sources: Mapping[str, Path] | Path | None = None,
+    accept_different_data: bool = False,
+    prompts: str = "openai",
+    templates: Path | None = None,
+    class_names: Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: Limit | None = None,
+    weights_dir: Path | None = None,
+    batch_size: int | None = None,
+    together: int | None = None,
+    engine: Engine = Engine(),  # noqa: B008  (frozen)
+    precision: str = "auto",
+    workers: int | None = None,
+    probe: bool = True,
+    on_progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Plan:
+    """Tell what `extract` with the same arguments would do; nothing is downloaded or written.
+
+    What is on disk is opened (and its files hashed, as `extract` would); of the rest the registry
+    tells the expected number of images.
+
+    Args:
+        probe: measure the speed of every backbone that has work to do.
+        on_progress: called before each measurement: what, its number, their count.
+
+    Raises:
+        ClipnlcError: as `extract`, for what can be known before it runs.
+    """
+    names = tuple(itertools.chain.from_iterable(datasets.resolve(d) for d in dataset))
+    chosen = backbone_names.resolve(backbones, weights_dir)
+    models = Models(engine.devices[0], precision)
+    splits: list[PlannedSplit] = []
+    classes: dict[str, int] = {}
+    for one in names:
+        found = datasets.open_dataset(
+            one,
+            key=name,
+            sources=sources,
+            accept_different_data=accept_different_data,
+            prompts=prompts,
+        )
+        sentences = read_templates(templates) if templates else found.templates
+        survey = _Survey(
+            Layout(store), found, sentences, class_names, image_column, label_column, limit, models
+        )
+        parts = tuple(split) or found.split_names()
+        splits += [survey.split(part, parts, chosen) for part in parts]
+        classes[found.key] = survey.prompts
+    return _costs(
+        tuple(splits),
+        classes,
+        chosen,
+        models,
+        engine=engine,
+        together=together,
+        batch_size=batch_size,
+        workers=workers,
+        probe=probe,
+        on_progress=on_progress,
+    )
+
+
+@dataclass
+class _Survey:
+    """Looks at one data set without changing anything."""
+
+    layout: Layout
+    found: Dataset
+    templates: tuple[str, ...]
+    class_names: Path | None
+    image_column: str | None
+    label_column: str | None
+    limit: Limit | None
+    models: Models
+    prompts: int = 0
+
+    def split(self, part: str, parts: Sequence[str], chosen: Sequence[Backbone]) -> PlannedSplit:
+        download = self.found.download_bytes(parts)
+        if download != 0:
+            rows = self.found.expected_rows(part)
+            images = None if rows is None else len(limited(part, rows, self.limit))
+            names = tuple(b.name for b in chosen)
+            self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
+            return PlannedSplit(self.found.key, part, images, download, (), names)
+        opened = self.found.open(
+            part,
+            class_names_file=self.class_names,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            hash_cache=self._hash_cache,
+        )
+        self.prompts = len(opened.class_names) * len(self.templates)
+        rows = len(limited(opened.name, len(opened), self.limit))
+        cached, lacking = [], []
+        for backbone in chosen:
+            if self._is_there(opened, backbone, rows):
+                cached.append(backbone.name)
+            else:
+                lacking.append(backbone.name)
+        return PlannedSplit(self.found.key, opened.name, rows, 0, tuple(cached), tuple(lacking))
+
+    @property
+    def _hash_cache(self) -> Path | None:
+        """The store's memory of hashes; a plan makes no store."""
+        return self.layout.root / "file-hashes.sqlite" if self.layout.root.is_dir() else None
+
+    def _is_there(self, split: Split, backbone: Backbone, rows: int) -> bool:
+        from clipnlc.backbones.weights import at_hand
+
+        path = self.layout.features(self.found.key, split.name, backbone.name)
+        if not path.is_file():
+            return False
+        if not at_hand(backbone):
+            return True  # its weights cannot be compared without downloading them
+        job = job_of(
+            self.layout,
+            self.found.key,
+            split,
+            backbone,
+            identity=identity(backbone, self.layout.root / "backbones.json"),
+            precision=self.models.precision,
+            samples=rows,
+            templates=self.templates,
+        )
+        return changes(job) is None or same_images(job)
+
+
+def _costs(
+    splits: tuple[PlannedSplit, ...],
+    prompts: Mapping[str, int],
+    chosen: Sequence[Backbone],
+    models: Models,
+    *,
+    engine: Engine,
+    together: int | None,
+    batch_size: int | None,
+    workers: int | None,
+    probe: bool,
+    on_progress: Callable[[str, int, int], None],
+) -> Plan:
+    from clipnlc.backbones.costs import costs, download_bytes, memory_bytes
+    from clipnlc.backbones.loaded import describe
+
+    device, precision = models.device, models.precision
+    size = batch_size or default_batch_size(device)
+    lacking = [b for b in chosen if any(b.name in split.lacking for split in splits)]
+    groups = _groups(lacking, models, together=together, batch_size=batch_size)
+    seconds: dict[str, float] = {}
+    pixels: float | None = None
+    if probe and lacking:
+        seconds, pixels = _probe(groups, models, size, on_progress)
+    planned = []
+    disk = 0
+    for backbone in lacking:
+        mine = [split for split in splits if backbone.name in split.lacking]
+        images = sum(split.images or 0 for split in mine)
+        disk += images * describe(backbone)["dim"] * (4 if precision == "fp32" else 2)
+        planned.append(
+            PlannedBackbone(
+                backbone=backbone.name,
+                images=images,
+                prompts=sum(prompts[key] for key in {split.dataset for split in mine}),
+                gflops=costs(backbone).image_flops / 1e9,
+                download_bytes=download_bytes(backbone),
+                memory_bytes=memory_bytes(
+                    backbone,
+                    precision=precision,
+                    batch_size=size * (cores() if device == "cpu" else 1),
+                ),
+                seconds=seconds.get(backbone.name),
+            )
+        )
+    decoders = workers or (max(1, cores() // 2) if device == "cpu" else cores())
+    plan = Plan(
+        device=device,
+        precision=precision,
+        workers=len(engine.devices),
+        splits=splits,
+        backbones=tuple(planned),
+        groups=tuple(tuple(b.name for b in group) for group in groups),
+        free_memory=free_memory(device),
+        disk_bytes=disk,
+        pixel_seconds=pixels,
+        decoders=decoders,
+        hours=None,
+    )
+    return replace(plan, hours=_hours(plan))
+
+
+def _groups(
+    lacking: Sequence[Backbone], models: Models, *, together: int | None, batch_size: int | None
+) -> list[tuple[Backbone, ...]]:
+    groups = Groups(lacking, models, together=together, batch_size=batch_size)
+    return [groups.now() for _ in groups]
+
+
+def _probe(
+    groups: Sequence[Sequence[Backbone]],
+    models: Models,
+    batch_size: int,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[dict[str, float], float]:
+    """Measure seconds per image: of each backbone's forward, and of one thread's pixels."""
+    from clipnlc.backbones.preprocessing import preprocessing_of
+
+    lacking = [backbone for group in groups for backbone in group]
+    seconds = {}
+    for number, backbone in enumerate(lacking):
+        on_progress(f"probe {backbone.name}", number, len(lacking))
+        seconds[backbone.name] = forward_seconds(
+            backbone,
+            device=models.device,
+            precision=models.precision,
+            batch_size=batch_size,
+            budget=_PROBE * (1 - _TO_DECODE) / len(lacking),
+        )
+    pixels = sum(
+        pixel_seconds([preprocessing_of(b) for b in group], budget=_PROBE * _TO_DECODE)
+        for group in groups
+    )
+    return seconds, pixels
+
+
+def _hours(plan: Plan) -> float | None:
+    """Add up the images' time: on a GPU the decoders work beside it, on a CPU in its stead."""
+    if plan.pixel_seconds is None or any(split.images is None for split in plan.splits):
+        return None
+    seconds = {b.backbone: b.seconds or 0.0 for b in plan.backbones}
+    on_cpu = plan.device == "cpu"
+    total = 0.0
+    for split in plan.splits:
+        if not split.lacking or split.images is None:
+            continue
+        forward = sum(seconds[name] for name in split.lacking)
+        forward = forward if on_cpu else forward / plan.workers
+        pixels = plan.pixel_seconds / (cores() if on_cpu else plan.decoders)
+        total += split.images * (forward + pixels if on_cpu else max(forward, pixels))
+    return total / 3600

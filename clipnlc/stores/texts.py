@@ -1,0 +1,96 @@
+"""The text store: one backbone's view of one list of classes (`docs/formats/text-store.md`).
+
+Class names and prompts are the same for every split, and for every data set that shares them, so
+their embeddings are kept by themselves; a feature file carries its own copy.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from clipnlc.errors import StoreError
+from clipnlc.stores import _h5
+from clipnlc.stores.features import check_texts
+from clipnlc.stores.key import Key
+
+FORMAT = "clipnlc-texts"
+
+
+@dataclass(frozen=True)
+class TextStore:
+    """What a backbone makes of the classes, and how it turns cosines into logits.
+
+    Attributes:
+        texts: one unit vector per class, the mean of its embedded prompts.
+        class_names: one per class.
+        logit_scale: the backbone's own factor on cosines (CLIP: up to 100).
+        logit_bias: the backbone's own offset on logits; 0 where it has none.
+        key: every resolved input by name.
+    """
+
+    texts: Float32[np.ndarray, "classes dim"]
+    class_names: tuple[str, ...]
+    logit_scale: float
+    logit_bias: float
+    key: Key
+
+
+def text_key(features: Key) -> Key:
+    """Take from the key of features what their texts depend on."""
+    images, classes = features.fields["images"], features.fields["classes"]
+    of_images = ("preprocessing", "split", "content", "samples")
+    backbone = {name: value for name, value in images.items() if name not in of_images}
+    return Key.of({**backbone, "names": classes["names"], "templates": classes["templates"]})
+
+
+def write_texts(path: Path, store: TextStore) -> str:
+    """Seal a text file; returns the digest of its content.
+
+    Raises:
+        StoreError: a text is NaN, infinite or zero; the disk is full.
+    """
+
+    def refuse(problem: str) -> StoreError:
+        return StoreError(
+            f"{path} not written: {problem}; expected finite texts that are not zero: "
+            "mend the class names, or extract with `--precision fp32`"
+        )
+
+    check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)
+    return _h5.write_sealed(
+        path,
+        FORMAT,
+        attributes={
+            "key": store.key.json,
+            "logit_scale": store.logit_scale,
+            "logit_bias": store.logit_bias,
+        },
+        datasets={"texts": store.texts, "class_names": store.class_names},
+    )
+
+
+def read_texts(path: Path) -> TextStore:
+    """Read and check a text file.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    content = _h5.read(path, FORMAT)
+    store = TextStore(
+        texts=content.array("texts", "<f4", dimensions=2),
+        class_names=content.strings("class_names"),
+        logit_scale=content.header.attribute("logit_scale", float),
+        logit_bias=content.header.attribute("logit_bias", float),
+        key=content.header.key(),
+    )
+
+    def refuse(problem: str) -> StoreError:
+        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+
+    if len(store.texts) != len(store.class_names):
+        raise refuse(f"{len(store.texts)} texts for {len(store.class_names)} class names")
+    check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)
+    return store
