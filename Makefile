@@ -2,9 +2,28 @@
 VENV ?= .venv
 STORE ?= clipnlc-store
 SUITE ?= nano
+# Of SUITE=paper (docs/paper.md): LIMIT=n for a trial run on n images a split and one prompt a
+# class; TRAIN_LIMIT= for all images of train; WEIGHTS_DIR and SOURCE for want of a network.
+LIMIT ?=
+TRAIN_LIMIT ?= 100000
+WEIGHTS_DIR ?=
+SOURCE ?=
+EXTRACT_OPTIONS ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+
+IN = --store $(STORE)
+EXTRACT = $(EXTRACT_OPTIONS)
+ifeq ($(SUITE),paper)
+BACKBONES ?= all
+DATASETS ?= all
+EXTRACT += $(if $(LIMIT),--limit $(LIMIT) --prompts simple,$(if $(TRAIN_LIMIT),--limit train=$(TRAIN_LIMIT)))
+EXTRACT += $(if $(WEIGHTS_DIR),--weights-dir $(WEIGHTS_DIR)) $(if $(SOURCE),--source $(SOURCE))
+else
+BACKBONES ?= $(SUITE)
+DATASETS ?= $(SUITE)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-long docs reproduce ablation nano clean
@@ -38,13 +57,20 @@ test-long: $(READY) ## rebuild the nano data and one backbone, and compare (15 m
 docs: $(READY) ## write docs/cli.md from the commands' own help
 	$(BIN)/python docs/make_cli.py
 
-reproduce: $(READY) ## the table: nine backbones, ten data sets, every combiner (SUITE=nano)
-	$(BIN)/clipnlc extract --backbones $(SUITE) --dataset $(SUITE) --store $(STORE)
-	$(BIN)/clipnlc train-nlc --dataset $(SUITE) --store $(STORE)
-	$(BIN)/clipnlc evaluate --dataset $(SUITE) --store $(STORE) \
+reproduce: $(READY) ## the tables: nine backbones, SUITE=nano (ten data sets) or paper (21)
+	$(BIN)/clipnlc extract --backbones $(BACKBONES) --dataset $(DATASETS) $(IN) $(EXTRACT)
+ifeq ($(SUITE),paper)
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --holdout 0.1 $(IN)
+	$(BIN)/clipnlc train-heads --dataset $(DATASETS) $(IN)
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --head linear --holdout 1 $(IN)
+	$(BIN)/clipnlc evaluate --dataset $(DATASETS) --head linear $(IN) \
+		--markdown $(STORE)/results-linear.md --csv $(STORE)/results-linear.csv
+endif
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) $(IN)
+	$(BIN)/clipnlc evaluate --dataset $(DATASETS) $(IN) \
 		--markdown $(STORE)/results.md --csv $(STORE)/results.csv
-	$(BIN)/clipnlc diversity --dataset $(SUITE) --store $(STORE)
-	@echo "every table: $(STORE)/results.md, every number: $(STORE)/results.csv"
+	$(BIN)/clipnlc diversity --dataset $(DATASETS) $(IN)
+	@echo "every table: $(STORE)/results*.md, every number: $(STORE)/results*.csv"
 
 ablation: $(READY) ## choose NLC's defaults by cross-validation inside the training pools
 	$(BIN)/python benchmarks/ablation.py --store $(STORE)

@@ -248,12 +248,18 @@ def stratified_split(
     """Split the rows in two, class by class; return the kept and the held row numbers, ascending.
 
     About `share` (in (0, 1)) of each class's rows are held. A class with two or more rows has at
-    least one on both sides; a class with a single row is kept.
+    least one on both sides; a class with a single row is kept. Where no class has two rows, as in
+    a trial run on a few images of many classes, the held rows are drawn from all of them.
+
+    >>> kept, held = stratified_split(np.arange(4), ["a", "b", "c", "d"], share=0.1, seed=0)
+    >>> len(kept), len(held)
+    (3, 1)
     """
     order = np.argsort(ranks(sample_id, draw=f"split:{seed}"))
     held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
+    present, counts = np.unique(labels, return_counts=True)
+    strata = [order[labels[order] == label] for label in present] if counts.max() > 1 else [order]
+    for rows in strata:
         if len(rows) > 1:
             held[rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)

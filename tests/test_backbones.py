@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_backbones import load, register, save
 
-from clipnlc.backbones import GROUPS, nano, parse, resolve
+from clipnlc.backbones import GROUPS, loaded, nano, parse, resolve
 from clipnlc.backbones.catalogue import catalogue
 from clipnlc.backbones.identity import identity
 from clipnlc.backbones.loaded import choose_device, choose_precision, describe
@@ -263,9 +264,18 @@ class TestBadWeights:
 
 class TestDevices:
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-    def test_half_precision_on_a_cpu_is_refused(self, precision):
+    def test_half_precision_on_a_cpu_without_it_is_refused(self, precision, monkeypatch):
+        monkeypatch.setattr(loaded, "_CPU", Path("/nowhere"))
         with pytest.raises(BackboneError, match=f"{precision} is many times slower.*fp32"):
             choose_precision(precision, "cpu")
+
+    def test_a_cpu_that_knows_bf16_takes_it(self, tmp_path, monkeypatch):
+        (tmp_path / "cpuinfo").write_text("flags : avx512f avx512_bf16")
+        monkeypatch.setattr(loaded, "_CPU", tmp_path / "cpuinfo")
+        assert choose_precision("bf16", "cpu") == "bf16"
+        assert choose_precision("auto", "cpu") == "fp32"
+        with pytest.raises(BackboneError, match="fp16 is many times slower"):
+            choose_precision("fp16", "cpu")
 
     def test_auto(self):
         assert choose_precision("auto", "cpu") == "fp32"

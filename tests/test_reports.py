@@ -178,6 +178,12 @@ def test_one_data_set_has_no_second_table_of_accuracies():
     assert [title.split(":")[0] for title in titles] == ["digits", "summary", "summary", "summary"]
 
 
+def test_the_assumed_data_set_is_named_where_it_is_averaged():
+    with_it = replace(EVALUATION, datasets=(DIGITS, replace(DIGITS, dataset="country211")))
+    assert "our assumption" in " ".join(evaluation_report(with_it).notes)
+    assert "our assumption" not in " ".join(evaluation_report(EVALUATION).notes)
+
+
 def test_notes_explain_what_is_there_and_nothing_else():
     notes = " ".join(evaluation_report(EVALUATION).notes)
     for word in (

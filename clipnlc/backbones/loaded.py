@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.folding import fold_batch_norms, is_foldable
-from clipnlc.backbones.openclip import architecture_config, open_clip, quiet, skeleton, tokenizer
+from clipnlc.backbones.openclip import (
+    architecture_config,
+    open_clip,
+    quiet,
+    skeleton,
+    tokenizer,
+    unset,
+)
 from clipnlc.backbones.preprocessing import preprocessing_of, sides
 from clipnlc.backbones.text import OnProgress, TextTower
 from clipnlc.backbones.weights import has_quick_gelu, is_torchscript, weights_file
 from clipnlc.errors import BackboneError, ClipnlcError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
 Precision = Literal["fp32", "fp16", "bf16"]
+
+_CPU: Final = Path("/proc/cpuinfo")
 
 
 def choose_precision(wanted: str, device: str) -> Precision:
     """Resolve `auto`: half precision on a GPU, full precision on a CPU.
 
+    On a CPU with instructions for bf16, asking for it makes forwards about three times faster
+    than fp32, and features agree to a cosine of 0.9999; on another it is many times slower.
+
     Raises:
-        BackboneError: half precision asked of a CPU, where it is many times slower than fp32.
+        BackboneError: half precision asked of a CPU that has no instructions for it.
     """
     if wanted == "auto":
         return "fp16" if device.startswith("cuda") else "fp32"
     if wanted not in ("fp32", "fp16", "bf16"):
         raise BackboneError(f"unknown precision {wanted!r}; choose auto, fp32, fp16 or bf16")
-    if wanted != "fp32" and device == "cpu":
+    if wanted != "fp32" and device == "cpu" and not (wanted == "bf16" and cpu_knows_bf16()):
         raise BackboneError(
-            f"precision {wanted} is many times slower than fp32 on a CPU; use --precision fp32"
+            f"precision {wanted} is many times slower than fp32 on this CPU; use --precision fp32"
         )
     return wanted  # type: ignore[return-value]
+
+
+def cpu_knows_bf16() -> bool:
+    """Tell whether this CPU multiplies matrices of bf16 itself (AVX512-BF16 or AMX)."""
+    try:
+        flags = _CPU.read_text("utf-8")
+    except OSError:  # not Linux: nothing is known
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def choose_device(wanted: str) -> str:
@@ -214,7 +234,7 @@ def _create(backbone: Backbone, file: Path, device: str, precision: Precision) -
     """Create the model through open_clip's own loader, refusing anything but these weights."""
     published = is_torchscript(file)
     try:
-        with quiet():
+        with quiet(), unset():
             model = open_clip().create_model(
                 backbone.architecture,
                 pretrained=None if published else str(file),

@@ -88,6 +88,28 @@ def untrained(architecture: str, *, seed: int) -> nn.Module:
     return model
 
 
+@contextmanager
+def unset() -> Iterator[None]:
+    """Leave random initial values out of models made here: for those that are loaded right after.
+
+    Drawing them takes longer than reading the weights. The loader is strict, so no value that is
+    left out stays; zeros, ones and constants are cheap and are set as always.
+    """
+    from torch.nn import init
+
+    kinds = ["uniform", "normal", "trunc_normal", "orthogonal"]
+    kinds += [f"{k}_{d}" for k in ("kaiming", "xavier") for d in ("uniform", "normal")]
+    before = {f"{kind}_": getattr(init, f"{kind}_") for kind in kinds}
+    for name in before:
+        setattr(init, name, lambda tensor, *_given, **_named: tensor)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(init, name, function)
+
+
+@cache
 def skeleton(architecture: str) -> Any:  # noqa: ANN401  (open_clip has several classes of model)
     """Create a model without values, on torch's `meta` device: costs no memory.
 

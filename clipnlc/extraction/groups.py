@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,13 +16,30 @@ if TYPE_CHECKING:
 _SHARE: Final = 0.8
 """Of the free memory that is planned with; the rest is for pixels and for what others take."""
 
-_SMALL: Final = 64e6
-"""Bytes of weights files below which nothing is measured: such backbones fit anywhere."""
+_AMPLE: Final = 5
+"""Times the size of its weights file that a backbone surely fits in, batch and all (files of half
+precision double in memory): where that is free, nothing is measured, which would take seconds."""
 
 
 def default_batch_size(device: str) -> int:
     """Images of one forward: few on a CPU, whose caches they should fit; more on a GPU."""
     return 16 if device == "cpu" else 64
+
+
+def default_decoders(device: str, workers: int) -> int:
+    """Threads of one of several workers that decode: the cores are for the forwards on a CPU."""
+    share = max(1, cores() // workers)
+    return max(1, share // 2) if device == "cpu" else share
+
+
+def memory(backbone: Backbone, models: Models, *, batch_size: int | None, copies: int) -> int:
+    """Estimate the bytes a backbone takes on the device, in all workers that share it."""
+    from clipnlc.backbones.costs import memory_bytes
+
+    images = batch_size or default_batch_size(models.device)
+    if models.device == "cpu":  # every core has a batch of its own
+        images *= max(1, cores() // copies)
+    return copies * memory_bytes(backbone, precision=models.precision, batch_size=images)
 
 
 class Groups:
@@ -38,9 +56,12 @@ class Groups:
         *,
         together: int | None,
         batch_size: int | None,
+        copies: int = 1,
     ) -> None:
+        """Take what decides the groups; `copies` workers share the device."""
         self.left = tuple(chosen)
-        self._models, self._together, self._batch_size = models, together, batch_size
+        self._models, self._together = models, together
+        self._batch_size, self._copies = batch_size, copies
         self._current: tuple[Backbone, ...] = ()
 
     def __iter__(self) -> Iterator[None]:
@@ -61,18 +82,14 @@ class Groups:
     def _decide(self) -> tuple[Backbone, ...]:
         if self._together is not None:
             return self.left[: self._together]
-        files = [b.file for b in self.left]
-        if sum(f.stat().st_size if f else _SMALL for f in files) < _SMALL:
-            return self.left
-        from clipnlc.backbones.costs import memory_bytes
-
         device = self._models.device
-        size = self._batch_size or default_batch_size(device)
-        images = size * (cores() if device == "cpu" else 1)
         left = _SHARE * free_memory(device)
+        files = sum(b.file.stat().st_size if b.file else math.inf for b in self.left)
+        if _AMPLE * self._copies * files < left:
+            return self.left
         group: list[Backbone] = []
         for backbone in self.left:
-            left -= memory_bytes(backbone, precision=self._models.precision, batch_size=images)
+            left -= memory(backbone, self._models, batch_size=self._batch_size, copies=self._copies)
             if left < 0 and group:
                 break
             group.append(backbone)
@@ -88,9 +105,12 @@ def free_memory(device: str) -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    # A container may allow less than the machine has.
+    # A container may allow less than the machine has. Files read lately count as used there, but
+    # make room for whoever needs it.
     limit, used = (_number(Path("/sys/fs/cgroup", f)) for f in ("memory.max", "memory.current"))
-    return available if limit is None or used is None else min(available, limit - used)
+    if limit is None or used is None:
+        return available
+    return max(0, min(available, limit - used + _idle_files()))
 
 
 def _number(file: Path) -> int | None:
@@ -98,3 +118,11 @@ def _number(file: Path) -> int | None:
         return int(file.read_text())
     except (OSError, ValueError):  # not Linux, or no limit ("max")
         return None
+
+
+def _idle_files() -> int:
+    try:
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(n) for name, n in map(str.split, lines) if name == "inactive_file"), 0)

@@ -301,6 +301,10 @@ SHOTS_NOTE = (
     "shots: labelled images per class, drawn from the training split anew for each seed; "
     "labels used: all classes (and data sets) together."
 )
+ASSUMED_NOTE = (
+    "country211 is in the summary: the NLC paper speaks of 21 data sets and names 20, and this one "
+    "as the 21st is our assumption."
+)
 CALIBRATION_NOTE = (
     "expected calibration error: 15 bins of confidence, the samples of all data sets in one pool."
 )
@@ -324,6 +328,8 @@ def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
             "on single data sets."
         )
     notes.append(CALIBRATION_NOTE)
+    if len(evaluation.datasets) > 1 and "country211" in (d.dataset for d in evaluation.datasets):
+        notes.append(ASSUMED_NOTE)
     if evaluation.head != "zero-shot":
         notes.append(
             f"The {evaluation.head} heads were fitted on labels that are not counted here."

@@ -222,12 +222,7 @@ def _measure(files: _Files) -> Diversity:
         matrices={measure: _as_record(matrix) for measure, matrix in matrices.items()},
         pair_means=means,
         sources=files.sources,
-        notes=tuple(
-            f"{measure} is undefined for some pairs: a backbone is always or never right, or "
-            "always says the same."
-            for measure, matrix in matrices.items()
-            if np.isnan(matrix).any()
-        ),
+        notes=_undefined([m for m, matrix in matrices.items() if np.isnan(matrix).any()]),
     )
 
 
@@ -315,3 +310,10 @@ def _nlc_rows(
     if record.split != split or logits != theirs:
         return {}
     return {(r.protocol, r.shots, r.holdout): r for r in its.rows if r.method == "nlc"}
+
+
+def _undefined(measures: Sequence[str]) -> tuple[str, ...]:
+    if not measures:
+        return ()
+    where = "where a backbone is always or never right, or always says the same"
+    return (f"undefined for some pairs, {where}: {', '.join(measures)}",)
