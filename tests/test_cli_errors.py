@@ -7,7 +7,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from command_line import QUICK, flip_a_byte, good, refusal, run, write_photos
+from command_line import COLOURS, QUICK, flip_a_byte, good, refusal, run, write_photos
 from safetensors.numpy import load_file, save_file
 
 from clipnlc.backbones import nano
@@ -368,13 +368,18 @@ def test_strict_shots_refuse_it(uneven):
 
 
 @pytest.mark.slow
-def test_one_image_per_class_leaves_none_for_a_hold_out(tmp_path):
+def test_one_image_leaves_none_for_a_hold_out(tmp_path):
     folder = write_photos(tmp_path / "few", train=1, test=1)
+    for name in list(COLOURS)[1:]:
+        (folder / "train" / name / "00.png").unlink()
     store = tmp_path / "store"
     good("extract", "-d", folder, "-b", "nano-RN50", "-q", "--store", store)
     said = refusal("train-heads", "--json", "--store", store)
-    assert "one training image per class" in said
+    assert "a single training image" in said
     assert "zero-shot head" in said
+    said = refusal("train-nlc", "--holdout", "0.1", "--json", "--store", store)
+    assert "a single labelled image" in said
+    assert "--shots 1" in said
 
 
 # Backbones -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +28,14 @@ from clipnlc.cli.output import (
     progress,
     say_next,
     say_replaced,
-    shares,
     work_done,
 )
 from clipnlc.errors import DataError, MissingStageError, StoreError
+from clipnlc.reports.pace import Effort, summary
+from clipnlc.reports.progress import Advance
 
 if TYPE_CHECKING:
+    from clipnlc.extraction.order import Progress
     from clipnlc.stages.extract import Outcome
 
 SKIPPED_SHOWN = 5  # unreadable images that are named; the feature file lists all
@@ -168,25 +171,21 @@ def extract(
     if plan:
         _plan(asked, say, as_json=as_json)
         return
-    from clipnlc.extraction.order import Progress
     from clipnlc.stages.extract import Watch
     from clipnlc.stages.extract import extract as stage
 
     if store.is_dir() and not os.access(store, os.W_OK):
         raise StoreError(f"--store is {store}, where you may not write; choose another --store")
     with progress(say, "extract") as advance:
-
-        def on_progress(now: Progress) -> None:
-            advance(f"{now.dataset}/{now.split}", now.done, now.total, shares(now.seconds))
-
+        spending = _Spending(advance)
         outcomes = stage(
             **asked,  # type: ignore[arg-type]
             rows=rows_of(rows),
             on_bad_image=on_bad_image,  # type: ignore[arg-type]
             watch=Watch(
                 note=lambda line: say(f"note: {line}"),
-                progress=on_progress,
-                texts=lambda name, done, total: advance(f"prompts of {name}", done, total, ""),
+                progress=spending.images,
+                texts=spending.prompts,
             ),
         )
     if as_json:
@@ -194,11 +193,49 @@ def extract(
         return
     for place, group in grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
         _say_extracted(say, place, group)
+    if spending.progress:
+        say(spending.summary())
     if any(o.missing for o in outcomes):
         say(f"next: the other rows, or clipnlc merge{_store_option(store)} when they are there")
         return
     keys = dict.fromkeys(o.dataset for o in outcomes)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+
+
+class _Spending:
+    """Shows an extraction as it goes, and keeps what it took in all."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.progress: list["Progress"] = []  # one per split, and per pass over it
+        self.seconds = 0.0
+        self._advance = advance
+        self._last = time.monotonic()
+
+    def prompts(self, backbone: str, done: int, total: int) -> None:
+        """Show how far a backbone's prompts are."""
+        self._last = time.monotonic()
+        self._advance(f"prompts of {backbone}", done, total, "")
+
+    def images(self, now: "Progress") -> None:
+        """Show how far a split is, and count the time since the last batch, of images or prompts."""
+        if not (self.progress and self.progress[-1] is now):
+            self.progress.append(now)
+        began, self._last = self._last, time.monotonic()
+        self.seconds += self._last - began
+        self._advance(f"{now.dataset}/{now.split}", now.done, now.total, "", _effort(now))
+
+    def summary(self) -> str:
+        """Say where the time went."""
+        images: dict[tuple[str, str], int] = {}
+        for one in self.progress:
+            place = (one.dataset, one.split)
+            images[place] = max(images.get(place, 0), one.done - one.began_at)
+        effort = sum(map(_effort, self.progress), Effort())
+        return summary(sum(images.values()), self.seconds, effort)
+
+
+def _effort(now: "Progress") -> Effort:
+    return Effort(dict(now.seconds), dict(now.forward), dict(now.embedded))
 
 
 def _plan(asked: dict[str, object], say: Sayer, *, as_json: bool) -> None:

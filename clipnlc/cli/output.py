@@ -13,6 +13,7 @@ import typer
 
 from clipnlc.cli.options import DEFAULT_STORE
 from clipnlc.errors import DataError
+from clipnlc.reports.progress import Advance, bar, lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,27 +78,14 @@ def work_done(made: int, verb: str, cached: int, thing: str) -> str:
     return ", ".join(parts)
 
 
-Advance = Callable[[str, int, int | None, str], None]
-
-
 @contextmanager
 def progress(say: Sayer, stage: str) -> Iterator[Advance]:
     """A progress bar on a terminal; without one, a line a minute on standard error."""
     if say.quiet:
-        yield lambda _what, _done, _total, _extra: None
+        yield lambda *_: None
         return
-    from clipnlc.reports.progress import bar, lines
-
     with (bar if sys.stderr.isatty() else lines)(stage) as advance:
         yield advance
-
-
-def shares(seconds: dict[str, float]) -> str:
-    """Spell where the time goes, in percent."""
-    total = sum(seconds.values())
-    if not total:
-        return ""
-    return " ".join(f"{name} {100 * spent / total:.0f}%" for name, spent in seconds.items())
 
 
 def grouped(items: Sequence[T], name: Callable[[T], str]) -> Iterator[tuple[str, list[T]]]:

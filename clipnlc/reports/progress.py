@@ -1,75 +1,161 @@
-"""Progress of a running stage: a bar on a terminal, a line a minute in a log."""
+"""Progress of a running stage: a bar on a terminal, a line a minute in a log.
+
+Rates, shares and the time left are those of the last minute (`pace.Recent`).
+"""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-Advance = Callable[[str, int, int | None, str], None]
-"""Called with what is in work, how much of it is done, of how much, and a remark."""
+from clipnlc.reports.pace import (
+    Effort,
+    Pace,
+    Recent,
+    spelled_rate,
+    spelled_shares,
+    spelled_time,
+    spelled_waiting,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _LOG_EVERY: Final = 60.0  # seconds between lines where there is no terminal
+_BACKBONES_SHOWN: Final = 9  # with the bar and the shares eleven lines of a terminal
+
+NO_EFFORT: Final = Effort()
+
+
+class Advance(Protocol):
+    """Called with how far a stage is."""
+
+    def __call__(
+        self, what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+    ) -> None:
+        """Show progress.
+
+        Args:
+            what: is in work.
+            done: how much of it.
+            total: of how much, where that is known.
+            remark: for people.
+            effort: what embedding has taken since `what` began.
+        """
 
 
 @contextmanager
-def bar(stage: str) -> Iterator[Advance]:
-    """Show one line on standard error: what, how far, items per second, time left."""
+def bar(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Advance]:
+    """Show what is in work, how far, its rate and the time left; below it, where time goes.
+
+    One line, and for an extraction one of shares and one per backbone, the costliest nine. Nothing
+    stays on the screen.
+    """
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.text import Text
 
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "")
+    console = Console(stderr=True)
+    below: list[str] = []
+
+    class Display(Progress):
+        def get_renderables(self) -> "Iterator[RenderableType]":
+            yield self.make_tasks_table(self.tasks)
+            for line in below[: console.height - 2]:  # more could not be erased
+                yield Text(line, no_wrap=True, overflow="ellipsis")
 
     columns = (
-        TextColumn(f"{stage} {{task.description}}"),
+        TextColumn(f"{stage} {{task.description}}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        Speed(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
+        TextColumn("{task.fields[remark]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, remark="")
-        current = ""
+    # What is printed meanwhile goes above the bar, unless standard output is another place.
+    with Display(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ) as display:
+        task = display.add_task("", total=None, remark="")
+        recent = Recent()
 
-        def advance(what: str, done: int, total: int | None, remark: str) -> None:
-            nonlocal current
-            if what != current and total is not None:
-                progress.reset(task, total=total, description=what, remark=remark)
-                current = what
-            progress.update(task, completed=done, total=total, description=what, remark=remark)
+        def advance(
+            what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+        ) -> None:
+            pace = recent.add(clock(), what, done, total, effort)
+            remarks = [*_rate_and_left(pace), *([remark] if remark else [])]
+            below[:] = _below(pace)
+            display.update(
+                task, completed=done, total=total, description=what, remark=", ".join(remarks)
+            )
 
         yield advance
 
 
 @contextmanager
-def lines(stage: str) -> Iterator[Advance]:
+def lines(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Advance]:
     """Write a line to standard error at most once a minute."""
-    began = last = time.monotonic()
+    began = last = clock()
+    recent = Recent()
 
-    def advance(what: str, done: int, total: int | None, remark: str) -> None:
+    def advance(
+        what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+    ) -> None:
         nonlocal last
-        now = time.monotonic()
+        now = clock()
+        pace = recent.add(now, what, done, total, effort)
         if now - last < _LOG_EVERY:
             return
         last = now
         of = f"/{total}" if total is not None else ""
-        extra = f", {remark}" if remark else ""
-        print(  # noqa: T201
-            f"{stage} {what}: {done}{of} after {now - began:.0f} s{extra}",
-            file=sys.stderr,
-            flush=True,
-        )
+        parts = [f"{stage} {what}: {done}{of} after {spelled_time(now - began)}"]
+        parts += _rate_and_left(pace)
+        parts += [remark] if remark else []
+        groups = [", ".join(parts), *_behind(pace)]
+        print("; ".join(groups), file=sys.stderr, flush=True)  # noqa: T201
 
     yield advance
+
+
+def _rate_and_left(pace: Pace | None) -> list[str]:
+    if pace is None:
+        return []
+    rate = f"{spelled_rate(pace.rate)}{' images/s' if pace.effort.images else '/s'}"
+    return [rate] if pace.left is None else [rate, f"{spelled_time(pace.left)} left"]
+
+
+def _below(pace: Pace | None) -> list[str]:
+    """Return the lines below the bar."""
+    if pace is None or not pace.effort.seconds:
+        return []
+    rows = _backbones(pace.effort)
+    wide = max((len(name) for name, _, _ in rows), default=0)
+    return [
+        f"  {spelled_waiting(pace.effort)}; {spelled_shares(pace.effort)}",
+        *(
+            f"  {name:{wide}} {100 * share:3.0f} % of forward, {spelled_rate(rate)} images/s "
+            "in one thread"
+            for name, share, rate in rows
+        ),
+    ]
+
+
+def _behind(pace: Pace | None) -> list[str]:
+    """Return the same for the end of a log line, in short."""
+    if pace is None or not pace.effort.seconds:
+        return []
+    each = [f"{name} {spelled_rate(rate)}" for name, _, rate in _backbones(pace.effort)]
+    return [
+        spelled_waiting(pace.effort),
+        spelled_shares(pace.effort),
+        f"images/s in one thread: {', '.join(each)}",
+    ]
+
+
+def _backbones(effort: Effort) -> list[tuple[str, float, float]]:
+    """Return the costliest backbones in their order: name, share of forward, images/s."""
+    found = effort.by_backbone()
+    costliest = sorted(found, key=lambda name: found[name], reverse=True)[:_BACKBONES_SHOWN]
+    return [(name, *found[name]) for name in found if name in costliest]

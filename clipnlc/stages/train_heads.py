@@ -171,7 +171,7 @@ def _one(
         kept, held = stratified_split(train.labels, train.sample_id, share=holdout, seed=seed)
         if not len(held):
             raise DataError(
-                f"{dataset} has one training image per class, so none can be held out for the "
+                f"{dataset} has a single training image, so none can be held out for the "
                 "combiners; use the zero-shot head"
             )
         head.fit(

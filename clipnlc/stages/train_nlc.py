@@ -444,6 +444,11 @@ def _draw(task: _Task, run: Run, data: _Data) -> tuple[Int[np.ndarray, " rows"],
         _, held = stratified_split(
             data.labels, data.labelled.sample_id, share=run.holdout, seed=run.seed
         )
+        if not len(held):
+            raise DataError(
+                f"{task.dataset} has a single labelled image, so {run.holdout:g} of them are none; "
+                "use --shots 1"
+            )
         return held, {}
     drawn = few_shot(
         data.labels,
