@@ -133,7 +133,7 @@ def test_a_second_call_hashes_only_what_changed(tmp_path, kind, monkeypatch):
 def test_a_hash_cache_that_is_not_ours_is_refused(tmp_path):
     write_folder(tmp_path / "set")
     (tmp_path / "cache").write_text("hello, this is no database " * 50)
-    with pytest.raises(DataError, match=r"cannot use the cache of file hashes .*; delete it"):
+    with pytest.raises(DataError, match=r"cannot use the cache of file hashes .*, or delete it"):
         open_split(tmp_path / "set", "test", hash_cache=tmp_path / "cache")
 
 

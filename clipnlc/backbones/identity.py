@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -60,11 +61,14 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
         "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone, model)))),
     }
     known[entry] = {"file": str(file.resolve()), "stamp": _stamp(file), "identity": found}
-    memory.parent.mkdir(parents=True, exist_ok=True)
     # Two runs at once must not share a temporary file.
     partial = memory.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
-    partial.replace(memory)
+    # It only saves time: a full disk is told by whoever must write to it.
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+        partial.replace(memory)
+    partial.unlink(missing_ok=True)
     return found
 
 

@@ -57,7 +57,7 @@ def hash_files(root: Path, names: Sequence[str], cache: Path | None = None) -> t
             return _hash_with_cache(connection, root, names)
     except (sqlite3.Error, OSError) as error:
         raise DataError(
-            f"cannot use the cache of file hashes {cache}: {error}; delete it"
+            f"cannot use the cache of file hashes {cache}: {error}; free space on its disk, or delete it"
         ) from error
 
 

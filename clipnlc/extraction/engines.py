@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from clipnlc.errors import BackboneError, ClipnlcError
@@ -93,11 +94,11 @@ def work_off(
         ClipnlcError: as `Workers.embed`, or a shard that is there is damaged.
     """
     most = max(SHARD_ROWS - SHARD_ROWS % order.batch_size, order.batch_size)
-    size = span_size(len(order.rows), order.batch_size, count, most)
+    start, stop = within or (0, len(order.rows))
+    size = span_size(stop - start, order.batch_size, count, most)
     todo = spans(order, size=size, within=within)
     if not todo:
         return
-    start, stop = within or (0, len(order.rows))
     there = stop - start - sum(span.stop - span.start for span in todo)
     progress = Progress(
         order.dataset, order.split.name, total=stop - start, done=there, began_at=there
@@ -129,13 +130,14 @@ class Alone:
 
 @dataclass
 class _Member:
-    """One process and what it is at."""
+    """One process and what it is at; `words` are its last, where it could say what broke it."""
 
     device: str
     process: SpawnProcess
     pipe: connection.Connection
     span: Span | None = None
     done: int = 0
+    words: str = ""
 
 
 class Crew:
@@ -152,7 +154,7 @@ class Crew:
         for device in self.devices[len(self.members) : len(waiting)]:
             self.members.append(self._start(device))
         for member in self.members:
-            member.pipe.send(order)
+            _tell(member, order)
             self._hand(member, waiting)
         while any(member.span for member in self.members):
             ready = connection.wait([m.pipe for m in self.members if m.span])
@@ -160,11 +162,11 @@ class Crew:
                 member = self.members[i]
                 try:
                     self._hear(member, on_batch)
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):
                     waiting.appendleft(self._bury(order, member, tries))
                     on_batch(-member.done, Spent())
                     member = self.members[i] = self._start(member.device)
-                    member.pipe.send(order)
+                    _tell(member, order)
                 if member.span is None:
                     self._hand(member, waiting)
 
@@ -182,14 +184,15 @@ class Crew:
         ours, theirs = spawn.Pipe()
         threads = max(1, cores() // self.devices.count("cpu")) if device == "cpu" else 1
         process = spawn.Process(target=_serve, args=(theirs, device, threads), daemon=True)
-        process.start()
+        with _interrupts_held():
+            process.start()
         theirs.close()
         return _Member(device, process, ours)
 
     def _hand(self, member: _Member, waiting: deque[Span]) -> None:
         if waiting:
             member.span, member.done = waiting.popleft(), 0
-            member.pipe.send(member.span)
+            _tell(member, member.span)
 
     def _hear(self, member: _Member, on_batch: OnBatch) -> None:
         message = member.pipe.recv()
@@ -198,6 +201,9 @@ class Crew:
             raise message
         if message is None:
             member.span = None
+            return
+        if isinstance(message, str):
+            member.words = message
             return
         images, spent = message
         member.done += images
@@ -208,27 +214,45 @@ class Crew:
         span = member.span
         assert span is not None
         member.process.join()
+        member.pipe.close()
         place = (span.start, span.stop)
         tries[place] = tries.get(place, 0) + 1
         if tries[place] == TRIES:
             member.span = None
-            raise worker_died(order, span, member.device, member.process.exitcode)
+            raise _worker_died(order, span, member)
         return span
 
 
-def worker_died(order: Order, span: Span, device: str, code: int | None) -> BackboneError:
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, which is for the parent to answer."""
+    resource_tracker.ensure_running()  # which would let them loose as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _tell(member: _Member, message: Order | Span) -> None:
+    """Send to a process; that it has died is noticed where it is listened to."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        member.pipe.send(message)
+
+
+def _worker_died(order: Order, span: Span, member: _Member) -> BackboneError:
     """Make the error for a worker that dies again and again."""
-    how = f"killed by signal {-code}, as for want of memory" if code and code < 0 else "it broke"
+    code = member.process.exitcode or 0
+    how = f"killed by signal {-code}, as for want of memory" if code < 0 else f"exit code {code}"
     return BackboneError(
-        f"a worker on {device} died {TRIES} times over the images {span.start} to {span.stop} of "
-        f"{order.dataset}/{order.split.name} ({how}); what is sealed stays: go on with fewer "
+        f"a worker on {member.device} died {TRIES} times over the images {span.start} to {span.stop} of "
+        f"{order.dataset}/{order.split.name} ({member.words or how}); what is sealed stays: go on with fewer "
         "--devices, a smaller --batch-size, or fewer backbones at a time (--together)"
     )
 
 
 def _serve(pipe: connection.Connection, device: str, threads: int) -> None:
     """Embed the spans that come through the pipe, each of the order before it, until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -249,8 +273,11 @@ def _serve(pipe: connection.Connection, device: str, threads: int) -> None:
             except ClipnlcError as problem:
                 pipe.send(problem)
                 return
+            except RuntimeError as problem:  # torch's only kind: a fresh process may do better
+                pipe.send(" ".join(f"{type(problem).__name__}: {problem}".split())[:160])
+                return
             pipe.send(None)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
 
 
@@ -279,4 +306,6 @@ class Part:
         """
         assert self._order is not None
         assert self._models is not None
+        # A source that prepares itself when first read does so here, before many threads read it.
+        next(iter(self._order.split.read(0, 1)))
         embed(self._order, [span], self._models, threads=self._threads, on_batch=on_batch)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.extraction.models import Models
 
+_CGROUP: Final = Path("/sys/fs/cgroup")
+"""Where a container says what it allows (the second version of control groups)."""
+
 _SHARE: Final = 0.8
 """Of the free memory that is planned with; the rest is for pixels and for what others take."""
 
@@ -107,7 +110,7 @@ def free_memory(device: str) -> int:
     available = int(psutil.virtual_memory().available)
     # A container may allow less than the machine has. Files read lately count as used there, but
     # make room for whoever needs it.
-    limit, used = (_number(Path("/sys/fs/cgroup", f)) for f in ("memory.max", "memory.current"))
+    limit, used = (_number(_CGROUP / f) for f in ("memory.max", "memory.current"))
     if limit is None or used is None:
         return available
     return max(0, min(available, limit - used + _idle_files()))
@@ -122,7 +125,7 @@ def _number(file: Path) -> int | None:
 
 def _idle_files() -> int:
     try:
-        lines = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
     return next((int(n) for name, n in map(str.split, lines) if name == "inactive_file"), 0)

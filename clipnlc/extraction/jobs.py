@@ -1,14 +1,18 @@
 """Which feature file a backbone and a split make, and whether it is there."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from clipnlc import datasets
 from clipnlc.backbones import Backbone
+from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
-from clipnlc.errors import MissingStageError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.order import Job
 from clipnlc.stores import features as feature_files
 from clipnlc.stores.key import Key, content_digest, differences
@@ -16,6 +20,39 @@ from clipnlc.stores.layout import Layout
 
 Limit = int | Mapping[str, int]
 """At most this many images: of every split, or of the splits named."""
+
+
+def open_datasets(
+    wanted: Sequence[str],
+    *,
+    name: str | None,
+    limit: Limit | None,
+    sources: Mapping[str, Path] | Path | None,
+    accept_different_data: bool,
+    prompts: str,
+) -> list[Dataset]:
+    """Open data sets by keys, groups or paths; `name` is the key of a path.
+
+    Raises:
+        DataError: one cannot be used, `name` would name several, or `limit` leaves nothing.
+        UnknownNameError: a name is not known.
+    """
+    names = tuple(itertools.chain.from_iterable(datasets.resolve(one) for one in wanted))
+    if name is not None and len(names) != 1:
+        raise DataError(f"--name names one data set, but {len(names)} were given; drop --name")
+    for most in limit.values() if isinstance(limit, Mapping) else [limit]:
+        if most is not None and most < 1:
+            raise DataError(f"--limit is {most}; give at least 1")
+    return [
+        datasets.open_dataset(
+            one,
+            key=name,
+            sources=sources,
+            accept_different_data=accept_different_data,
+            prompts=prompts,
+        )
+        for one in names
+    ]
 
 
 def job_of(

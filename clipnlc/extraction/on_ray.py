@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from contextlib import redirect_stdout
+from typing import Any, Final
 
 from clipnlc.errors import BackboneError, ClipnlcError
 from clipnlc.extraction.engines import TRIES, Part
 from clipnlc.extraction.order import Order, Span, Spent
 from clipnlc.extraction.worker import OnBatch, cores
+
+_RESTARTS: Final = 30
+"""Deaths of one worker in a run after which Ray gives up: else one that dies as it starts would
+be started for ever."""
 
 
 class RangeWorker:
@@ -57,9 +63,12 @@ class RayCrew:
             BackboneError: Ray is not installed or not reachable, or a worker died repeatedly.
             ClipnlcError: what a worker refused.
         """
-        ray = _ray()
+        with redirect_stdout(sys.stderr):  # where Ray's remarks on deaths belong
+            self._embed(_ray(), order, todo, on_batch)
+
+    def _embed(self, ray: Any, order: Order, todo: Sequence[Span], on_batch: OnBatch) -> None:  # noqa: ANN401
         if not self._actors:
-            _join(ray, self.address, len(self.devices))
+            _join(ray, self.address, self.devices)
             self._actors = [self._start(ray, device) for device in self.devices]
         shared = ray.put(order)
         waiting = deque(todo)
@@ -74,7 +83,8 @@ class RayCrew:
                 try:
                     found = ray.get(reference)
                 except ray.exceptions.RayError as problem:
-                    reason = " ".join(str(problem).split())[:160]
+                    cause = getattr(problem, "cause", None) or problem
+                    reason = " ".join(str(cause).split())[:160]
                     raise BackboneError(
                         f"Ray gave up a worker on {order.dataset}/{order.split.name} ({reason}); "
                         "what is sealed stays: run the same command again"
@@ -90,14 +100,17 @@ class RayCrew:
         """Leave the cluster, which ends one of our own."""
         if self._actors:
             self._actors.clear()
-            _ray().shutdown()
+            with redirect_stdout(sys.stderr):
+                _ray().shutdown()
 
     def _start(self, ray: Any, device: str) -> Any:  # noqa: ANN401  (Ray makes its own classes)
         gpu = device.startswith("cuda")
         threads = 1 if gpu or self.address else max(1, cores() // len(self.devices))
         return (
             ray.remote(RangeWorker)
-            .options(max_restarts=-1, max_task_retries=TRIES - 1, num_cpus=1, num_gpus=int(gpu))
+            .options(
+                max_restarts=_RESTARTS, max_task_retries=TRIES - 1, num_cpus=1, num_gpus=int(gpu)
+            )
             .remote("cuda" if gpu else device, threads)  # Ray shows an actor its own GPU only
         )
 
@@ -114,15 +127,23 @@ def _ray() -> Any:  # noqa: ANN401  (it may not be installed)
     return ray
 
 
-def _join(ray: Any, address: str | None, workers: int) -> None:  # noqa: ANN401
+def _join(ray: Any, address: str | None, devices: Sequence[str]) -> None:  # noqa: ANN401
     """Join a cluster, or start one that ends with the work."""
-    own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    own: dict[str, Any] = {} if address else {"num_cpus": len(devices), "include_dashboard": False}
     try:
         ray.init(
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own
         )
-    except (ConnectionError, RuntimeError, ValueError) as problem:
+    except Exception as problem:  # noqa: BLE001  (Ray raises bare ones, as when a node starts late)
         reason = " ".join(str(problem).split())[:160]
         raise BackboneError(
             f"no Ray cluster at {address or 'this machine'} ({reason}); check --ray-address"
         ) from None
+    there = ray.cluster_resources()
+    gpus = sum(device.startswith("cuda") for device in devices)
+    if there.get("CPU", 0) < len(devices) or there.get("GPU", 0) < gpus:
+        ray.shutdown()  # an actor that finds no place would be waited for in silence
+        raise BackboneError(
+            f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, "
+            f"too few for {len(devices)} workers; name fewer --devices, or add nodes first"
+        )

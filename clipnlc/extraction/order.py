@@ -1,6 +1,6 @@
 """What is to be embedded: picklable, so that any process on any machine can do a part of it."""
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -104,21 +104,31 @@ class Spent:
 
 
 def spans(order: Order, *, size: int, within: Range | None = None) -> list[Span]:
-    """Cut what is not sealed yet into ranges of at most `size` rows, in order.
+    """Cut what is not sealed yet into ranges of at most `size` rows, in order, none overlapping.
 
-    Cuts lie on multiples of the batch size where they can, so that the batches, and with them the
-    last bits of the features, do not depend on who does which range.
+    Cuts lie on multiples of `size`, which is one of the batch size, so that the batches, and with
+    them the last bits of the features, do not depend on who does which range. Others lie only
+    where `within` or a shard that is there ends.
 
     Raises:
         StoreError: a shard is damaged.
     """
     start, stop = within or (0, len(order.rows))
-    lacking: dict[Range, list[Job]] = {}
-    for job in order.jobs:
-        for a, b in missing_ranges(job.path, job.key, len(order.rows), size):
-            if max(a, start) < min(b, stop):
-                lacking.setdefault((max(a, start), min(b, stop)), []).append(job)
-    return [Span(a, b, tuple(lacking[a, b])) for a, b in sorted(lacking)]
+    gaps = [
+        missing_ranges(job.path, job.key, len(order.rows), len(order.rows)) for job in order.jobs
+    ]
+    ends = {end for ranges in gaps for gap in ranges for end in gap if start < end < stop}
+    inner = range(start - start % size + size, stop, size)
+    found = []
+    for a, b in itertools.pairwise(sorted({start, *ends, *inner, stop})):
+        lacking = [
+            job
+            for job, ranges in zip(order.jobs, gaps, strict=True)
+            if any(first <= a and b <= last for first, last in ranges)
+        ]
+        if lacking:
+            found.append(Span(a, b, tuple(lacking)))
+    return found
 
 
 def span_size(rows: int, batch_size: int, workers: int, most: int) -> int:
@@ -132,9 +142,3 @@ def span_size(rows: int, batch_size: int, workers: int, most: int) -> int:
     shares = 4 * workers  # a slow worker then holds up the others by a quarter of its part
     batches = -(-rows // (shares * batch_size))
     return min(most, max(1, batches) * batch_size)
-
-
-def overlapping(ranges: Sequence[Range], wanted: Range) -> list[Range]:
-    """Return the parts of `ranges` that lie in `wanted`."""
-    start, stop = wanted
-    return [(max(a, start), min(b, stop)) for a, b in ranges if max(a, start) < min(b, stop)]

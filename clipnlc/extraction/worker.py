@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clipnlc.errors import BackboneError, DataError
+from clipnlc.errors import BackboneError
 from clipnlc.extraction.order import Order, Span, Spent
 from clipnlc.extraction.pixels import Pixels, read_pixels, resizers
 from clipnlc.stores import features as feature_files
@@ -32,7 +32,7 @@ _CHUNK: Final = 16
 
 @dataclass(frozen=True)
 class _Embedded:
-    """One batch after all backbones: what was read, and one array of features per backbone."""
+    """One batch after all backbones: its samples without pixels, and features per backbone."""
 
     parts: list[Pixels]
     features: list[np.ndarray]
@@ -57,7 +57,7 @@ def embed(
         on_batch: called in this thread.
 
     Raises:
-        DataError: an image cannot be read and is not to be skipped, or none of a shard can be.
+        DataError: an image cannot be read and is not to be skipped.
         BackboneError: weights cannot be loaded, or memory is short.
         StoreError: a shard cannot be written.
     """
@@ -74,7 +74,7 @@ def embed(
             on_batch(sum(map(len, batch.parts)), batch.spent)
             if stop == span.stop:
                 began = time.perf_counter()
-                _seal(order, span, found)
+                _seal(span, found)
                 found.clear()
                 on_batch(0, Spent({"write": time.perf_counter() - began}))
 
@@ -88,7 +88,7 @@ def embed(
                 )
                 for i in range(0, len(rows), _CHUNK)
             ]
-            waiting.append((span, stop, forward.submit(_embed, parts, backbones)))
+            waiting.append((span, stop, forward.submit(_embed, parts, backbones, order.precision)))
             if len(waiting) > ahead:
                 take()
         while waiting:
@@ -135,7 +135,9 @@ def _batches(spans: Iterable[Span], size: int) -> Iterator[tuple[Span, int, int]
             yield span, start, stop
 
 
-def _embed(parts: Sequence[Future[Pixels]], backbones: Sequence[LoadedBackbone]) -> _Embedded:
+def _embed(
+    parts: Sequence[Future[Pixels]], backbones: Sequence[LoadedBackbone], precision: str
+) -> _Embedded:
     """Take one batch through all backbones; those that agree on their input share one tensor."""
     began = time.perf_counter()
     pixels = [part.result() for part in parts]
@@ -143,7 +145,8 @@ def _embed(parts: Sequence[Future[Pixels]], backbones: Sequence[LoadedBackbone])
     for part in pixels:
         for name, seconds in part.seconds.items():
             spent.seconds[name] = spent.seconds.get(name, 0.0) + seconds
-    features: dict[str, np.ndarray] = {}
+    kept = np.float32 if precision == "fp32" else np.float16
+    features = {b.name: np.empty((0, b.dim), kept) for b in backbones}  # should none be readable
     if any(part.sample_id for part in pixels):
         inputs: dict[tuple[object, ...], list[LoadedBackbone]] = {}
         for backbone in backbones:
@@ -165,7 +168,9 @@ def _embed(parts: Sequence[Future[Pixels]], backbones: Sequence[LoadedBackbone])
                 spent.forward[backbone.name] = now - began
             del finished
     spent.seconds["forward"] = sum(spent.forward.values())
-    return _Embedded(pixels, [features[b.name] for b in backbones if features], spent)
+    # Batches wait for the end of their shard, by when the pixels would take gigabytes.
+    samples = [replace(part, pixels={}) for part in pixels]
+    return _Embedded(samples, [features[b.name] for b in backbones], spent)
 
 
 @contextmanager
@@ -185,17 +190,12 @@ def _memory(backbone: str) -> Iterator[None]:
         ) from problem
 
 
-def _seal(order: Order, span: Span, found: Sequence[_Embedded]) -> None:
+def _seal(span: Span, found: Sequence[_Embedded]) -> None:
     parts = [part for batch in found for part in batch.parts]
     labels = np.array([label for part in parts for label in part.labels], dtype=np.int64)
     sample_id = tuple(s for part in parts for s in part.sample_id)
     skipped = tuple(s for part in parts for s in part.skipped)
-    if not sample_id:
-        raise DataError(
-            f"none of the images {span.start} to {span.stop} of {order.dataset}/"
-            f"{order.split.name} can be read ({skipped[0][1]}); check the data set"
-        )
     for i, job in enumerate(span.jobs):
-        features = np.concatenate([batch.features[i] for batch in found if batch.features])
+        features = np.concatenate([batch.features[i] for batch in found])
         shard = feature_files.Shard(span.start, span.stop, features, labels, sample_id, skipped)
         feature_files.write_shard(job.path, job.key, shard)

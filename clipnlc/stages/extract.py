@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,23 +13,21 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc import backbones as backbone_names
-from clipnlc import datasets
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.prompts import fill, read_templates
 from clipnlc.datasets.source import Split
-from clipnlc.errors import DataError, StoreError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.engines import Alone, Engine, Workers, open_engine, work_off
 from clipnlc.extraction.finishing import merge, write_zero_shot_logits
-from clipnlc.extraction.groups import Groups, default_batch_size
-from clipnlc.extraction.jobs import Limit, changes, job_of, limited, same_images
+from clipnlc.extraction.groups import Groups, default_batch_size, default_decoders
+from clipnlc.extraction.jobs import Limit, changes, job_of, limited, open_datasets, same_images
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import BadImage, Job, Order, Progress, Range
-from clipnlc.extraction.worker import cores
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks
-from clipnlc.stores.layout import Layout
-from clipnlc.stores.texts import TextStore, text_key, write_texts
+from clipnlc.stores.layout import Layout, shards_of
+from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
 
 _NO_FULL_STOP: Final = (
     "the nano backbones have never read a full stop and are far worse with one; "
@@ -50,6 +48,7 @@ class Outcome:
         changed: `field: old -> new`, where a file with another key was replaced.
         skipped: unreadable images that have no row, each with the reason.
         missing: ranges of rows that somebody else is to embed, for a run of some rows only.
+        merged: the file is there; false while rows are missing, or another worker is merging.
     """
 
     dataset: str
@@ -60,6 +59,7 @@ class Outcome:
     changed: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     missing: tuple[Range, ...] = ()
+    merged: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,22 +143,14 @@ def extract(
         UnknownNameError: a name is not known.
         StoreError: a store file is damaged or in use.
     """
-    names = tuple(itertools.chain.from_iterable(datasets.resolve(d) for d in dataset))
-    if name is not None and len(names) != 1:
-        raise DataError(f"--name names one data set, but {len(names)} were given; drop --name")
-    for most in limit.values() if isinstance(limit, Mapping) else [limit]:
-        if most is not None and most < 1:
-            raise DataError(f"--limit is {most}; give at least 1")
-    found = [
-        datasets.open_dataset(
-            n,
-            key=name,
-            sources=sources,
-            accept_different_data=accept_different_data,
-            prompts=prompts,
-        )
-        for n in names
-    ]
+    found = open_datasets(
+        dataset,
+        name=name,
+        limit=limit,
+        sources=sources,
+        accept_different_data=accept_different_data,
+        prompts=prompts,
+    )
     parts = {one.key: tuple(split) or one.split_names() for one in found}
     if rows is not None and [len(p) for p in parts.values()] != [1]:
         raise DataError("--rows is for a single data set and split; name it with --split")
@@ -167,7 +159,13 @@ def extract(
     work = _Work(
         layout=Layout(store),
         models=models,
-        groups=Groups(chosen, models, together=together, batch_size=batch_size),
+        groups=Groups(
+            chosen,
+            models,
+            together=together,
+            batch_size=batch_size,
+            copies=engine.devices.count(engine.devices[0]),
+        ),
         engine=engine,
         staff=open_engine(engine, models),
         templates=read_templates(templates) if templates else None,
@@ -216,7 +214,6 @@ class _Work:
         """Do the splits of a data set with the backbones of this pass, and the logits."""
         templates = self.templates or found.templates
         nano = any(backbone.source == "nano" for backbone in self.groups.left)
-        advice = (_NO_FULL_STOP,) if nano and any(t.endswith(".") for t in templates) else ()
         outcomes = []
         for part in parts:
             split = found.open(
@@ -226,12 +223,17 @@ class _Work:
                 label_column=self.label_column,
                 hash_cache=self.layout.root / "file-hashes.sqlite",
             )
-            for note in (*advice, *split.notes):
+            if nano and any(template.endswith(".") for template in templates):
+                self._tell(_NO_FULL_STOP)
+            for note in split.notes:
                 self._tell(f"{found.key}: {note}")
             outcomes += self._split(found.key, split, templates)
-        unfinished = {o.backbone for o in outcomes if o.missing}
-        for backbone in dict.fromkeys(o.backbone for o in outcomes):
-            if backbone not in unfinished:
+        finished = Counter(o.backbone for o in outcomes if o.merged)
+        for backbone in finished:
+            if finished[backbone] < len(parts):
+                continue  # its other splits are for another pass, or for another worker
+            # Of several workers that saw the last range sealed, one writes and the others need not.
+            with suppress(locks.InUseError) if self.rows else nullcontext():
                 write_zero_shot_logits(self.layout, found.key, backbone)
         return outcomes
 
@@ -259,30 +261,29 @@ class _Work:
             for backbone in self.groups.left
         ]
         changed = {job.path: changes(job) for job in jobs}
-        todo = [job for job in jobs if changed[job.path] is not None]
-        lacking = [job for job in todo if not same_images(job)]
+        lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
         if lacking:
             now = self.groups.now()
             lacking = [job for job in lacking if job.backbone in now]
             jobs = [job for job in jobs if job.backbone in now or changed[job.path] is None]
-            todo = [job for job in todo if job in jobs]
-        with ExitStack() as stack:
-            for job in todo:
-                stack.enter_context(locks.writing(job.path, within))
-            for job in todo:
-                self._embed_texts(job, split.class_names, templates)
-                if job not in lacking:
+        for job in jobs:
+            if changed[job.path] is None:
+                _clean_up(job)
+            elif job not in lacking:
+                with locks.writing(job.path):
+                    self._embed_texts(job, split.class_names, templates)
                     _keep_features(job, split)
+                    merge(self.layout, job.path, job.key)
+        with ExitStack() as stack:
+            for job in lacking:
+                stack.enter_context(locks.writing(job.path, within))
+            for job in lacking:
+                self._embed_texts(job, split.class_names, templates)
             if lacking:
                 self._embed_images(dataset, split, rows, lacking, within)
-            for job in todo if within is None else []:
+            for job in lacking if within is None else []:
                 merge(self.layout, job.path, job.key)
-            for job in jobs:
-                # A run killed between merging and cleaning up leaves its shards behind.
-                if job not in todo and feature_files.shard_files(job.path):
-                    stack.enter_context(locks.writing(job.path))
-                    feature_files.remove_shards(job.path)
-        for job in todo if within is not None else []:
+        for job in lacking if within is not None else []:
             self._merge_if_last(job)
         return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
 
@@ -292,7 +293,7 @@ class _Work:
         start, stop = self.rows[0], rows if self.rows[1] is None else min(self.rows[1], rows)
         if not 0 <= start < stop:
             raise DataError(
-                f"--rows {self.rows[0]}:{self.rows[1] or ''} holds none of the {rows} rows; "
+                f"--rows {self.rows[0]}:{'' if self.rows[1] is None else self.rows[1]} holds none of the {rows} rows; "
                 "give a range within them, as in --rows 0:1000"
             )
         return (start, stop)
@@ -303,14 +304,18 @@ class _Work:
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
-        if path.is_file():
+        with suppress(MissingStageError):
+            read_texts(path)  # a damaged one is told now, not when the images are done
             return
         model = self.models.load(job.backbone)
         texts = model.embed_classes(
             [fill(templates, c) for c in class_names],
             on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
         )
-        write_texts(path, TextStore(texts, class_names, model.logit_scale, model.logit_bias, key))
+        store = TextStore(texts, class_names, model.logit_scale, model.logit_bias, key)
+        with locks.writing(path):
+            if not path.is_file():  # a worker of other rows may have been first
+                write_texts(path, store)
 
     def _embed_images(
         self,
@@ -320,8 +325,7 @@ class _Work:
         jobs: list[Job],
         within: Range | None,
     ) -> None:
-        device = self.models.device
-        decoders = max(1, cores() // 2) if device == "cpu" else cores()
+        device, workers = self.models.device, len(self.engine.devices)
         order = Order(
             dataset=dataset,
             split=split,
@@ -329,7 +333,7 @@ class _Work:
             jobs=tuple(jobs),
             precision=self.models.precision,
             batch_size=self.batch_size or default_batch_size(device),
-            decoders=self.workers or decoders,
+            decoders=self.workers or default_decoders(device, workers),
             on_bad_image=self.on_bad_image,
         )
         if not isinstance(self.staff, Alone):
@@ -337,30 +341,31 @@ class _Work:
         work_off(
             order,
             self.staff,
-            len(self.engine.devices),
+            workers,
             within=within,
             on_progress=self.watch.progress,
         )
 
     def _merge_if_last(self, job: Job) -> None:
-        """Merge where every range is sealed; where another worker does so now, leave it to it."""
-        if self._missing(job):
-            return
-        with suppress(StoreError), locks.writing(job.path):
-            if not self._missing(job):
+        """Merge where every range is sealed; while others are at work, leave it to the last."""
+        with suppress(locks.InUseError), locks.writing(job.path):
+            if changes(job) is not None and not self._missing(job):
                 merge(self.layout, job.path, job.key)
 
     def _missing(self, job: Job) -> tuple[Range, ...]:
-        if changes(job) is None:
-            return ()
+        """List what is not sealed, though another worker may merge and remove shards meanwhile."""
         rows = job.key.fields["images"]["samples"]
-        return tuple(feature_files.missing_ranges(job.path, job.key, rows, rows))
+        missing: list[Range] = []
+        with suppress(MissingStageError):
+            missing = feature_files.missing_ranges(job.path, job.key, rows, rows)
+        return () if changes(job) is None else tuple(missing)
 
     def _outcome(
         self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None
     ) -> Outcome:
         missing = self._missing(job)
-        if missing:
+        merged = changes(job) is None
+        if not merged:
             rows = job.key.fields["images"]["samples"] - sum(b - a for a, b in missing)
             skipped: tuple[tuple[str, str], ...] = ()
         else:
@@ -376,7 +381,15 @@ class _Work:
             changed=changed or (),
             skipped=skipped,
             missing=missing,
+            merged=merged,
         )
+
+
+def _clean_up(job: Job) -> None:
+    """Remove the shards that a run killed between merging and cleaning up left behind."""
+    if shards_of(job.path).is_dir():
+        with suppress(locks.InUseError), locks.writing(job.path):
+            feature_files.remove_shards(job.path)
 
 
 def _keep_features(job: Job, split: Split) -> None:

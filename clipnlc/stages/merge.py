@@ -61,6 +61,7 @@ def merge(
         for split in layout.splits(key)
         for folder in sorted((layout.dataset(key) / "features" / split).glob("*.shards"))
         if not backbones or from_part(folder.stem) in backbones
+        if feature_files.shard_files(folder.with_suffix(".h5"))
     ]
     if not found:
         raise MissingStageError(
@@ -81,10 +82,20 @@ def merge(
 def _merge(layout: Layout, path: Path, dataset: str, split: str, backbone: str) -> Merged:
     key = _newest_key(path)
     rows = key.fields["images"]["samples"]
+    if _is_merged(path, key):
+        feature_files.remove_shards(path)  # a run was killed while it did so
+        return Merged(dataset, split, backbone, rows, ())
     missing = tuple(feature_files.missing_ranges(path, key, rows, rows))
     if not missing:
         merge_shards(layout, path, key)
     return Merged(dataset, split, backbone, rows - sum(b - a for a, b in missing), missing)
+
+
+def _is_merged(path: Path, key: Key) -> bool:
+    try:
+        return feature_files.read_feature_header(path).key == key
+    except MissingStageError:
+        return False
 
 
 def _newest_key(path: Path) -> Key:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipnlc import backbones as backbone_names
-from clipnlc import datasets
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.prompts import read_templates
 from clipnlc.extraction.engines import Engine
-from clipnlc.extraction.groups import Groups, default_batch_size, free_memory
-from clipnlc.extraction.jobs import Limit, changes, job_of, limited, same_images
+from clipnlc.extraction.groups import (
+    Groups,
+    default_batch_size,
+    default_decoders,
+    free_memory,
+    memory,
+)
+from clipnlc.extraction.jobs import Limit, changes, job_of, limited, open_datasets, same_images
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.probe import forward_seconds, pixel_seconds
 from clipnlc.extraction.worker import cores
@@ -64,7 +68,7 @@ class PlannedBackbone:
         prompts: at most to be embedded; those that the store has are not subtracted.
         gflops: of one image, in 10^9 floating-point operations (two for a multiply-add).
         download_bytes: of its weights, estimated; 0 if at hand, None if they cannot be had.
-        memory_bytes: that it takes while embedding, estimated.
+        memory_bytes: that it takes while embedding, in all workers on one device, estimated.
         seconds: one image takes in the forward, measured; None if nothing was measured.
     """
 
@@ -92,7 +96,7 @@ class Plan:
         disk_bytes: that the features would take, twice while shards are merged.
         pixel_seconds: one thread takes to decode and resize a photo of 500 by 375 for all
             backbones, measured; None if nothing was measured.
-        decoders: threads that would do so.
+        decoders: threads of each worker that would do so.
         hours: expected for the images; None if nothing was measured or a split's size is unknown.
             Prompts, downloads and loading come on top.
     """
@@ -146,19 +150,19 @@ def plan(  # noqa: D417  (the rest is as in extract)
     Raises:
         ClipnlcError: as `extract`, for what can be known before it runs.
     """
-    names = tuple(itertools.chain.from_iterable(datasets.resolve(d) for d in dataset))
+    opened = open_datasets(
+        dataset,
+        name=name,
+        limit=limit,
+        sources=sources,
+        accept_different_data=accept_different_data,
+        prompts=prompts,
+    )
     chosen = backbone_names.resolve(backbones, weights_dir)
     models = Models(engine.devices[0], precision)
     splits: list[PlannedSplit] = []
     classes: dict[str, int] = {}
-    for one in names:
-        found = datasets.open_dataset(
-            one,
-            key=name,
-            sources=sources,
-            accept_different_data=accept_different_data,
-            prompts=prompts,
-        )
+    for found in opened:
         sentences = read_templates(templates) if templates else found.templates
         survey = _Survey(
             Layout(store), found, sentences, class_names, image_column, label_column, limit, models
@@ -258,13 +262,14 @@ def _costs(
     probe: bool,
     on_progress: Callable[[str, int, int], None],
 ) -> Plan:
-    from clipnlc.backbones.costs import costs, download_bytes, memory_bytes
+    from clipnlc.backbones.costs import costs, download_bytes
     from clipnlc.backbones.loaded import describe
 
     device, precision = models.device, models.precision
     size = batch_size or default_batch_size(device)
     lacking = [b for b in chosen if any(b.name in split.lacking for split in splits)]
-    groups = _groups(lacking, models, together=together, batch_size=batch_size)
+    copies = engine.devices.count(engine.devices[0])
+    groups = _groups(lacking, models, together=together, batch_size=batch_size, copies=copies)
     seconds: dict[str, float] = {}
     pixels: float | None = None
     if probe and lacking:
@@ -282,15 +287,11 @@ def _costs(
                 prompts=sum(prompts[key] for key in {split.dataset for split in mine}),
                 gflops=costs(backbone).image_flops / 1e9,
                 download_bytes=download_bytes(backbone),
-                memory_bytes=memory_bytes(
-                    backbone,
-                    precision=precision,
-                    batch_size=size * (cores() if device == "cpu" else 1),
-                ),
+                memory_bytes=memory(backbone, models, batch_size=batch_size, copies=copies),
                 seconds=seconds.get(backbone.name),
             )
         )
-    decoders = workers or (max(1, cores() // 2) if device == "cpu" else cores())
+    decoders = workers or default_decoders(device, len(engine.devices))
     plan = Plan(
         device=device,
         precision=precision,
@@ -308,9 +309,14 @@ def _costs(
 
 
 def _groups(
-    lacking: Sequence[Backbone], models: Models, *, together: int | None, batch_size: int | None
+    lacking: Sequence[Backbone],
+    models: Models,
+    *,
+    together: int | None,
+    batch_size: int | None,
+    copies: int,
 ) -> list[tuple[Backbone, ...]]:
-    groups = Groups(lacking, models, together=together, batch_size=batch_size)
+    groups = Groups(lacking, models, together=together, batch_size=batch_size, copies=copies)
     return [groups.now() for _ in groups]
 
 
@@ -353,6 +359,6 @@ def _hours(plan: Plan) -> float | None:
             continue
         forward = sum(seconds[name] for name in split.lacking)
         forward = forward if on_cpu else forward / plan.workers
-        pixels = plan.pixel_seconds / (cores() if on_cpu else plan.decoders)
+        pixels = plan.pixel_seconds / (cores() if on_cpu else plan.decoders * plan.workers)
         total += split.images * (forward + pixels if on_cpu else max(forward, pixels))
     return total / 3600

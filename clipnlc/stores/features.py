@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from clipnlc.errors import StoreError
+from clipnlc.errors import DataError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.key import Key
@@ -195,6 +195,7 @@ def merge_shards(
     the ranges were cut. Returns the digest of the content.
 
     Raises:
+        DataError: no sample could be read.
         StoreError: the shards do not tile `[0, rows)`; a label names no class; a sample_id or
             class name stands twice; a shard is damaged; the disk is full.
     """
@@ -211,6 +212,13 @@ def merge_shards(
     columns = [_read_shard(file, lambda name: name != "features") for file in files]
     sample_id = tuple(s for column in columns for s in column.strings("sample_id"))
     labels = _joined([_labels(column) for column in columns])
+    if not sample_id:
+        reason = columns[0].strings("skipped/reason")[0]
+        place = locate(path)
+        where = f"{place.dataset}/{place.split}" if place else path
+        raise DataError(
+            f"none of the images 0 to {rows} of {where} can be read ({reason}); check the data set"
+        )
     checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
     checks.check_labels(labels, sample_id, len(class_names), refuse)

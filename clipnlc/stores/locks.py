@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,10 @@ _PATIENCE: Final = 0.5
 """Seconds to wait for a lock: a writer of some rows holds the whole file's for a moment."""
 
 
+class InUseError(StoreError):
+    """Another process is writing the file, or rows of it."""
+
+
 @contextmanager
 def writing(path: Path, rows: tuple[int, int] | None = None) -> Iterator[None]:
     """Hold the right to write `path` and its shards; readers need no lock.
@@ -31,19 +35,31 @@ def writing(path: Path, rows: tuple[int, int] | None = None) -> Iterator[None]:
         rows: hold only the right to write the shards of this range, beside writers of others.
 
     Raises:
-        StoreError: another process (or another place in this one) is writing `path`, or this
-            range of it.
+        InUseError: another process (or another place in this one) is writing `path`, or some of
+            these rows.
+        StoreError: the disk is full or cannot be written.
     """
     if rows is None:
         with _held(path, path.name):
+            _refuse_beside(path, None)
             with disk_errors(path):
                 remove_leftovers(path)
             yield
         return
-    with _held(path, path.name):
-        pass  # nobody writes the whole file
-    with _held(path, f"{path.name}.{rows[0]}-{rows[1]}"):
+    with ExitStack() as stack:
+        with _held(path, path.name):  # while ranges are compared, nobody takes another
+            _refuse_beside(path, rows)
+            stack.enter_context(_held(path, f"{path.name}.{rows[0]}-{rows[1]}"))
         yield
+
+
+def _refuse_beside(path: Path, rows: tuple[int, int] | None) -> None:
+    """Check that nobody writes any of these rows: shards that overlap could not be merged."""
+    for lock in (path.parent / LOCKS).glob(f"{path.name}.*-*.lock"):
+        start, stop = map(int, lock.stem.removeprefix(f"{path.name}.").split("-"))
+        if rows is None or (start < rows[1] and rows[0] < stop):
+            with _held(path, lock.stem):
+                pass
 
 
 @contextmanager
@@ -57,7 +73,7 @@ def _held(path: Path, name: str) -> Iterator[None]:
             guard.acquire(timeout=_PATIENCE)
         except Timeout:
             pid = _read(holder)
-            raise StoreError(
+            raise InUseError(
                 f"another clipnlc is writing {path}; wait for it or stop it (pid {pid})"
             ) from None
     try:

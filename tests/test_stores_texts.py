@@ -1,0 +1,121 @@
+"""The text store: what it keeps, what it refuses, and what its name depends on."""
+
+import numpy as np
+import pytest
+
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout, locate
+from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
+from clipnlc.stores.verify import verify_store
+
+IMAGES = {
+    "backbone": "RN50.openai",
+    "weights": "abc",
+    "precision": "fp32",
+    "preprocessing": {"size": [224, 224]},
+    "split": "test",
+    "content": "c0",
+    "samples": 10,
+}
+CLASSES = {"labels": "f0", "names": "n0", "templates": ["a {c}"]}
+
+
+def key_of(images=None, classes=None):
+    return text_key(
+        Key.of({"images": IMAGES | (images or {}), "classes": CLASSES | (classes or {})})
+    )
+
+
+def store_of(**changes):
+    given = {
+        "texts": np.eye(3, 4, dtype=np.float32),
+        "class_names": ("cat", "dog", "Käfer"),
+        "logit_scale": 100.0,
+        "logit_bias": -10.0,
+        "key": key_of(),
+    }
+    return TextStore(**(given | changes))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return Layout(tmp_path).texts("RN50@weights.pt", key_of())
+
+
+def test_round_trip(path):
+    digest = write_texts(path, store_of())
+    found = read_texts(path)
+    assert found.texts.tobytes() == store_of().texts.tobytes()
+    assert found.class_names == ("cat", "dog", "Käfer")
+    assert (found.logit_scale, found.logit_bias) == (100.0, -10.0)
+    assert found.key == key_of()
+    assert write_texts(path.with_name("again.h5"), store_of()) == digest
+    assert path.with_name("again.h5").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [{"split": "train"}, {"content": "c1"}, {"samples": 11}, {"preprocessing": {"size": [1, 1]}}],
+)
+def test_images_do_not_change_the_texts(same):
+    assert key_of(images=same) == key_of()
+
+
+def test_labels_do_not_change_the_texts():
+    assert key_of(classes={"labels": "f1"}) == key_of()
+
+
+@pytest.mark.parametrize(
+    ("images", "classes"),
+    [
+        ({"backbone": "RN101.openai"}, {}),
+        ({"weights": "abd"}, {}),
+        ({"precision": "fp16"}, {}),
+        ({}, {"names": "n1"}),
+        ({}, {"templates": ["a {c}", "the {c}"]}),
+    ],
+)
+def test_everything_else_does(images, classes):
+    assert key_of(images, classes) != key_of()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"texts": np.full((3, 4), np.nan, np.float32)}, "not written.*texts.*NaN"),
+        ({"texts": np.zeros((3, 4), np.float32)}, "not written.*zero"),
+        ({"logit_scale": float("inf")}, "not written.*logit scale is inf"),
+        ({"logit_scale": -1.0}, "not written.*logit scale is -1"),
+        ({"logit_bias": float("nan")}, "not written.*logit bias nan"),
+    ],
+)
+def test_refuses_what_no_logit_can_be_made_of(path, changes, message):
+    with pytest.raises(StoreError, match=message):
+        write_texts(path, store_of(**changes))
+    assert not path.exists()
+
+
+def test_texts_and_names_that_do_not_fit(path):
+    write_texts(path, store_of(texts=np.eye(2, 4, dtype=np.float32), class_names=("a", "b")))
+    good = path.read_bytes()
+    assert read_texts(path).class_names == ("a", "b")
+    path.write_bytes(good[:-40])
+    with pytest.raises(StoreError, match=r"damaged.*delete the file and run `clipnlc extract"):
+        read_texts(path)
+
+
+def test_missing(path):
+    with pytest.raises(MissingStageError, match=r"no texts of RN50@weights.pt: .*clipnlc extract"):
+        read_texts(path)
+
+
+def test_verify_reads_them(tmp_path, path):
+    write_texts(path, store_of())
+    assert str(locate(path)) == "texts of RN50@weights.pt"
+    assert verify_store(tmp_path) == []
+    data = bytearray(path.read_bytes())
+    data[data.index(store_of().texts.tobytes())] ^= 1
+    path.write_bytes(data)
+    (damage,) = verify_store(tmp_path)
+    assert damage.path == path
