@@ -52,7 +52,7 @@ def datasets(
     """List the data sets that need no path.
 
     Classes, images to learn from and to be measured on, where they come from, what is on disk. A
-    `*` marks a source whose terms must be accepted first; notes and licences with --json.
+    `*` marks a source whose terms must be accepted first; what is shown, and notes, with --json.
 
     Example: clipnlc datasets all
     """
@@ -71,7 +71,7 @@ def datasets(
     from rich.table import Table
 
     table = Table(box=None)
-    for column in ("dataset", "group", "classes", "train", "test", "on disk", "source", "images"):
+    for column in ("dataset", "group", "classes", "train", "test", "on disk", "source", "licence"):
         right = column in ("classes", "train", "test")
         table.add_column(column, justify="right" if right else "left")
     for row in rows:
@@ -80,5 +80,5 @@ def datasets(
         )
         source = row.source.split("@")[0] + "*" * row.gated
         at_hand = " ".join(row.at_hand) or "no"
-        table.add_row(row.key, row.group, str(row.classes), *sizes, at_hand, source, row.kind)
+        table.add_row(row.key, row.group, str(row.classes), *sizes, at_hand, source, row.licence)
     print_table(table)
