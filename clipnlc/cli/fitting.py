@@ -12,7 +12,6 @@ from clipnlc.cli.options import (
     Quiet,
     Store,
     backbones_of,
-    cores,
     keys_of,
     listed,
     shots_of,
@@ -27,6 +26,7 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
+from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.stages.train_heads import TrainedHead

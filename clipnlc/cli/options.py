@@ -1,6 +1,5 @@
 """Options that several commands share, and how their texts are read."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,12 +74,6 @@ def backbones_of(names: str) -> tuple[str, ...]:
     from clipnlc.backbones import resolve
 
     return tuple(b.name for b in resolve(names)) if names.strip() else ()
-
-
-def cores() -> int:
-    """Count the cores this process may use."""
-    # The cores this process may use; a container often has fewer than the machine.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def existing(store: Path) -> Path:

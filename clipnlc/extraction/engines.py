@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 from clipnlc.errors import BackboneError, ClipnlcError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import Order, Progress, Range, Span, Spent, span_size, spans
-from clipnlc.extraction.worker import OnBatch, cores, embed
+from clipnlc.extraction.worker import OnBatch, embed
+from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipnlc.extraction.worker import cores
+from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone

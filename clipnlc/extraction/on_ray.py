@@ -13,7 +13,8 @@ from typing import Any, Final
 from clipnlc.errors import BackboneError, ClipnlcError
 from clipnlc.extraction.engines import TRIES, Part
 from clipnlc.extraction.order import Order, Span, Spent
-from clipnlc.extraction.worker import OnBatch, cores
+from clipnlc.extraction.worker import OnBatch
+from clipnlc.machine import cores
 
 _RESTARTS: Final = 30
 """Deaths of one worker in a run after which Ray gives up: else one that dies as it starts would

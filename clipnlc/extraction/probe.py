@@ -11,7 +11,8 @@ import numpy as np
 
 from clipnlc.datasets.images import load
 from clipnlc.extraction.pixels import resizers
-from clipnlc.extraction.worker import cores, embedders
+from clipnlc.extraction.worker import embedders
+from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone

@@ -21,7 +21,7 @@ from clipnlc.extraction.groups import (
 from clipnlc.extraction.jobs import Limit, changes, job_of, limited, open_datasets, same_images
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.probe import forward_seconds, pixel_seconds
-from clipnlc.extraction.worker import cores
+from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
 if TYPE_CHECKING:
