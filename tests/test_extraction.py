@@ -17,6 +17,7 @@ from clipnlc.extraction import engines, groups, worker
 from clipnlc.extraction.groups import Groups, default_decoders, free_memory
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import Job, Order, Progress, Spent, span_size, spans
+from clipnlc.machine import cores
 from clipnlc.stages.extract import Watch, extract
 from clipnlc.stores.features import Shard, read_features, write_shard
 from clipnlc.stores.key import Key
@@ -203,7 +204,7 @@ class TestEmbedding:
         assert set(last.seconds) == {"wait", "decode", "resize", "forward", "write"}
         assert last.embedded == dict.fromkeys(BOTH, 50)
         assert last.seconds["forward"] == pytest.approx(sum(last.forward.values()))
-        threads = worker.cores() + 2 + 1  # embedding, decoding, writing
+        threads = cores() + 2 + 1  # embedding, decoding, writing
         assert 0 < sum(last.seconds.values()) <= threads * wall
 
 
