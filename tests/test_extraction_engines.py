@@ -213,7 +213,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(s, marks=pytest.mark.long) for s in (2, 3))])
 def test_process_groups_killed_five_times_and_resumed_give_the_same_bytes(
     tmp_path, data, whole, seed
 ):
