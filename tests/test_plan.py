@@ -10,7 +10,7 @@ from clipnlc.cli import main
 from clipnlc.errors import ClipnlcError
 from clipnlc.extraction import groups
 from clipnlc.extraction.engines import Engine
-from clipnlc.extraction.worker import cores
+from clipnlc.machine import cores
 from clipnlc.stages import plan as stage
 from clipnlc.stages.extract import extract
 from clipnlc.stages.plan import plan
