@@ -350,6 +350,30 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     assert said.err == "interrupted; the same command goes on where this one stopped\n"
 
 
+def test_an_interruption_of_what_exec_runs_ends_with_the_same_code(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal\n"
+        "from clipnlc import cli\n"
+        "cli.app = lambda *_args, **_options: in_exec()\n"
+        "def in_exec():\n"
+        "    try:\n"
+        "        exec('os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(10**6)]')\n"
+        "    except KeyboardInterrupt:\n"
+        "        return cli.INTERRUPTED\n"
+        "cli.run()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 130
+    assert ended.stderr == "interrupted; the same command goes on where this one stopped\n"
+
+
 def test_a_store_without_permission_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("os.access", lambda _path, mode: mode != os.W_OK)
     assert cli.main(["extract", "--dataset", "digits", "--store", str(tmp_path)]) == 2

@@ -5,6 +5,7 @@ stage it runs. `main` is the one place where errors become `error: …` and exit
 1 a failure of ours, 2 the user can mend it, 130 interrupted.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
@@ -105,4 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The entry point of the console script."""
-    sys.exit(main())
+    ended: list[int] = []
+    atexit.register(_leave_as_said, ended)  # first, so that it comes after everybody else's
+    ended.append(main())
+    sys.exit(ended[0])
+
+
+def _leave_as_said(ended: list[int]) -> None:
+    """End with our code for an interruption, whatever Python remembers of it.
+
+    Under `python -m` an interrupt that fell into a string given to `exec`, as in the making of
+    any dataclass, makes Python die of the signal in the end, though it was caught.
+    """
+    if ended == [INTERRUPTED]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
