@@ -50,7 +50,7 @@ check: $(READY) ## format, lint, types, import contracts, fast tests
 test: $(READY) ## every test but the long ones
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-test-long: $(READY) ## rebuild the nano data and one backbone, and compare (15 minutes, network)
+test-long: $(READY) ## the long ones: nano rebuilt, kills, 100,000 images, 21 sets (half an hour, network)
 	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
 	$(BIN)/python -m pytest -m long
 

@@ -1,6 +1,10 @@
 """Stores that the tests of several commands start from; each is made once and copied."""
 
+import os
 import shutil
+
+# Before torch is imported: several test processes share few cores, and idle threads of OpenMP spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from command_line import BACKBONES, QUICK, Ended, good, write_photos

@@ -143,6 +143,24 @@ class TestWhatIsWritten:
         )
         assert [s for s in seen if s[0] == "test"] == [("test", n, 8) for n in (3, 6, 8, 8)]
 
+    def test_progress_knows_what_comes_after(self, tmp_path):
+        sets = ["digits", "shapes"]
+        extract(store=tmp_path, dataset=sets, backbones=[RESNET], split=["test"], limit=4)
+        seen = {}
+        extract(
+            store=tmp_path,
+            dataset=["colors", *sets],
+            backbones=[RESNET],
+            limit={"train": 5, "test": 4},
+            watch=Watch(progress=lambda p: seen.setdefault((p.dataset, p.split), p.rest)),
+        )
+        assert seen == {
+            ("colors", "train"): 4 + 5 + 5,
+            ("colors", "test"): 5 + 5,
+            ("digits", "train"): 5,
+            ("shapes", "train"): 0,
+        }
+
     def test_zero_shot_predictions_are_open_clips_image_by_image(self, tmp_path):
         run(tmp_path, "shapes", split=["test"])
         logits = read_logits(Layout(tmp_path).logits("shapes", "zero-shot", RESNET)).splits["test"]
@@ -451,18 +469,20 @@ began = time.monotonic()
 assert os.waitpid(begin(whole), 0)[1] == 0
 seconds = time.monotonic() - began
 kills, resumed = 0, 0
-while kills < 10:
+while kills < 10 or not resumed:
     child = begin(store)
     time.sleep(rng.uniform(0.05, 0.6) * seconds)
     ended, status = os.waitpid(child, os.WNOHANG)
     if ended:
         assert status == 0, status
         shutil.rmtree(store)
+        seconds *= 0.8  # the machine has become quieter than it was
         continue
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     kills += 1
     resumed += any(Path(store).rglob("*.h5"))
+    seconds *= 1 if resumed else 1.2
 assert os.waitpid(begin(store), 0)[1] == 0
 print(json.dumps({"kills": kills, "resumed": resumed, "seconds": seconds}))
 """
@@ -487,8 +507,8 @@ def test_killed_ten_times_and_resumed_gives_the_same_bytes(tmp_path, seed):
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["kills"] == 10
-    assert facts["resumed"] >= 1, "every kill came before the first shard"
+    assert facts["kills"] >= 10
+    assert facts["resumed"] >= 1
     assert files(broken) == files(whole)
     assert len(files(whole)) == 8
     leftovers = [
@@ -530,13 +550,3 @@ def test_a_second_process_is_turned_away_and_follows_a_killed_one(tmp_path, fold
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     run(tmp_path / "whole", folder)
     assert files(tmp_path / "store") == files(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_full_size_backbones_run_through_the_stages(tmp_path, folder):
-    backbones = [save(tmp_path, "RN50"), save(tmp_path, "ViT-B-32")]
-    at = ["--store", str(tmp_path / "store")]
-    command = ["extract", "--dataset", str(folder), "--backbones", ",".join(backbones)]
-    assert main([*command, "--limit", "6", *at]) == 0
-    assert main(["train-nlc", "--shots", "1", "--seeds", "1", "--workers", "1", *at]) == 0
-    assert main(["evaluate", *at]) == 0

@@ -115,10 +115,19 @@ def test_little_memory_makes_groups(tmp_path, data, monkeypatch):
     assert planned(tmp_path, data, probe=False, together=1).groups == ((RESNET,), (VIT,))
 
 
-def test_every_pass_decodes_anew(tmp_path, data):
-    one = planned(tmp_path, data)
-    two = planned(tmp_path, data, together=1)
-    assert one.pixel_seconds < two.pixel_seconds
+def test_some_rows(tmp_path, data):
+    found = planned(tmp_path, data, probe=False, split=["test"], rows=(8, 100))
+    assert [s.images for s in found.splits] == [4]
+    assert [b.images for b in found.backbones] == [4, 4]
+    extract(store=tmp_path, dataset=[str(data)], backbones=list(BOTH), split=["test"])
+    found = planned(tmp_path, data, probe=False, split=["test"], rows=(8, 100))
+    assert [s.cached for s in found.splits] == [BOTH]
+
+
+def test_every_pass_decodes_anew(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(stage, "pixel_seconds", lambda _, **_budget: 1.0)
+    assert planned(tmp_path, data).pixel_seconds == 1.0
+    assert planned(tmp_path, data, together=1).pixel_seconds == 2.0
 
 
 def test_workers_on_one_device_need_its_memory_together(tmp_path, data, monkeypatch):
@@ -136,6 +145,8 @@ def test_workers_on_one_device_need_its_memory_together(tmp_path, data, monkeypa
         ({"split": ["dev"]}, "dev"),
         ({"limit": 0}, "--limit is 0; give at least 1"),
         ({"precision": "fp16"}, "use --precision fp32"),
+        ({"rows": (0, 5)}, "--rows is for a single data set and split"),
+        ({"rows": (12, None), "split": ["test"]}, "--rows 12: holds none of the 12 rows"),
     ],
 )
 def test_refusals_are_those_of_extract(tmp_path, data, settings, message):

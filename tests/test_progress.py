@@ -65,9 +65,9 @@ def log(capsys):
     """Note progress at a time; return the line that this makes."""
     clock = Clock()
 
-    def at(seconds, *arguments):
+    def at(seconds, *arguments, **more):
         clock.now = 1000.0 + seconds
-        advance(*arguments)
+        advance(*arguments, **more)
         return capsys.readouterr().err
 
     with lines("extract", clock) as advance:
@@ -121,6 +121,14 @@ def test_the_next_split_begins_anew(log):
         log(n, "d/train", 160 * n, 6240, "", effort(n))
     log(58, "d/test", 16, 1000, "", effort(1))
     assert "32/1000 after 61 s, 5.3 images/s" in log(61, "d/test", 32, 1000, "", effort(2))
+
+
+def test_what_comes_after_is_counted_too(log):
+    log(1, "d/train", 0, 600, "", effort(0), rest=12_000)
+    line = log(61, "d/train", 300, 600, "", effort(10), rest=12_000)
+    assert "5 images/s, 60 s left (41 min in all); " in line
+    line = log(121, "d/train", 600, 600, "", effort(20), rest=None)
+    assert "5 images/s, 0 s left; " in line
 
 
 def test_other_stages_have_a_rate_and_a_remark(log):

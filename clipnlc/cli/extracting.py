@@ -160,6 +160,7 @@ def extract(
         "accept_different_data": accept_different_data,
         "prompts": prompts,
         "limit": limit_of(limit),
+        "rows": rows_of(rows),
         "weights_dir": weights_dir,
         "batch_size": batch_size or None,
         "together": together or None,
@@ -180,7 +181,6 @@ def extract(
         spending = _Spending(advance)
         outcomes = stage(
             **asked,  # type: ignore[arg-type]
-            rows=rows_of(rows),
             on_bad_image=on_bad_image,  # type: ignore[arg-type]
             watch=Watch(
                 note=lambda line: say(f"note: {line}"),
@@ -222,7 +222,8 @@ class _Spending:
             self.progress.append(now)
         began, self._last = self._last, time.monotonic()
         self.seconds += self._last - began
-        self._advance(f"{now.dataset}/{now.split}", now.done, now.total, "", _effort(now))
+        place = f"{now.dataset}/{now.split}"
+        self._advance(place, now.done, now.total, "", _effort(now), rest=now.rest)
 
     def summary(self) -> str:
         """Say where the time went."""

@@ -82,7 +82,7 @@ def work_done(made: int, verb: str, cached: int, thing: str) -> str:
 def progress(say: Sayer, stage: str) -> Iterator[Advance]:
     """A progress bar on a terminal; without one, a line a minute on standard error."""
     if say.quiet:
-        yield lambda *_: None
+        yield lambda *_, **__: None
         return
     with (bar if sys.stderr.isatty() else lines)(stage) as advance:
         yield advance

@@ -80,6 +80,7 @@ def work_off(
     count: int,
     *,
     within: Range | None = None,
+    rest: int | None = None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Embed what an order lacks and seal it, shard by shard.
@@ -89,6 +90,7 @@ def work_off(
         workers: who does it.
         count: how many they are.
         within: only these rows.
+        rest: images of the splits to come, for those who watch.
         on_progress: called after every batch, in this thread.
 
     Raises:
@@ -102,7 +104,12 @@ def work_off(
         return
     there = stop - start - sum(span.stop - span.start for span in todo)
     progress = Progress(
-        order.dataset, order.split.name, total=stop - start, done=there, began_at=there
+        order.dataset,
+        order.split.name,
+        total=stop - start,
+        done=there,
+        began_at=there,
+        rest=rest,
     )
 
     def on_batch(images: int, spent: Spent) -> None:

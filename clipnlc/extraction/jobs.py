@@ -13,7 +13,7 @@ from clipnlc.backbones import Backbone
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
 from clipnlc.errors import DataError, MissingStageError
-from clipnlc.extraction.order import Job
+from clipnlc.extraction.order import Job, Range
 from clipnlc.stores import features as feature_files
 from clipnlc.stores.key import Key, content_digest, differences
 from clipnlc.stores.layout import Layout
@@ -127,3 +127,31 @@ def limited(split: str, rows: int, limit: Limit | None) -> Int64[np.ndarray, " r
     if most is None or most >= rows:
         return np.arange(rows)
     return (np.arange(most) * rows) // most
+
+
+def range_of(wanted: tuple[int, int | None], rows: int) -> Range:
+    """Cut a wanted range of rows to those there are.
+
+    Raises:
+        DataError: it holds none of them.
+
+    >>> range_of((2, None), 5), range_of((0, 9), 5)
+    ((2, 5), (0, 5))
+    """
+    start, stop = wanted[0], rows if wanted[1] is None else min(wanted[1], rows)
+    if not 0 <= start < stop:
+        raise DataError(
+            f"--rows {wanted[0]}:{'' if wanted[1] is None else wanted[1]} holds none of the "
+            f"{rows} rows; give a range within them, as in --rows 0:1000"
+        )
+    return (start, stop)
+
+
+def check_single_split(rows: object, parts: Mapping[str, Sequence[str]]) -> None:
+    """Check that a range of rows is asked of one split only.
+
+    Raises:
+        DataError: it is not.
+    """
+    if rows is not None and [len(p) for p in parts.values()] != [1]:
+        raise DataError("--rows is for a single data set and split; name it with --split")

@@ -70,6 +70,7 @@ class Progress:
         total: images of this split.
         done: images embedded by every backbone asked for.
         began_at: images that were there when this run began.
+        rest: images of the splits to come in this pass; None where nobody can tell.
         seconds: time that threads spent, by `wait` (for pixels), `decode`, `resize`, `forward`
             and `write`.
         forward: seconds of `forward`, by backbone.
@@ -81,6 +82,7 @@ class Progress:
     total: int
     done: int = 0
     began_at: int = 0
+    rest: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     forward: dict[str, float] = field(default_factory=dict)
     embedded: dict[str, int] = field(default_factory=dict)

@@ -79,11 +79,13 @@ class Pace:
     Attributes:
         rate: done per second.
         left: seconds that the rest will take at this rate; None where its size is not known.
+        left_in_all: seconds with what comes after it; None where that is nothing or not known.
         effort: what it took.
     """
 
     rate: float
     left: float | None
+    left_in_all: float | None
     effort: Effort
 
 
@@ -106,11 +108,18 @@ class Recent:
         self._marks: deque[_Mark] = deque()
 
     def add(
-        self, time: float, what: str, done: int, total: int | None, effort: Effort
+        self,
+        time: float,
+        what: str,
+        done: int,
+        total: int | None,
+        effort: Effort,
+        *,
+        rest: int | None = None,
     ) -> Pace | None:
         """Note how far `what` is at a time, in seconds; None where its pace is not known yet.
 
-        Other work, or other backbones, begin anew.
+        Other work, or other backbones, begin anew. `rest` comes after it.
         """
         marks = self._marks
         of = (what, total, tuple(effort.forward))
@@ -128,7 +137,8 @@ class Recent:
             return None
         rate = (last.done - first.done) / (last.time - first.time)
         left = (total - done) / rate if total is not None else None
-        return Pace(rate, left, last.effort - first.effort)
+        in_all = left + rest / rate if left is not None and rest else None
+        return Pace(rate, left, in_all, last.effort - first.effort)
 
 
 def spelled_rate(rate: float) -> str:

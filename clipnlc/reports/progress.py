@@ -32,7 +32,14 @@ class Advance(Protocol):
     """Called with how far a stage is."""
 
     def __call__(
-        self, what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+        self,
+        what: str,
+        done: int,
+        total: int | None,
+        remark: str,
+        effort: Effort = NO_EFFORT,
+        *,
+        rest: int | None = None,
     ) -> None:
         """Show progress.
 
@@ -42,6 +49,7 @@ class Advance(Protocol):
             total: of how much, where that is known.
             remark: for people.
             effort: what embedding has taken since `what` began.
+            rest: how much comes after `what`, where that is known.
         """
 
 
@@ -82,9 +90,15 @@ def bar(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Adv
         recent = Recent()
 
         def advance(
-            what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+            what: str,
+            done: int,
+            total: int | None,
+            remark: str,
+            effort: Effort = NO_EFFORT,
+            *,
+            rest: int | None = None,
         ) -> None:
-            pace = recent.add(clock(), what, done, total, effort)
+            pace = recent.add(clock(), what, done, total, effort, rest=rest)
             remarks = [*_rate_and_left(pace), *([remark] if remark else [])]
             below[:] = _below(pace)
             display.update(
@@ -101,11 +115,17 @@ def lines(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[A
     recent = Recent()
 
     def advance(
-        what: str, done: int, total: int | None, remark: str, effort: Effort = NO_EFFORT
+        what: str,
+        done: int,
+        total: int | None,
+        remark: str,
+        effort: Effort = NO_EFFORT,
+        *,
+        rest: int | None = None,
     ) -> None:
         nonlocal last
         now = clock()
-        pace = recent.add(now, what, done, total, effort)
+        pace = recent.add(now, what, done, total, effort, rest=rest)
         if now - last < _LOG_EVERY:
             return
         last = now
@@ -123,7 +143,10 @@ def _rate_and_left(pace: Pace | None) -> list[str]:
     if pace is None:
         return []
     rate = f"{spelled_rate(pace.rate)}{' images/s' if pace.effort.images else '/s'}"
-    return [rate] if pace.left is None else [rate, f"{spelled_time(pace.left)} left"]
+    if pace.left is None:
+        return [rate]
+    in_all = f" ({spelled_time(pace.left_in_all)} in all)" if pace.left_in_all else ""
+    return [rate, f"{spelled_time(pace.left)} left{in_all}"]
 
 
 def _below(pace: Pace | None) -> list[str]:

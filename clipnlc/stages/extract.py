@@ -13,15 +13,25 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc import backbones as backbone_names
+from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.prompts import fill, read_templates
 from clipnlc.datasets.source import Split
-from clipnlc.errors import DataError, MissingStageError
+from clipnlc.errors import MissingStageError
 from clipnlc.extraction.engines import Alone, Engine, Workers, open_engine, work_off
 from clipnlc.extraction.finishing import merge, write_zero_shot_logits
 from clipnlc.extraction.groups import Groups, default_batch_size, default_decoders
-from clipnlc.extraction.jobs import Limit, changes, job_of, limited, open_datasets, same_images
+from clipnlc.extraction.jobs import (
+    Limit,
+    changes,
+    check_single_split,
+    job_of,
+    limited,
+    open_datasets,
+    range_of,
+    same_images,
+)
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import BadImage, Job, Order, Progress, Range
 from clipnlc.stores import features as feature_files
@@ -152,12 +162,12 @@ def extract(
         prompts=prompts,
     )
     parts = {one.key: tuple(split) or one.split_names() for one in found}
-    if rows is not None and [len(p) for p in parts.values()] != [1]:
-        raise DataError("--rows is for a single data set and split; name it with --split")
+    check_single_split(rows, parts)
     chosen = backbone_names.resolve(backbones, weights_dir)
     models = Models(engine.devices[0], precision)
+    layout = Layout(store)
     work = _Work(
-        layout=Layout(store),
+        layout=layout,
         models=models,
         groups=Groups(
             chosen,
@@ -182,8 +192,9 @@ def extract(
     outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
     with closing(work.staff):
         for _ in work.groups:
+            rest = _rest(found, parts, layout, work.groups.left, limit)
             for one in found:
-                for outcome in work.dataset(one, parts[one.key]):
+                for outcome in work.dataset(one, parts[one.key], rest):
                     place = outcomes.setdefault((outcome.dataset, outcome.split), {})
                     place.setdefault(outcome.backbone, outcome)
     return [place[backbone.name] for place in outcomes.values() for backbone in chosen]
@@ -210,7 +221,9 @@ class _Work:
     watch: Watch
     told: set[str] = field(default_factory=set)
 
-    def dataset(self, found: Dataset, parts: Sequence[str]) -> list[Outcome]:
+    def dataset(
+        self, found: Dataset, parts: Sequence[str], rest: Mapping[tuple[str, str], int | None]
+    ) -> list[Outcome]:
         """Do the splits of a data set with the backbones of this pass, and the logits."""
         templates = self.templates or found.templates
         nano = any(backbone.source == "nano" for backbone in self.groups.left)
@@ -227,7 +240,7 @@ class _Work:
                 self._tell(_NO_FULL_STOP)
             for note in split.notes:
                 self._tell(f"{found.key}: {note}")
-            outcomes += self._split(found.key, split, templates)
+            outcomes += self._split(found.key, split, templates, rest[found.key, part])
         finished = Counter(o.backbone for o in outcomes if o.merged)
         for backbone in finished:
             if finished[backbone] < len(parts):
@@ -243,10 +256,12 @@ class _Work:
             self.told.add(note)
             self.watch.note(note)
 
-    def _split(self, dataset: str, split: Split, templates: tuple[str, ...]) -> list[Outcome]:
+    def _split(
+        self, dataset: str, split: Split, templates: tuple[str, ...], rest: int | None
+    ) -> list[Outcome]:
         """Do one split; backbones that are put off to another pass have no outcome."""
         rows = limited(split.name, len(split), self.limit)
-        within = self._within(len(rows))
+        within = None if self.rows is None else range_of(self.rows, len(rows))
         jobs = [
             job_of(
                 self.layout,
@@ -280,23 +295,12 @@ class _Work:
             for job in lacking:
                 self._embed_texts(job, split.class_names, templates)
             if lacking:
-                self._embed_images(dataset, split, rows, lacking, within)
+                self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
                 merge(self.layout, job.path, job.key)
         for job in lacking if within is not None else []:
             self._merge_if_last(job)
         return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
-
-    def _within(self, rows: int) -> Range | None:
-        if self.rows is None:
-            return None
-        start, stop = self.rows[0], rows if self.rows[1] is None else min(self.rows[1], rows)
-        if not 0 <= start < stop:
-            raise DataError(
-                f"--rows {self.rows[0]}:{'' if self.rows[1] is None else self.rows[1]} holds none of the {rows} rows; "
-                "give a range within them, as in --rows 0:1000"
-            )
-        return (start, stop)
 
     def _embed_texts(
         self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
@@ -323,7 +327,9 @@ class _Work:
         split: Split,
         rows: Int64[np.ndarray, " rows"],
         jobs: list[Job],
+        *,
         within: Range | None,
+        rest: int | None,
     ) -> None:
         device, workers = self.models.device, len(self.engine.devices)
         order = Order(
@@ -343,6 +349,7 @@ class _Work:
             self.staff,
             workers,
             within=within,
+            rest=rest,
             on_progress=self.watch.progress,
         )
 
@@ -383,6 +390,31 @@ class _Work:
             missing=missing,
             merged=merged,
         )
+
+
+def _rest(
+    found: Sequence[Dataset],
+    parts: Mapping[str, Sequence[str]],
+    layout: Layout,
+    backbones: Sequence[Backbone],
+    limit: Limit | None,
+) -> dict[tuple[str, str], int | None]:
+    """Tell of each split how many images those after it will have; None where nobody can tell.
+
+    A split of which every backbone has a file is taken for cached.
+    """
+    rest: dict[tuple[str, str], int | None] = {}
+    after: int | None = 0
+    for one in reversed(found):
+        for part in reversed(parts[one.key]):
+            rest[one.key, part] = after
+            if after is None or all(
+                layout.features(one.key, part, b.name).is_file() for b in backbones
+            ):
+                continue
+            rows = one.expected_rows(part)
+            after = None if rows is None else after + len(limited(part, rows, limit))
+    return rest
 
 
 def _clean_up(job: Job) -> None:

@@ -18,7 +18,16 @@ from clipnlc.extraction.groups import (
     free_memory,
     memory,
 )
-from clipnlc.extraction.jobs import Limit, changes, job_of, limited, open_datasets, same_images
+from clipnlc.extraction.jobs import (
+    Limit,
+    changes,
+    check_single_split,
+    job_of,
+    limited,
+    open_datasets,
+    range_of,
+    same_images,
+)
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.probe import forward_seconds, pixel_seconds
 from clipnlc.machine import cores
@@ -129,6 +138,7 @@ def plan(  # noqa: D417  (the rest is as in extract)
     image_column: str | None = None,
     label_column: str | None = None,
     limit: Limit | None = None,
+    rows: tuple[int, int | None] | None = None,
     weights_dir: Path | None = None,
     batch_size: int | None = None,
     together: int | None = None,
@@ -160,15 +170,25 @@ def plan(  # noqa: D417  (the rest is as in extract)
     )
     chosen = backbone_names.resolve(backbones, weights_dir)
     models = Models(engine.devices[0], precision)
+    parts = {one.key: tuple(split) or one.split_names() for one in opened}
+    check_single_split(rows, parts)
     splits: list[PlannedSplit] = []
     classes: dict[str, int] = {}
     for found in opened:
         sentences = read_templates(templates) if templates else found.templates
         survey = _Survey(
-            Layout(store), found, sentences, class_names, image_column, label_column, limit, models
+            Layout(store),
+            found,
+            sentences,
+            class_names,
+            image_column,
+            label_column,
+            limit,
+            rows,
+            models,
         )
-        parts = tuple(split) or found.split_names()
-        splits += [survey.split(part, parts, chosen) for part in parts]
+        mine = parts[found.key]
+        splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(
         tuple(splits),
@@ -195,6 +215,7 @@ class _Survey:
     image_column: str | None
     label_column: str | None
     limit: Limit | None
+    rows: tuple[int, int | None] | None
     models: Models
     prompts: int = 0
 
@@ -202,7 +223,7 @@ class _Survey:
         download = self.found.download_bytes(parts)
         if download != 0:
             rows = self.found.expected_rows(part)
-            images = None if rows is None else len(limited(part, rows, self.limit))
+            images = None if rows is None else self._wanted(part, rows)[0]
             names = tuple(b.name for b in chosen)
             self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
             return PlannedSplit(self.found.key, part, images, download, (), names)
@@ -214,14 +235,20 @@ class _Survey:
             hash_cache=self._hash_cache,
         )
         self.prompts = len(opened.class_names) * len(self.templates)
-        rows = len(limited(opened.name, len(opened), self.limit))
+        images, rows = self._wanted(opened.name, len(opened))
         cached, lacking = [], []
         for backbone in chosen:
             if self._is_there(opened, backbone, rows):
                 cached.append(backbone.name)
             else:
                 lacking.append(backbone.name)
-        return PlannedSplit(self.found.key, opened.name, rows, 0, tuple(cached), tuple(lacking))
+        return PlannedSplit(self.found.key, opened.name, images, 0, tuple(cached), tuple(lacking))
+
+    def _wanted(self, split: str, there: int) -> tuple[int, int]:
+        """Tell how many images are asked for here, and how many the feature file will hold."""
+        rows = len(limited(split, there, self.limit))
+        start, stop = (0, rows) if self.rows is None else range_of(self.rows, rows)
+        return stop - start, rows
 
     @property
     def _hash_cache(self) -> Path | None:
