@@ -216,15 +216,16 @@ class Whole:
     cores: int
     clip_benchmark_python: str | None
 
-    def clipnlc(self, *, limit: int | None = None) -> Cost:
+    def clipnlc(self, *, limit: int | None = None, precision: str = "fp32") -> Cost:
         """Run `clipnlc extract` on a fresh store."""
         store = Path(tempfile.mkdtemp(dir=self.scratch))
         files = ",".join(f"{a}@{file}" for a, file in self.backbones.items())
         command = [sys.executable, "-m", "clipnlc", "extract", "--dataset", str(self.images)]
         command += ["--name", "photos", "--store", str(store), "--backbones", files, "--quiet"]
-        command += ["--device", "cpu", *(["--limit", str(limit)] if limit else [])]
+        command += ["--device", "cpu", "--precision", precision]
+        command += ["--limit", str(limit)] if limit else []
         cost = run(command, scratch=self.scratch)
-        if limit is None:
+        if limit is None and precision == "fp32":
             store.rename(self._fresh("clipnlc-store"))
         return cost
 
@@ -380,11 +381,13 @@ def _with_autocast(sides: Whole, options: argparse.Namespace) -> Report:
     start_up = sides.clip_benchmark(limit=1, autocast=True)
     cost = sides.clip_benchmark(limit=few, autocast=True)
     times = (options.images - 1) / (few - 1)
+    ours = sides.clipnlc(precision="bf16") if native else None  # refused elsewhere
     return {
         "bfloat16 instructions": native,
         "images": few,
         "seconds": start_up.wall + times * (cost.wall - start_up.wall),
         "cpu seconds": start_up.cpu + times * (cost.cpu - start_up.cpu),
+        **({"clipnlc in bf16": {"seconds": ours.wall, "cpu seconds": ours.cpu}} if ours else {}),
     }
 
 
@@ -411,14 +414,20 @@ def _print_whole(report: Report) -> None:
         return
     for setting, cosine in report["least cosine"].items():
         print(f"\nleast cosine of clipnlc's and CLIP_benchmark's features, {setting}: {cosine:.6f}")
+    _print_autocast(report)
+
+
+def _print_autocast(report: Report) -> None:
     theirs = report["autocast"]
     has = "bfloat16" if theirs["bfloat16 instructions"] else "no bfloat16"
     print(f"\nCLIP_benchmark's defaults (autocast; this CPU has {has} instructions)")
     if theirs["images"] < report["images"]:
         print(f"EXTRAPOLATED to all images from {theirs['images']}")
     for clock in ("seconds", "cpu seconds"):
-        ours = statistics.median(r[clock]["clipnlc"] for r in repeats)
+        ours = statistics.median(r[clock]["clipnlc"] for r in report["repeats"])
         print(f"  {clock:12} {theirs[clock]:8.2f}  clipnlc / that {ours / theirs[clock]:6.2f}")
+        if half := theirs.get("clipnlc in bf16"):
+            print(f"    clipnlc --precision bf16 / that {half[clock] / theirs[clock]:6.2f}")
 
 
 # pixels: what remains where forwards are cheap

@@ -62,7 +62,7 @@ class TestSpans:
                 labels = np.zeros(len(ids), np.int64)
                 write_shard(job.path, self.KEY, Shard(start, stop, features, labels, ids))
             jobs.append(job)
-        return Order("many", open_split(data, "train"), np.arange(rows), tuple(jobs), "fp32",
+        return Order("many", open_split(data, "train"), np.arange(rows), tuple(jobs), "fp32", False,
                      batch_size, 1, "fail")  # fmt: skip
 
     @pytest.mark.parametrize(

@@ -115,6 +115,19 @@ def test_little_memory_makes_groups(tmp_path, data, monkeypatch):
     assert planned(tmp_path, data, probe=False, together=1).groups == ((RESNET,), (VIT,))
 
 
+def test_compiled_forwards_are_timed_without_the_wait(tmp_path, data):
+    found = plan(
+        store=tmp_path,
+        dataset=[str(data)],
+        backbones=[VIT],
+        compiled=True,
+        batch_size=2,
+        engine=Engine(("cpu",)),
+    )
+    (backbone,) = found.backbones
+    assert 0 < backbone.seconds < 0.5  # compiling takes several
+
+
 def test_some_rows(tmp_path, data):
     found = planned(tmp_path, data, probe=False, split=["test"], rows=(8, 100))
     assert [s.images for s in found.splits] == [4]

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from clipnlc.backbones import Backbone
+from clipnlc.backbones.compiled import Compiled
 from clipnlc.backbones.folding import fold_batch_norms, is_foldable
 from clipnlc.backbones.openclip import (
     architecture_config,
@@ -86,6 +87,8 @@ def choose_device(wanted: str) -> str:
 class LoadedBackbone:
     """A backbone in memory, in eval mode.
 
+    `compile_for` is the number of images of one forward where forwards are to be compiled.
+
     Attributes:
         name: the backbone's name.
         preprocessing: how images become its input.
@@ -95,7 +98,13 @@ class LoadedBackbone:
     """
 
     def __init__(
-        self, backbone: Backbone, *, device: str, precision: Precision, trained: bool = True
+        self,
+        backbone: Backbone,
+        *,
+        device: str,
+        precision: Precision,
+        trained: bool = True,
+        compile_for: int | None = None,
     ) -> None:
         import torch
 
@@ -118,6 +127,9 @@ class LoadedBackbone:
         # for all, so that they share finished tensors.
         self._model.visual.to(memory_format=torch.channels_last)
         self.name = backbone.name
+        self._encode = self._model.encode_image
+        if compile_for is not None:
+            self._encode = Compiled(self.name, self._encode, compile_for)
         self.preprocessing = preprocessing_of(backbone, self._model)
         self.logit_scale = float(self._model.logit_scale.detach().exp())
         bias = getattr(self._model, "logit_bias", None)
@@ -165,12 +177,15 @@ class LoadedBackbone:
     def forward(self, finished: torch.Tensor) -> Float[np.ndarray, "samples dim"]:
         """Embed finished images; not normalised. float32, or float16 below full precision.
 
-        Thread-safe.
+        Thread-safe. The first call compiles, where that was asked for.
+
+        Raises:
+            BackboneError: torch cannot compile here.
         """
         import torch
 
         with torch.inference_mode():
-            features = self._model.encode_image(finished)
+            features = self._encode(finished)
             kept = torch.float32 if self._dtype is torch.float32 else torch.float16
             found: np.ndarray = features.to(kept).cpu().numpy()
         return found

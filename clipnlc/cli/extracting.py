@@ -120,6 +120,13 @@ def extract(
         str, typer.Option(help="A running Ray cluster; one on this machine if empty.")
     ] = "",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the forwards first: pays on a GPU in long runs; --plan tells the speed.",
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(min=0, help="Threads that decode and resize; 0: by the cores.")
     ] = 0,
@@ -166,6 +173,7 @@ def extract(
         "together": together or None,
         "engine": Engine(listed(device) or ("auto",), engine, ray_address or None),  # type: ignore[arg-type]
         "precision": precision,
+        "compiled": compiled,
         "workers": workers or None,
     }
     say = Sayer(quiet=quiet or as_json)

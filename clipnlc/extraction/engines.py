@@ -303,7 +303,12 @@ class Part:
         if self._order is None or {job.backbone for job in self._order.jobs} != wanted:
             if self._models is not None:
                 self._models.release()
-            self._models = Models(self._device, order.precision)
+            self._models = Models(
+                self._device,
+                order.precision,
+                compiled=order.compiled,
+                batch_size=order.batch_size,
+            )
         self._order = order
 
     def embed(self, span: Span, on_batch: OnBatch) -> None:

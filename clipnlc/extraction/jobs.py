@@ -63,6 +63,7 @@ def job_of(
     *,
     identity: Mapping[str, Any],
     precision: str,
+    compiled: bool,
     samples: int,
     templates: Sequence[str],
 ) -> Job:
@@ -76,6 +77,7 @@ def job_of(
             "backbone": backbone.name,
             **identity,
             "precision": precision,
+            **({"compiled": True} if compiled else {}),
             "split": split.name,
             "content": split.content,
             "samples": samples,

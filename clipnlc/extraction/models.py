@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from clipnlc.extraction.groups import default_batch_size
+
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.backbones.loaded import LoadedBackbone, Precision
@@ -14,10 +16,23 @@ _NVIDIA: Final = Path("/proc/driver/nvidia")
 
 
 class Models:
-    """Backbones on one device, in one precision."""
+    """Backbones on one device, in one precision.
 
-    def __init__(self, device: str, precision: str) -> None:
+    Attributes:
+        compiled: whether their forwards are compiled.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        precision: str,
+        *,
+        compiled: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        """Take what backbones will be loaded for; `batch_size` only matters to compiled ones."""
         self._wanted = (device, precision)
+        self.compiled, self._batch_size = compiled, batch_size
         self._settings: tuple[str, Precision] | None = None
         self._loaded: dict[str, LoadedBackbone] = {}
 
@@ -62,8 +77,12 @@ class Models:
 
         if backbone.name not in self._loaded:
             device, precision = self._resolved()
+            batch_size = self._batch_size or default_batch_size(device)
             self._loaded[backbone.name] = LoadedBackbone(
-                backbone, device=device, precision=precision
+                backbone,
+                device=device,
+                precision=precision,
+                compile_for=batch_size if self.compiled else None,
             )
         return self._loaded[backbone.name]
 
@@ -76,6 +95,8 @@ class Models:
         import torch
 
         self._loaded.clear()
+        if self.compiled:
+            torch.compiler.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -36,6 +36,7 @@ class Order:
         rows: the samples asked for, as rows of the split.
         jobs: one feature file per backbone.
         precision: `fp32`, `fp16` or `bf16`.
+        compiled: whether forwards are compiled.
         batch_size: images of one forward.
         decoders: threads that decode and resize.
         on_bad_image: stop at an unreadable image, or leave it out and record it.
@@ -46,6 +47,7 @@ class Order:
     rows: Int64[np.ndarray, " rows"]
     jobs: tuple[Job, ...]
     precision: str
+    compiled: bool
     batch_size: int
     decoders: int
     on_bad_image: BadImage

@@ -108,6 +108,7 @@ def extract(
     together: int | None = None,
     engine: Engine = Engine(),  # noqa: B008  (frozen)
     precision: str = "auto",
+    compiled: bool = False,
     workers: int | None = None,
     on_bad_image: BadImage = "fail",
     watch: Watch = Watch(),
@@ -140,6 +141,8 @@ def extract(
         together: backbones in memory at a time; by default as many as fit.
         engine: where the work is done.
         precision: `auto`, `fp32`, `fp16`, `bf16`.
+        compiled: compile the forwards of images first; a part of the key, for the last bits of
+            features differ.
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: stop at an unreadable image, or leave it out and record it.
         watch: who is told what on the way.
@@ -164,7 +167,7 @@ def extract(
     parts = {one.key: tuple(split) or one.split_names() for one in found}
     check_single_split(rows, parts)
     chosen = backbone_names.resolve(backbones, weights_dir)
-    models = Models(engine.devices[0], precision)
+    models = Models(engine.devices[0], precision, compiled=compiled, batch_size=batch_size)
     layout = Layout(store)
     work = _Work(
         layout=layout,
@@ -270,6 +273,7 @@ class _Work:
                 backbone,
                 identity=identity(backbone, self.layout.root / "backbones.json"),
                 precision=self.models.precision,
+                compiled=self.models.compiled,
                 samples=len(rows),
                 templates=templates,
             )
@@ -338,6 +342,7 @@ class _Work:
             rows=rows,
             jobs=tuple(jobs),
             precision=self.models.precision,
+            compiled=self.models.compiled,
             batch_size=self.batch_size or default_batch_size(device),
             decoders=self.workers or default_decoders(device, workers),
             on_bad_image=self.on_bad_image,

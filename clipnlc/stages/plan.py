@@ -144,6 +144,7 @@ def plan(  # noqa: D417  (the rest is as in extract)
     together: int | None = None,
     engine: Engine = Engine(),  # noqa: B008  (frozen)
     precision: str = "auto",
+    compiled: bool = False,
     workers: int | None = None,
     probe: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
@@ -169,7 +170,7 @@ def plan(  # noqa: D417  (the rest is as in extract)
         prompts=prompts,
     )
     chosen = backbone_names.resolve(backbones, weights_dir)
-    models = Models(engine.devices[0], precision)
+    models = Models(engine.devices[0], precision, compiled=compiled, batch_size=batch_size)
     parts = {one.key: tuple(split) or one.split_names() for one in opened}
     check_single_split(rows, parts)
     splits: list[PlannedSplit] = []
@@ -270,6 +271,7 @@ class _Survey:
             backbone,
             identity=identity(backbone, self.layout.root / "backbones.json"),
             precision=self.models.precision,
+            compiled=self.models.compiled,
             samples=rows,
             templates=self.templates,
         )
@@ -364,6 +366,7 @@ def _probe(
             backbone,
             device=models.device,
             precision=models.precision,
+            compiled=models.compiled,
             batch_size=batch_size,
             budget=_PROBE * (1 - _TO_DECODE) / len(lacking),
         )
