@@ -12,6 +12,8 @@ EXTRACT_OPTIONS ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Three on two cores, for many tests wait: for a kill, a lock, a process to start.
+TESTS := $(BIN)/python -m pytest -n 3 --dist worksteal
 
 IN = --store $(STORE)
 EXTRACT = $(EXTRACT_OPTIONS)
@@ -45,10 +47,10 @@ check: $(READY) ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+	$(TESTS) -m "not slow and not long"
 
 test: $(READY) ## every test but the long ones
-	$(BIN)/python -m pytest -n 2 -m "not long"
+	$(TESTS) -m "not long"
 
 test-long: $(READY) ## the long ones: nano rebuilt, kills, 100,000 images, 21 sets (half an hour, network)
 	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
