@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipnlc.cli.output import count, print_table
+from clipnlc.reports.pace import spelled_rate, spelled_time
 
 if TYPE_CHECKING:
     from clipnlc.cli.output import Sayer
@@ -41,7 +42,7 @@ def show_plan(plan: "Plan", say: "Sayer") -> None:
             str(one.prompts),
             _bytes(one.download_bytes),
             _bytes(one.memory_bytes),
-            f"{1 / one.seconds:.3g}" if one.seconds else "",
+            spelled_rate(1 / one.seconds) if one.seconds else "",
         )
     print_table(costs)
     for line in _sums(plan):
@@ -76,9 +77,7 @@ def _sums(plan: "Plan") -> list[str]:
 def _time(plan: "Plan") -> str:
     if plan.hours is None:
         return "hours unknown" if plan.pixel_seconds is not None else "nothing was measured"
-    hours, minutes = divmod(round(plan.hours * 60), 60)
-    spelled = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
-    return f"about {spelled} for the images; prompts, downloads and loading come on top"
+    return f"about {spelled_time(max(1.0, 3600 * plan.hours))} for the images; prompts, downloads and loading come on top"
 
 
 def _unknown(splits: "Sequence[PlannedSplit]") -> str:
