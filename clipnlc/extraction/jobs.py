@@ -21,6 +21,9 @@ from clipnlc.stores.layout import Layout
 Limit = int | Mapping[str, int]
 """At most this many images: of every split, or of the splits named."""
 
+Rows = tuple[int, int | None]
+"""First row, and the row after the last; None is the end of the split."""
+
 
 def open_datasets(
     wanted: Sequence[str],
@@ -131,7 +134,7 @@ def limited(split: str, rows: int, limit: Limit | None) -> Int64[np.ndarray, " r
     return (np.arange(most) * rows) // most
 
 
-def range_of(wanted: tuple[int, int | None], rows: int) -> Range:
+def range_of(wanted: Rows, rows: int) -> Range:
     """Cut a wanted range of rows to those there are.
 
     Raises:
@@ -149,7 +152,7 @@ def range_of(wanted: tuple[int, int | None], rows: int) -> Range:
     return (start, stop)
 
 
-def check_single_split(rows: object, parts: Mapping[str, Sequence[str]]) -> None:
+def check_single_split(rows: Rows | None, parts: Mapping[str, Sequence[str]]) -> None:
     """Check that a range of rows is asked of one split only.
 
     Raises:

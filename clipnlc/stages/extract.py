@@ -24,6 +24,7 @@ from clipnlc.extraction.finishing import merge, write_zero_shot_logits
 from clipnlc.extraction.groups import Groups, default_batch_size, default_decoders
 from clipnlc.extraction.jobs import (
     Limit,
+    Rows,
     changes,
     check_single_split,
     job_of,
@@ -102,7 +103,7 @@ def extract(
     image_column: str | None = None,
     label_column: str | None = None,
     limit: Limit | None = None,
-    rows: tuple[int, int | None] | None = None,
+    rows: Rows | None = None,
     weights_dir: Path | None = None,
     batch_size: int | None = None,
     together: int | None = None,
@@ -217,7 +218,7 @@ class _Work:
     image_column: str | None
     label_column: str | None
     limit: Limit | None
-    rows: tuple[int, int | None] | None
+    rows: Rows | None
     batch_size: int | None
     workers: int | None
     on_bad_image: BadImage

@@ -20,6 +20,7 @@ from clipnlc.extraction.groups import (
 )
 from clipnlc.extraction.jobs import (
     Limit,
+    Rows,
     changes,
     check_single_split,
     job_of,
@@ -138,7 +139,7 @@ def plan(  # noqa: D417  (the rest is as in extract)
     image_column: str | None = None,
     label_column: str | None = None,
     limit: Limit | None = None,
-    rows: tuple[int, int | None] | None = None,
+    rows: Rows | None = None,
     weights_dir: Path | None = None,
     batch_size: int | None = None,
     together: int | None = None,
@@ -216,7 +217,7 @@ class _Survey:
     image_column: str | None
     label_column: str | None
     limit: Limit | None
-    rows: tuple[int, int | None] | None
+    rows: Rows | None
     models: Models
     prompts: int = 0
 
