@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from datasets_on_disk import CLASSES, png, put, write, write_table
-from PIL import Image
+from datasets_on_disk import png, put, write, write_table
 from safetensors.torch import load_file, save_file
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 from tiny_backbones import save
@@ -31,7 +29,7 @@ from clipnlc.extraction import pixels
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.stages.extract import Watch, extract
 from clipnlc.stores import locks
-from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits
 
@@ -435,87 +433,6 @@ class TestErrors:
         with pytest.raises(StoreError, match="clipnlc extract") as error:
             run(tmp_path, folder)
         assert "\n" not in str(error.value)
-
-
-# Imports first and forks then: every child starts at once, and is a process of its own to kill.
-KILLING = """
-import json, os, random, shutil, signal, sys, time
-from pathlib import Path
-import torch
-from clipnlc.backbones.openclip import open_clip
-from clipnlc.extraction import engines
-from clipnlc.stages import extract as stage
-import clipnlc.stores.features, datasets, safetensors.torch
-
-open_clip()
-torch.set_num_threads(1)
-engines.SHARD_ROWS = 16
-data, store, whole, seed = sys.argv[1:]
-rng = random.Random(int(seed))
-
-def begin(into):
-    child = os.fork()
-    if child:
-        return child
-    try:
-        stage.extract(store=Path(into), dataset=[data], backbones=["nano-RN50", "nano-ViT-B-16"],
-                      batch_size=8, workers=1)
-    except BaseException as problem:
-        print(repr(problem), file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)
-
-began = time.monotonic()
-assert os.waitpid(begin(whole), 0)[1] == 0
-seconds = time.monotonic() - began
-kills, resumed = 0, 0
-while kills < 10 or not resumed:
-    child = begin(store)
-    time.sleep(rng.uniform(0.05, 0.6) * seconds)
-    ended, status = os.waitpid(child, os.WNOHANG)
-    if ended:
-        assert status == 0, status
-        shutil.rmtree(store)
-        seconds *= 0.8  # the machine has become quieter than it was
-        continue
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    kills += 1
-    resumed += any(Path(store).rglob("*.h5"))
-    seconds *= 1 if resumed else 1.2
-assert os.waitpid(begin(store), 0)[1] == 0
-print(json.dumps({"kills": kills, "resumed": resumed, "seconds": seconds}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_ten_times_and_resumed_gives_the_same_bytes(tmp_path, seed):
-    rng = np.random.default_rng(0)
-    for part, rows in (("train", 240), ("test", 100)):
-        for i in range(rows):
-            path = tmp_path / "many" / part / CLASSES[i % 3] / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    done = subprocess.run(
-        [sys.executable, "-c", KILLING, tmp_path / "many", broken, whole, str(seed)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert facts["kills"] >= 10
-    assert facts["resumed"] >= 1
-    assert files(broken) == files(whole)
-    assert len(files(whole)) == 8
-    leftovers = [
-        p for p in broken.rglob("*") if p.suffix == ".partial" or p.name.endswith(".shards")
-    ]
-    assert leftovers == []
-    assert read_feature_header(Layout(broken).features("many", "train", RESNET)).rows == 240
 
 
 HOLDING = """

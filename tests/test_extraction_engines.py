@@ -169,12 +169,13 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from clipnlc.backbones.openclip import open_clip
-from clipnlc.extraction.engines import Engine
+from clipnlc.extraction import engines
 from clipnlc.stages import extract as stage
 import clipnlc.stores.features, datasets, safetensors.torch
 
 open_clip()
 torch.set_num_threads(1)
+engines.SHARD_ROWS = 16
 
 def begin(into):
     child = os.fork()
@@ -183,22 +184,22 @@ def begin(into):
     os.setsid()
     try:
         stage.extract(store=Path(into), dataset=[data], backbones=["nano-RN50", "nano-ViT-B-16"],
-                      batch_size=8, engine=Engine(("cpu", "cpu")))
+                      batch_size=8, engine=engines.Engine(tuple(devices.split(","))))
     except BaseException as problem:
         print(repr(problem), file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)
 
 if __name__ == "__main__":
-    data, store, whole, seed = sys.argv[1:]
+    data, store, whole, devices, wanted, soonest, latest, seed = sys.argv[1:]
     rng = random.Random(int(seed))
     began = time.monotonic()
     assert os.waitpid(begin(whole), 0)[1] == 0
     seconds = time.monotonic() - began
     kills, resumed = 0, 0
-    while kills < 5 or not resumed:
+    while kills < int(wanted) or not resumed:
         child = begin(store)
-        time.sleep(rng.uniform(0.3, 1.0) * seconds)
+        time.sleep(rng.uniform(float(soonest), float(latest)) * seconds)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             assert status == 0, status
@@ -211,17 +212,30 @@ if __name__ == "__main__":
         resumed += any(Path(store).rglob("*-*.h5"))
         seconds *= 1 if resumed else 1.2
     assert os.waitpid(begin(store), 0)[1] == 0
-    print(json.dumps({"kills": kills, "resumed": resumed, "seconds": seconds}))
+    print(json.dumps({"kills": kills, "resumed": resumed}))
 """
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.long) for s in (1, 2, 3))])
-def test_process_groups_killed_five_times_and_resumed_give_the_same_bytes(
-    tmp_path, data, whole, seed
+ONE_PROCESS = ("cpu", 10, 0.05, 0.6)  # kills, and when, as shares of the whole run
+TWO_PROCESSES = ("cpu,cpu", 5, 0.3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seed"),
+    [
+        (ONE_PROCESS, 0),
+        (ONE_PROCESS, 1),
+        (TWO_PROCESSES, 0),
+        *(pytest.param(TWO_PROCESSES, seed, marks=pytest.mark.long) for seed in (1, 2, 3)),
+    ],
+)
+def test_process_groups_killed_and_resumed_give_the_same_bytes(
+    tmp_path, data, whole, settings, seed
 ):
     broken = tmp_path / "broken"
+    places = [data, broken, tmp_path / "unbroken"]
     done = subprocess.run(
-        [sys.executable, "-c", KILLING, data, broken, tmp_path / "unbroken", str(seed)],
+        [sys.executable, "-c", KILLING, *places, *map(str, settings), str(seed)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -229,7 +243,7 @@ def test_process_groups_killed_five_times_and_resumed_give_the_same_bytes(
     )
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads(done.stdout)
-    assert facts["kills"] >= 5
+    assert facts["kills"] >= settings[1]
     assert facts["resumed"] >= 1
     assert files(broken) == files(tmp_path / "unbroken") == whole
     assert leftovers(broken) == []

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from clipnlc.reports.pace import (
     Effort,
@@ -28,6 +29,7 @@ _BACKBONES_SHOWN: Final = 9  # with the bar and the shares eleven lines of a ter
 NO_EFFORT: Final = Effort()
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Called with how far a stage is."""
 
@@ -87,31 +89,52 @@ def bar(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Adv
         redirect_stdout=sys.stdout.isatty(),
     ) as display:
         task = display.add_task("", total=None, remark="")
-        recent = Recent()
 
-        def advance(
-            what: str,
-            done: int,
-            total: int | None,
-            remark: str,
-            effort: Effort = NO_EFFORT,
-            *,
-            rest: int | None = None,
-        ) -> None:
-            pace = recent.add(clock(), what, done, total, effort, rest=rest)
-            remarks = [*_rate_and_left(pace), *([remark] if remark else [])]
-            below[:] = _below(pace)
+        def show(now: _Seen) -> None:
+            below[:] = _below(now.pace)
             display.update(
-                task, completed=done, total=total, description=what, remark=", ".join(remarks)
+                task,
+                completed=now.done,
+                total=now.total,
+                description=now.what,
+                remark=", ".join(now.remarks),
             )
 
-        yield advance
+        yield _paced(show, clock)
 
 
 @contextmanager
 def lines(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Advance]:
     """Write a line to standard error at most once a minute."""
     began = last = clock()
+
+    def show(now: _Seen) -> None:
+        nonlocal last
+        if now.time - last < _LOG_EVERY:
+            return
+        last = now.time
+        of = f"/{now.total}" if now.total is not None else ""
+        parts = [f"{stage} {now.what}: {now.done}{of} after {spelled_time(now.time - began)}"]
+        groups = [", ".join([*parts, *now.remarks]), *_behind(now.pace)]
+        print("; ".join(groups), file=sys.stderr, flush=True)  # noqa: T201
+
+    yield _paced(show, clock)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a stage said of how far it is, when, and what follows from it."""
+
+    time: float
+    what: str
+    done: int
+    total: int | None
+    pace: Pace | None
+    remarks: list[str]
+
+
+def _paced(show: Callable[[_Seen], None], clock: Callable[[], float]) -> Advance:
+    """Make what a stage calls out of what shows it."""
     recent = Recent()
 
     def advance(
@@ -123,20 +146,12 @@ def lines(stage: str, clock: Callable[[], float] = time.monotonic) -> Iterator[A
         *,
         rest: int | None = None,
     ) -> None:
-        nonlocal last
         now = clock()
         pace = recent.add(now, what, done, total, effort, rest=rest)
-        if now - last < _LOG_EVERY:
-            return
-        last = now
-        of = f"/{total}" if total is not None else ""
-        parts = [f"{stage} {what}: {done}{of} after {spelled_time(now - began)}"]
-        parts += _rate_and_left(pace)
-        parts += [remark] if remark else []
-        groups = [", ".join(parts), *_behind(pace)]
-        print("; ".join(groups), file=sys.stderr, flush=True)  # noqa: T201
+        remarks = [*_rate_and_left(pace), *([remark] if remark else [])]
+        show(_Seen(now, what, done, total, pace, remarks))
 
-    yield advance
+    return advance
 
 
 def _rate_and_left(pace: Pace | None) -> list[str]:
