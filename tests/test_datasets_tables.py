@@ -344,3 +344,12 @@ def test_labels_that_are_no_integers_are_refused(tmp_path):
     shard(tmp_path, "test/0.tar", row(0, b"cat"))
     with pytest.raises(DataError, match=r"as webdataset: invalid literal for int"):
         open_split(tmp_path, "test")
+
+
+def test_a_read_makes_nothing_anew_that_grows_with_the_rows(tmp_path, monkeypatch):
+    opened = open_split(table(tmp_path / "set", ["ant", "bee", "ant", "bee"]), "test")
+    first = next(iter(opened.read(0, 1))).data
+    for change in ("select_columns", "with_format", "cast_column", "select"):
+        monkeypatch.setattr(hf.Dataset, change, lambda *_: pytest.fail("a data set made anew"))
+    assert [sample.data for sample in opened.read()] == IMAGES
+    assert first == IMAGES[0]

@@ -58,7 +58,15 @@ class MappedTable:
 
 @dataclass(frozen=True)
 class MappedImages:
-    """The image column of a `datasets.Dataset` mapped into memory."""
+    """The image column of a `datasets.Dataset` mapped into memory.
+
+    Attributes:
+        rows: this column alone, in arrow's format: to make that of a `datasets.Dataset` takes time
+            that grows with its rows, and a read must not.
+        column: its name.
+        sample_id: one per row.
+        where: the data set, for messages.
+    """
 
     rows: "hf.Dataset"
     column: str
@@ -67,9 +75,8 @@ class MappedImages:
 
     def __post_init__(self) -> None:
         """Find cells without image bytes (this reads validity bits, not images)."""
-        arrow = self.rows.select_columns([self.column]).with_format("arrow")
-        for first in range(0, len(arrow), _SCAN):
-            for offset, cells in _cells(arrow[first : first + _SCAN].column(self.column)):
+        for first in range(0, len(self.rows), _SCAN):
+            for offset, cells in _cells(self.rows[first : first + _SCAN].column(self.column)):
                 stored = pc.struct_field(cells, "bytes")
                 if stored.null_count:
                     row = pc.index(stored.is_null(), value=True).as_py()
@@ -84,10 +91,9 @@ class MappedImages:
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Yield the image bytes of the rows `start` to `stop`."""
-        arrow = self.rows.select_columns([self.column]).with_format("arrow")
-        stop = min(stop, len(arrow))
+        stop = min(stop, len(self.rows))
         for first in range(start, stop, _BATCH):
-            batch = arrow[first : min(first + _BATCH, stop)]
+            batch = self.rows[first : min(first + _BATCH, stop)]
             for _, cells in _cells(batch.column(self.column)):
                 yield from pc.struct_field(cells, "bytes").to_pylist()
 
@@ -104,7 +110,7 @@ def mapped_images(
 
     with quiet():
         cast = rows.select_columns([column]).cast_column(column, hf.Image(decode=False))
-    return MappedImages(cast, column, sample_id, where)
+    return MappedImages(cast.with_format("arrow"), column, sample_id, where)
 
 
 @dataclass(frozen=True)
