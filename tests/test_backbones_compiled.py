@@ -115,10 +115,18 @@ def test_as_a_user_types_it(tmp_path):
     np.testing.assert_allclose(fast.features, plain.features, atol=1e-4, rtol=1e-3)
     np.testing.assert_array_equal(fast.texts, plain.texts)
     assert "cached" in good(*line, "--compile", *store)
-    # The same from two processes.
-    two = Layout(tmp_path / "two").features("many", "test", "nano-ViT-B-16")
-    good(*line, "--compile", "--devices", "cpu,cpu", "--store", tmp_path / "two")
-    assert two.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.long
+def test_two_processes_compile_to_the_same_bytes(tmp_path):
+    made = []
+    for devices in ("cpu", "cpu,cpu"):
+        store = tmp_path / devices
+        line = ["extract", "-d", "digits", "-b", "nano-ViT-B-16,nano-RN50", "--split", "test"]
+        good(*line, "--limit", 40, "--compile", "--devices", devices, "--store", store)
+        made.append({p.relative_to(store): p.read_bytes() for p in store.rglob("*.h5")})
+    assert made[0] == made[1]
+    assert len(made[0]) > 2
 
 
 def test_no_compiler_is_one_line_with_the_cure(tmp_path):

@@ -225,8 +225,8 @@ TWO_PROCESSES = ("cpu,cpu", 5, 0.3, 1.0)
     [
         (ONE_PROCESS, 0),
         (ONE_PROCESS, 1),
-        (TWO_PROCESSES, 0),
-        *(pytest.param(TWO_PROCESSES, seed, marks=pytest.mark.long) for seed in (1, 2, 3)),
+        (("cpu,cpu", 2, 0.3, 1.0), 0),
+        *(pytest.param(TWO_PROCESSES, seed, marks=pytest.mark.long) for seed in range(4)),
     ],
 )
 def test_process_groups_killed_and_resumed_give_the_same_bytes(
