@@ -44,6 +44,12 @@ class Compiled:
     def __call__(self, finished: torch.Tensor) -> torch.Tensor:
         """Embed at most as many finished images as it was made for.
 
+        Args:
+            finished: (samples, 3, height, width), channels last in memory, on the device.
+
+        Returns:
+            Features as the encoder gives them, (samples, dim).
+
         Raises:
             BackboneError: torch cannot compile here.
         """
@@ -51,6 +57,7 @@ class Compiled:
 
         images = len(finished)
         missing = self._batch - images
+        assert missing >= 0, "padding by less than nothing would drop images"
         if missing:
             rows = finished.permute(0, 2, 3, 1)  # as they lie in memory: padding keeps the layout
             rows = torch.nn.functional.pad(rows, (0, 0) * 3 + (0, missing))
