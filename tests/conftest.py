@@ -8,8 +8,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from command_line import BACKBONES, QUICK, Ended, good, write_photos
+from hypothesis import HealthCheck, settings
 
 from clipnlc import cli
+
+# A busy machine is no fault of a property's.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
