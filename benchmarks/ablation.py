@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.nlc import NeuralLogitController
 from clipnlc.datasets.nano import KEYS
-from clipnlc.fitting import few_shot, log_softmax, ranks
+from clipnlc.fitting import log_softmax
+from clipnlc.labels import Labels, ranks
 from clipnlc.stores.aligned import open_ensemble
 from clipnlc.stores.layout import Layout
 
@@ -66,12 +67,11 @@ def measure(store: Path, dataset: str) -> dict[str, dict[int, list[tuple[float, 
             pool, judged = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
             judge, truth = ensemble.rows(judged), labels[judged]
             for shots in SHOTS:
-                drawn = few_shot(
+                drawn = Labels.shots(shots, seed=held)
+                drawn = drawn.draw(
                     labels[pool],
                     [ensemble.sample_id[i] for i in pool],
                     classes=len(class_names),
-                    shots=shots,
-                    seed=held,
                 ).rows
                 fit, fit_labels = ensemble.rows(pool[drawn]), labels[pool[drawn]]
                 candidates = {

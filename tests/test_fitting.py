@@ -1,6 +1,4 @@
-"""The shared mathematics, against independent implementations; the choice of rows, as properties."""
-
-from itertools import pairwise
+"""The shared mathematics, against independent implementations."""
 
 import numpy as np
 import pytest
@@ -13,12 +11,9 @@ from clipnlc.fitting import (
     Adam,
     cross_entropy,
     cross_entropy_gradient,
-    few_shot,
     fit_temperature,
     log_softmax,
-    ranks,
     softmax,
-    stratified_split,
 )
 
 SEEDS = st.integers(0, 2**32)
@@ -95,88 +90,3 @@ def test_adam_equals_torchs(weight_decay):
         theirs.step()
     for weight, twin in zip(weights, twins, strict=True):
         np.testing.assert_allclose(weight, twin.detach().numpy(), rtol=1e-4, atol=1e-6)
-
-
-labelled = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
-
-
-def names(labels):
-    return [f"img/{i}" for i in range(len(labels))]
-
-
-class TestRanks:
-    @given(st.lists(st.text(), unique=True))
-    def test_are_each_place_once_and_move_with_the_samples(self, sample_id):
-        places = ranks(sample_id, draw="x")
-        assert sorted(places) == list(range(len(sample_id)))
-        assert ranks(sample_id[::-1], draw="x").tolist() == places[::-1].tolist()
-
-    def test_draws_differ(self):
-        sample_id = [str(i) for i in range(50)]
-        assert ranks(sample_id, draw="1").tolist() != ranks(sample_id, draw="2").tolist()
-
-
-class TestStratifiedSplit:
-    @given(labelled, st.floats(0.01, 0.99), SEEDS)
-    def test_every_class_of_two_or_more_is_on_both_sides(self, labels, share, seed):
-        kept, held = stratified_split(labels, names(labels), share=share, seed=seed)
-        assert sorted([*kept, *held]) == list(range(len(labels)))
-        classes, counts = np.unique(labels, return_counts=True)
-        if counts.max() == 1:  # nothing to stratify: drawn from all rows
-            assert len(held) == min(max(round(share * len(labels)), 1), len(labels) - 1)
-            return
-        for label, count in zip(classes, counts, strict=True):
-            on_held = (labels[held] == label).sum()
-            assert on_held == 0 if count == 1 else 1 <= on_held < count
-            assert abs(on_held - share * count) <= 1
-
-    @given(labelled, SEEDS)
-    def test_does_not_depend_on_the_order_of_rows(self, labels, seed):
-        order = np.random.default_rng(seed).permutation(len(labels))
-        sample_id = names(labels)
-        mixed = [sample_id[i] for i in order]
-        _, held = stratified_split(labels, sample_id, share=0.3, seed=seed)
-        _, again = stratified_split(labels[order], mixed, share=0.3, seed=seed)
-        assert {sample_id[i] for i in held} == {mixed[i] for i in again}
-
-    def test_a_tenth_of_each_class(self):
-        labels = np.repeat([0, 1], [100, 50])
-        _, held = stratified_split(labels, names(labels), share=0.1, seed=0)
-        assert np.bincount(labels[held]).tolist() == [10, 5]
-
-
-class TestFewShot:
-    @given(labelled, st.integers(1, 8), SEEDS)
-    def test_gives_each_class_its_shots_or_all_it_has(self, labels, shots, seed):
-        draw = few_shot(labels, names(labels), classes=6, shots=shots, seed=seed)
-        has = np.bincount(labels, minlength=6)
-        got = np.bincount(labels[draw.rows], minlength=6)
-        assert got.tolist() == np.minimum(has, shots).tolist()
-        assert draw.short == {c: n for c, n in enumerate(has) if n < shots}
-        assert (np.diff(draw.rows) > 0).all()
-
-    @given(labelled, SEEDS)
-    def test_more_shots_contain_fewer(self, labels, seed):
-        chosen = [
-            set(few_shot(labels, names(labels), classes=5, shots=k, seed=seed).rows)
-            for k in (1, 2, 4, 8)
-        ]
-        for fewer, more in pairwise(chosen):
-            assert fewer <= more
-
-    @given(labelled, SEEDS)
-    def test_does_not_depend_on_the_order_of_rows(self, labels, seed):
-        order = np.random.default_rng(seed).permutation(len(labels))
-        sample_id = names(labels)
-        mixed = [sample_id[i] for i in order]
-        draw = few_shot(labels, sample_id, classes=5, shots=2, seed=seed)
-        again = few_shot(labels[order], mixed, classes=5, shots=2, seed=seed)
-        assert {sample_id[i] for i in draw.rows} == {mixed[i] for i in again.rows}
-
-    def test_seeds_differ_and_repeat(self):
-        labels = np.repeat(np.arange(5), 20)
-        draws = [
-            few_shot(labels, names(labels), classes=5, shots=4, seed=s).rows.tolist()
-            for s in (0, 0, 1)
-        ]
-        assert draws[0] == draws[1] != draws[2]

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import Learner, canonical_rows
+from clipnlc.labels import canonical_rows
+from clipnlc.learner import Learner
 
 Scores = Float[np.ndarray, "samples classes"]
 Weights = Float[np.ndarray, "samples backbones"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from clipnlc.combiners.nlc import NeuralLogitController
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import ranks
+from clipnlc.labels import ranks
 
 
 class ShuffledInput(NeuralLogitController):

@@ -8,7 +8,8 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.fitting import Learner, canonical_rows
+from clipnlc.labels import canonical_rows
+from clipnlc.learner import Learner
 
 _Head = TypeVar("_Head", bound="Head")
 

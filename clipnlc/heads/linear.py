@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.fitting import Adam, cross_entropy, cross_entropy_gradient, stratified_split
+from clipnlc.fitting import Adam, cross_entropy, cross_entropy_gradient
 from clipnlc.heads.base import AffineHead, Examples, affine
+from clipnlc.labels import stratified_split
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from clipnlc.errors import DataError, MissingStageError
-from clipnlc.fitting import stratified_split
 from clipnlc.heads.linear import LinearHead
 from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.labels import stratified_split
 from clipnlc.metrics.accuracy import accuracy
 from clipnlc.stores import locks
 from clipnlc.stores.features import read_feature_header, read_features

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from clipnlc.combiners import COMBINERS, Weigher
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError, MissingStageError, StoreError
-from clipnlc.fitting import few_shot, stratified_split
+from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_aligned_logits
@@ -438,25 +438,15 @@ def _draw(task: _Task, run: Run, data: _Data) -> tuple[Int[np.ndarray, " rows"],
     """Choose the labelled samples of a run; also tell the classes that have too few."""
     if run.protocol == "no-labels":
         return np.empty(0, dtype=np.int64), {}
-    if run.protocol == "holdout":
-        if run.holdout >= 1:
-            return np.arange(len(data.labels)), {}
-        _, held = stratified_split(
-            data.labels, data.labelled.sample_id, share=run.holdout, seed=run.seed
+    which = Labels.holdout(run.holdout, seed=run.seed)
+    if run.protocol == "shots":
+        which = Labels.shots(run.shots, seed=run.seed)
+    drawn = which.draw(data.labels, data.labelled.sample_id, classes=len(data.class_names))
+    if not len(drawn.rows):
+        raise DataError(
+            f"{task.dataset} has a single labelled image, so {run.holdout:g} of them are none; "
+            "use --shots 1"
         )
-        if not len(held):
-            raise DataError(
-                f"{task.dataset} has a single labelled image, so {run.holdout:g} of them are none; "
-                "use --shots 1"
-            )
-        return held, {}
-    drawn = few_shot(
-        data.labels,
-        data.labelled.sample_id,
-        classes=len(data.class_names),
-        shots=run.shots,
-        seed=run.seed,
-    )
     short = {data.class_names[c]: n for c, n in drawn.short.items()}
     if short and task.strict_shots:
         name, count = min(short.items(), key=lambda item: item[1])
