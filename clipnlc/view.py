@@ -44,7 +44,8 @@ class View:
             DataError: the name is not lower-case words joined by hyphens, or the severity below 1.
         """
         view = cls("perturbed", perturbation, severity)
-        if severity < 1 or perturbation == _CROP or not _SPELLED.fullmatch(view._spelled()):
+        unnamed = perturbation in ("", _CROP)
+        if severity < 1 or unnamed or not _SPELLED.fullmatch(view._spelled()):
             raise DataError(
                 f"no perturbation {perturbation!r} of severity {severity}; expected lower-case "
                 "words joined by hyphens, and a severity of at least 1"
