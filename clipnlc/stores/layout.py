@@ -2,26 +2,29 @@
 
     <store>/<dataset>/features/<split>/<backbone>.h5
     <store>/<dataset>/features/<split>/<backbone>.shards/AAAAAAAAA-BBBBBBBBB.h5
-    <store>/<dataset>/logits/<head>/<backbone>.h5
-    <store>/<dataset>/combined/<head>/<run>.h5
+    <store>/<dataset>/logits/<head>[/<run>]/<backbone>.h5
+    <store>/<dataset>/fits/<head>/<members>/<run>.h5
+    <store>/<dataset>/given/<source>/<head>/<members>/<run>/<split>.h5
     <store>/<dataset>/records/*.json
     <store>/.texts/<backbone>/<key>.h5
+
+Version 1 kept what was learnt and what it gave in <store>/<dataset>/combined/<head>/<run>.h5.
 
 Names are percent-encoded where a character would not be safe in a file name, so every name can
 be read back from its path.
 """
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
+from clipnlc.commands import command
 from clipnlc.errors import StoreError
 from clipnlc.stores.key import Key
 
-Kind = Literal["features", "shards", "logits", "combined", "texts"]
+Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "texts"]
 
 TEXTS = ".texts"  # no data set's folder: those never start with a dot
 LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
@@ -58,34 +61,56 @@ class Location:
     """What a path in a store says about its file.
 
     Attributes:
-        kind: the format; `shards` is a directory of unmerged features or one file in it.
+        store: the store's root.
+        kind: the format; `shards` is a directory of unmerged features or one file in it, `combined`
+            what version 1 kept of a run.
         dataset: its name; empty for texts, which data sets share.
         split, head, backbone, run: names, None where the kind has none.
+        members: the ensemble that a run was fitted on, as in the path.
+        source: the data set whose fits gave this.
     """
 
+    store: Path
     kind: Kind
     dataset: str
     split: str | None = None
     head: str | None = None
     backbone: str | None = None
     run: str | None = None
+    members: str | None = None
+    source: str | None = None
 
     @property
     def command(self) -> str:
         """The command that makes this file."""
-        dataset = f"--dataset {shlex.quote(self.dataset)}" if self.dataset else "--dataset …"
-        if self.kind == "combined":
-            return f"clipnlc train-nlc {dataset} --head {shlex.quote(self.head or '')}"
+        if self.kind in ("fits", "combined"):
+            return command("train-nlc", dataset=self.dataset, head=self.head, store=self.store)
+        if self.kind == "given":
+            source = self.source if self.source != self.dataset else None
+            options = {"fitted_on": source, "dataset": self.dataset, "head": self.head}
+            return command("evaluate", store=self.store, **options)
         if self.kind == "logits" and self.head != "zero-shot":
-            return f"clipnlc train-heads {dataset}"
-        return f"clipnlc extract {dataset} --backbones {shlex.quote(self.backbone or '')}"
+            return command("train-heads", dataset=self.dataset, head=self.head, store=self.store)
+        if not self.dataset:
+            return command("extract --dataset …", backbones=self.backbone, store=self.store)
+        return command(
+            "extract", dataset=self.dataset, backbones=self.backbone, store=self.store
+        )
 
     def __str__(self) -> str:
         """Name the content: `features of RN50.openai on cub/test`."""
         if self.kind == "combined":
             return f"combined {self.head} logits on {self.dataset}, {self.run}"
+        if self.kind == "fits":
+            return f"fits of {self.members} on {self.head} logits of {self.dataset}, {self.run}"
+        if self.kind == "given":
+            return (
+                f"what fits of {self.members} on {self.head} logits of {self.source} give on "
+                f"{self.dataset}/{self.split}, {self.run}"
+            )
         if self.kind == "logits":
-            return f"{self.head} logits of {self.backbone} on {self.dataset}"
+            run = f", {self.run}," if self.run else ""
+            return f"{self.head} logits{run} of {self.backbone} on {self.dataset}"
         if self.kind == "texts":
             return f"texts of {self.backbone}"
         return f"{self.kind} of {self.backbone} on {self.dataset}/{self.split}"
@@ -100,19 +125,34 @@ def locate(path: Path) -> Location | None:
     if path.suffix == ".h5" and path.parent.suffix == ".shards":
         path = path.parent
     if path.suffix == ".h5" and path.parent.parent.name == TEXTS:
-        return Location("texts", "", backbone=from_part(path.parent.name))
-    if path.suffix not in (".h5", ".shards") or len(path.parts) < len(("cub", "logits", "x", "y")):
+        root = path.parent.parent.parent
+        return Location(root, "texts", "", backbone=from_part(path.parent.name))
+    if path.suffix not in (".h5", ".shards"):
         return None
-    dataset, family, middle = (from_part(part) for part in path.parts[-4:-1])
     last = from_part(path.stem)
-    if family == "features":
-        kind: Kind = "shards" if path.suffix == ".shards" else "features"
-        return Location(kind, dataset, split=middle, backbone=last)
-    if family == "logits" and path.suffix == ".h5":
-        return Location("logits", dataset, head=middle, backbone=last)
-    if family == "combined" and path.suffix == ".h5":
-        return Location("combined", dataset, head=middle, run=last)
+    # From the most to the least common; no head is called like a family.
+    for family, names in _PLACES:
+        depth = len(names) + 1  # names between the family and the file
+        if len(path.parts) < depth + 2 or path.parts[-depth - 1] != family:
+            continue
+        dataset, *parts = (from_part(part) for part in path.parts[-depth - 2 : -1])
+        found = dict(zip(names, [*parts[1:], last], strict=True))
+        kind: Kind = "shards" if path.suffix == ".shards" else family
+        if kind == "shards" and family != "features":
+            return None
+        return Location(path.parents[depth + 1], kind, dataset, **found)
     return None
+
+
+_PLACES: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
+    ("features", ("split", "backbone")),
+    ("logits", ("head", "backbone")),
+    ("combined", ("head", "run")),
+    ("logits", ("head", "run", "backbone")),
+    ("fits", ("head", "members", "run")),
+    ("given", ("source", "head", "members", "run", "split")),
+)
+"""Families of files, and the names below each, the last one being the file's."""
 
 
 def shards_of(features: Path) -> Path:
@@ -143,16 +183,32 @@ class Layout:
         """Return the feature file of one backbone on one split."""
         return self.dataset(dataset) / "features" / as_part(split) / f"{as_part(backbone)}.h5"
 
-    def logits(self, dataset: str, head: str, backbone: str) -> Path:
-        """Return the logit file of one backbone under one head; it holds every split."""
-        return self.dataset(dataset) / "logits" / as_part(head) / f"{as_part(backbone)}.h5"
+    def logits(self, dataset: str, head: str, backbone: str, run: str | None = None) -> Path:
+        """Return the logit file of one backbone under one head; it holds every split.
+
+        A head that is fitted for each run by itself has files for each.
+        """
+        folder = self.dataset(dataset) / "logits" / as_part(head)
+        return (folder / as_part(run) if run else folder) / f"{as_part(backbone)}.h5"
 
     def texts(self, backbone: str, key: Key) -> Path:
         """Return the file of one backbone's view of one list of classes and prompts."""
         return self.root / TEXTS / as_part(backbone) / f"{key.digest}.h5"
 
+    def fits(self, dataset: str, head: str, members: str, run: str) -> Path:
+        """Return the file of what the combiners of one run learnt (`labels.Labels.name`)."""
+        folder = self.dataset(dataset) / "fits" / as_part(head) / as_part(members)
+        return folder / f"{as_part(run)}.h5"
+
+    def given(
+        self, dataset: str, split: str, *, source: str, head: str, members: str, run: str
+    ) -> Path:
+        """Return the file of what the fits of `source` give on a split of `dataset`."""
+        folder = self.dataset(dataset) / "given" / as_part(source) / as_part(head)
+        return folder / as_part(members) / as_part(run) / f"{as_part(split)}.h5"
+
     def combined(self, dataset: str, head: str, run: str) -> Path:
-        """Return the file of one run (`no-labels`, `4-shots-seed-0`, `holdout-0.1-seed-0`)."""
+        """Return where version 1 kept a run: what was learnt, and what it gave on test."""
         return self.dataset(dataset) / "combined" / as_part(head) / f"{as_part(run)}.h5"
 
     def records(self, dataset: str) -> Path:
@@ -165,7 +221,7 @@ class Layout:
 
     def datasets(self) -> tuple[str, ...]:
         """List the datasets present, sorted; other folders in the root (plots) are none."""
-        families = ("features", "logits", "combined", "records")
+        families = ("features", "logits", "fits", "given", "combined", "records")
         found = _names(self.root, "")
         return tuple(d for d in found if any((self.dataset(d) / f).is_dir() for f in families))
 
@@ -185,9 +241,22 @@ class Layout:
         """List the backbones with a logit file under this head, sorted."""
         return _names(self.dataset(dataset) / "logits" / as_part(head), ".h5")
 
-    def runs(self, dataset: str, head: str) -> tuple[str, ...]:
-        """List the runs whose combiners were fitted on this head's logits, sorted."""
+    def members(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the ensembles with fits on this head's logits, sorted."""
+        return _names(self.dataset(dataset) / "fits" / as_part(head), "")
+
+    def runs(self, dataset: str, head: str, members: str) -> tuple[str, ...]:
+        """List the runs of one ensemble, sorted."""
+        folder = self.dataset(dataset) / "fits" / as_part(head) / as_part(members)
+        return _names(folder, ".h5")
+
+    def combined_runs(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the runs that version 1 kept, sorted."""
         return _names(self.dataset(dataset) / "combined" / as_part(head), ".h5")
+
+    def head_runs(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the runs that this head was fitted for, each by itself, sorted."""
+        return _names(self.dataset(dataset) / "logits" / as_part(head), "")
 
 
 def _names(directory: Path, suffix: str) -> tuple[str, ...]:

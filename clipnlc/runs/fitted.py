@@ -1,0 +1,180 @@
+"""A fit as a value of its own: what was learnt, and how it is applied to any ensemble."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+from clipnlc.combiners import COMBINERS, Combiner, Weigher, weigh
+from clipnlc.ensemble import Ensemble, by_name
+from clipnlc.errors import StoreError
+from clipnlc.labels import Labels
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A combiner that was fitted, free of what it was fitted on and of what it is applied to.
+
+    Attributes:
+        name: the combiner's name in `COMBINERS`.
+        settings: every setting, defaults included.
+        learnt: arrays by name; empty for a combiner that learns nothing.
+        backbones: in the order that the learnt arrays follow.
+        class_names: in the order that the learnt arrays follow; names may repeat.
+        labels: which labels it was fitted on.
+        facts: numbers and words about the fit: how many labels were used, a digest of their ids.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    learnt: Mapping[str, np.ndarray]
+    backbones: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: Labels = field(default_factory=Labels.none)
+    facts: Mapping[str, float | str | int] = field(default_factory=dict)
+
+    @cached_property
+    def combiner(self) -> Combiner:
+        """The combiner, built again from name, settings and learnt arrays.
+
+        Raises:
+            StoreError: settings or arrays are not those of the combiner.
+            UnknownNameError: no combiner has this name.
+        """
+        try:
+            made: Combiner = COMBINERS.get(self.name).rebuild(self.settings, self.learnt)
+        except ValueError as error:
+            raise StoreError(
+                f"a fit of {self.name} cannot be built again: {error}; fit it again with "
+                "`clipnlc train-nlc`"
+            ) from error
+        return made
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a fit gives on some rows: weights of the backbones, or scores.
+
+    Attributes:
+        weights: factor of each backbone's logits, backbones in the ensemble's order; None where
+            the combiner does not weigh.
+        scores: higher is better, one column per class that may be predicted, in the order asked;
+            None where the combiner weighs.
+    """
+
+    weights: Float32[np.ndarray, "samples backbones"] | None
+    scores: Float64[np.ndarray, "samples classes"] | None
+
+    def combined(
+        self, ensemble: Ensemble, *, among: Int[np.ndarray, " classes"] | None = None
+    ) -> Float64[np.ndarray, "samples classes"]:
+        """Return the scores; of weights, with the logits of the same rows."""
+        if self.weights is None:
+            assert self.scores is not None
+            return self.scores
+        return weigh(ensemble.logits if among is None else ensemble.logits[:, :, among], self.weights)
+
+
+def fit(
+    name: str,
+    ensemble: Ensemble,
+    labels: Int[np.ndarray, " samples"],
+    *,
+    which: Labels,
+    settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, float | str | int] | None = None,
+) -> Fitted:
+    """Fit a combiner on labelled rows of a named ensemble; the seed is that of `which`.
+
+    Raises:
+        UnknownNameError: no combiner has this name.
+        ValueError: labels do not fit the rows, or the ensemble has no names.
+    """
+    _check_named(ensemble)
+    combiner: Combiner = COMBINERS.get(name)(seed=which.seed, **(settings or {}))
+    canonical = ensemble.canonical()
+    if combiner.needs_labels:
+        combiner.fit(canonical.ensemble, canonical.labels(labels))
+    return Fitted(
+        name=name,
+        settings=combiner.settings(),
+        learnt=combiner.state(),
+        backbones=tuple(ensemble.backbones[b] for b in canonical.backbones),
+        class_names=tuple(ensemble.class_names[c] for c in canonical.classes),
+        labels=which,
+        facts=dict(facts or {}),
+    )
+
+
+def apply(
+    fitted: Fitted, ensemble: Ensemble, *, among: Int[np.ndarray, " classes"] | None = None
+) -> Given:
+    """Return what a fit gives on the rows of a named ensemble: the only road to a prediction.
+
+    Backbones and classes are matched by name, so their order in the ensemble does not matter. Where
+    the combiner is row-wise, a row's result has the same bits in any block of rows.
+
+    Args:
+        fitted: what was fitted.
+        ensemble: the same backbones and classes; with features where the combiner needs them.
+        among: numbers of the ensemble's classes that may be predicted; the others' columns are
+            left out before combining, or after it where the combiner learns class by class.
+
+    Raises:
+        StoreError: the ensemble has other backbones or classes than the fit.
+        ValueError: the ensemble has no names, or no features where they are needed.
+    """
+    _check_named(ensemble)
+    combiner = fitted.combiner
+    members = match("backbone", fitted.backbones, ensemble.backbones)
+    classes = match("class", fitted.class_names, ensemble.class_names)
+    wanted = np.arange(len(classes)) if among is None else np.asarray(among)
+    # The columns that the combiner sees, in the order of the fit.
+    seen = classes if combiner.per_class else classes[np.isin(classes, wanted)]
+    ordered = ensemble.members(members).classes(seen)
+    nameless = Ensemble(ordered.logits, ordered.features, ordered.sample_id)
+    if isinstance(combiner, Weigher):
+        found = combiner.weights(nameless)
+        weights = np.empty_like(found)
+        weights[:, members] = found
+        return Given(weights, None)
+    scores = combiner.combine(nameless)
+    place = {int(column): number for number, column in enumerate(seen)}
+    back = [place[int(column)] for column in wanted]
+    return Given(None, scores if back == list(range(len(seen))) else scores[:, back])
+
+
+def match(
+    what: str, fitted: Sequence[str], given: Sequence[str]
+) -> Int[np.ndarray, " names"]:
+    """Return, for each name that was fitted on, its number among those given.
+
+    Names that repeat are matched in their order.
+
+    Raises:
+        StoreError: the names are not the same; the first that differs is named.
+
+    >>> match("class", ["ant", "bee"], ["bee", "ant"]).tolist()
+    [1, 0]
+    """
+    one, two = by_name(fitted), by_name(given)
+    sorted_one, sorted_two = [fitted[i] for i in one], [given[i] for i in two]
+    if sorted_one != sorted_two:
+        missing = [name for name in fitted if name not in set(given)]
+        foreign = [name for name in given if name not in set(fitted)]
+        found = f"lacks {missing[0]!r}" if missing else f"has {(foreign or given)[0]!r} besides"
+        raise StoreError(
+            f"the fit is of {len(fitted)} {what} names, and what it is applied to has "
+            f"{len(given)}: it {found}; expected the same names in any order"
+        )
+    found_at = np.empty(len(one), dtype=np.int64)
+    found_at[one] = two
+    return found_at
+
+
+def _check_named(ensemble: Ensemble) -> None:
+    if not ensemble.backbones or not ensemble.class_names:
+        raise ValueError("the ensemble has no names of backbones and classes; give it both")

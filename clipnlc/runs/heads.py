@@ -1,0 +1,120 @@
+"""The heads of an ensemble, built again from a store, and the logits that they make of features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from clipnlc.ensemble import Ensemble
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.heads import HEADS, Head
+from clipnlc.stores.features import read_feature_columns
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import LogitFit, read_logit_fit
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One fitted head per backbone, all for the same classes.
+
+    Attributes:
+        name: of the family, in `HEADS`.
+        backbones: one per head.
+        class_names: in the order of the heads' logits.
+        heads: fitted.
+        inputs: the files that they were read from: name in the store -> digest.
+    """
+
+    name: str
+    backbones: tuple[str, ...]
+    class_names: tuple[str, ...]
+    heads: tuple[Head, ...]
+    inputs: Mapping[str, str]
+
+    def ensemble(
+        self,
+        features: Sequence[Float[np.ndarray, "samples _"]],
+        sample_id: Sequence[str],
+        *,
+        classes: Int[np.ndarray, " classes"] | None = None,
+    ) -> Ensemble:
+        """Make the named ensemble of some features, one array per head.
+
+        Args:
+            features: as the backbones gave them.
+            sample_id: one identifier per row.
+            classes: the order of the classes in the ensemble; by default that of the heads.
+        """
+        order = np.arange(len(self.class_names)) if classes is None else classes
+        logits = np.empty((len(self.heads), len(sample_id), len(order)), dtype=np.float32)
+        for number, (head, given) in enumerate(zip(self.heads, features, strict=True)):
+            logits[number] = head.logits(given)[:, order]
+        return Ensemble(
+            logits=logits,
+            features=tuple(f.astype(np.float32, copy=False) for f in features),
+            sample_id=tuple(sample_id),
+            backbones=self.backbones,
+            class_names=tuple(self.class_names[c] for c in order),
+        )
+
+
+def open_heads(layout: Layout, dataset: str, head: str, backbones: Sequence[str]) -> Heads:
+    """Build the heads of a data set again, from name, settings and learnt arrays.
+
+    Raises:
+        MissingStageError: there are no logits of this head.
+        StoreError: heads are of different classes; a file is damaged.
+    """
+    found = {}
+    inputs = {}
+    for backbone in backbones:
+        path = layout.logits(dataset, head, backbone)
+        found[backbone] = read_logit_fit(path)
+        inputs[layout.relative(path)] = found[backbone].digest
+    first, *others = found.values()
+    for backbone, other in zip(backbones[1:], others, strict=True):
+        if other.class_names != first.class_names:
+            raise StoreError(
+                f"the {head} heads of {backbones[0]} and {backbone} on {dataset} know different "
+                "classes; extract the data set again for both"
+            )
+    return Heads(
+        name=head,
+        backbones=tuple(backbones),
+        class_names=first.class_names,
+        heads=tuple(_rebuilt(layout, dataset, head, b, fit) for b, fit in found.items()),
+        inputs=inputs,
+    )
+
+
+def _rebuilt(layout: Layout, dataset: str, head: str, backbone: str, fit: LogitFit) -> Head:
+    cls: type[Head] = HEADS.get(head)
+    if fit.learnt:
+        # Version 1 named no settings; what a fitted head answers does not depend on them.
+        try:
+            return cls.rebuild(fit.key.fields.get("settings", {}), fit.learnt)
+        except ValueError as error:
+            path = layout.logits(dataset, head, backbone)
+            raise StoreError(
+                f"the head in {path} cannot be built again: {error}; delete the file and run its "
+                "stage again"
+            ) from error
+    # Version 1 kept no arrays of zero-shot heads: they are the texts beside the features.
+    for split in layout.splits(dataset):
+        path = layout.features(dataset, split, backbone)
+        if path.is_file():
+            columns = read_feature_columns(path)
+            none = np.empty((0, columns.texts.shape[1]), dtype=np.float32)
+            return cls().fit(
+                features=none,
+                labels=np.empty(0, dtype=np.int64),
+                sample_id=(),
+                texts=columns.texts,
+                logit_scale=columns.logit_scale,
+                logit_bias=columns.logit_bias,
+            )
+    raise MissingStageError(
+        f"{layout.root} holds no features of {backbone} on {dataset} to take the texts from; "
+        "extract the data set again"
+    )
