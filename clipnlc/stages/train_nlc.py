@@ -439,9 +439,10 @@ def _draw(task: _Task, run: Run, data: _Data) -> tuple[Int[np.ndarray, " rows"],
     """Choose the labelled samples of a run; also tell the classes that have too few."""
     if run.protocol == "no-labels":
         return np.empty(0, dtype=np.int64), {}
-    which = Labels.holdout(run.holdout, seed=run.seed)
     if run.protocol == "shots":
         which = Labels.shots(run.shots, seed=run.seed)
+    else:
+        which = Labels.holdout(run.holdout, seed=run.seed)
     drawn = which.draw(data.labels, data.labelled.sample_id, classes=len(data.class_names))
     if not len(drawn.rows):
         raise DataError(
