@@ -1,11 +1,13 @@
 """Files of every format version are read for ever, with the values they were written with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clipnlc.reports.record import diversity_from_json, evaluation_from_json
+from clipnlc.reports.files import diversity_from_json, evaluation_from_json, to_json
+from clipnlc.reports.tables import diversity_report, evaluation_report
 from clipnlc.stages.verify import verify
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features, read_shard
@@ -106,13 +108,32 @@ def test_every_file_of_the_whole_store_is_read():
 def test_the_whole_stores_evaluation_says_what_was_printed(head):
     path = STORE_V1 / "store" / "tiny" / "records" / f"evaluate-{head}.json"
     record = evaluation_from_json(path.read_bytes(), where=str(path))
-    protocols = {"no-labels": "no-labels", "shots": "shots-1", "holdout": "holdout-1"}
+    protocols = {"none": "no-labels", "shots": "shots-1", "holdout": "holdout-1"}
     found = [
-        f"{head} {row.method} {protocols[row.protocol]} {100 * row.accuracy:.1f}"
+        f"{head} {row.method} {protocols[row.drawn.kind]} {100 * row.accuracy:.1f}"
         for row in record.datasets[0].rows
     ]
     printed = (STORE_V1 / "accuracies.txt").read_text().splitlines()
     assert found == [line for line in printed if line.startswith(f"{head} ")]
+
+
+@pytest.mark.parametrize("head", ["zero-shot", "linear"])
+def test_what_an_older_record_calls_its_measures_and_labels_is_read_as_todays(head):
+    path = STORE_V1 / "store" / "tiny" / "records" / f"evaluate-{head}.json"
+    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    written = json.loads(path.read_bytes())["datasets"][0]["rows"]
+    assert list(record.measures) == ["accuracy", "calibration-error", "negative-log-likelihood"]
+    for row, old in zip(record.datasets[0].rows, written, strict=True):
+        assert row.measures == {
+            "accuracy": old["accuracy"],
+            "calibration-error": old["calibration_error"],
+            "negative-log-likelihood": old["nll"],
+        }
+        amounts = {"none": 0, "shots": old["shots"], "holdout": old["holdout"]}
+        assert row.drawn.amount == amounts[row.drawn.kind]
+    assert evaluation_from_json(to_json(record), where="again") == record
+    titles = [table.title.split(":")[-1] for table in evaluation_report(record).tables]
+    assert " expected calibration error in %, lower is better" in titles
 
 
 def test_the_whole_stores_diversity_says_what_was_printed():
@@ -121,3 +142,7 @@ def test_the_whole_stores_diversity_says_what_was_printed():
     (tiny,) = record.datasets
     assert (tiny.oracle, tiny.best_single, tiny.right_for_some) == (0.75, 0.5, 0.5)
     assert tiny.pair_means["disagreement"] == 0.5
+    assert list(record.measures) == list(tiny.matrices)
+    assert record.measures["disagreement"].better == "higher"
+    assert diversity_from_json(to_json(record), where="again") == record
+    assert "CKA" in diversity_report(record).tables[0].columns

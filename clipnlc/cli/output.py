@@ -122,7 +122,7 @@ def show_report(
 ) -> None:
     """Print the tables, or the record as JSON."""
     if as_json:
-        from clipnlc.reports.record import to_json
+        from clipnlc.reports.files import to_json
 
         typer.echo(to_json(record))
     elif not say.quiet:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from clipnlc.errors import StoreError
-from clipnlc.reports.record import diversity_from_json, evaluation_from_json, kept_digest
+from clipnlc.reports.files import diversity_from_json, evaluation_from_json, kept_digest
 
 READERS = {"evaluate-": evaluation_from_json, "diversity-": diversity_from_json}
 KEPT = re.compile(r".+\.([0-9a-f]{8})\.json")
