@@ -1,5 +1,6 @@
 """Stores with logits, features and combined runs, for the stages that read them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,3 +129,21 @@ def write_example(root: Path) -> Layout:
     ):
         write_dataset(layout, dataset, rows=rows, classes=classes, seed=seed)
     return layout
+
+
+def older_evaluation(text: str, *, version: int) -> str:
+    """Write an evaluation record as version 1 or 2 did, which had two measures."""
+    tree = {**json.loads(text), "format-version": version}
+    del tree["digest"], tree["measures"]
+    for row in [*tree["summary"], *(row for one in tree["datasets"] for row in one["rows"])]:
+        drawn, measures = row.pop("drawn"), row.pop("measures")
+        row["protocol"] = "no-labels" if drawn["kind"] == "none" else drawn["kind"]
+        row["shots"] = drawn["amount"] if drawn["kind"] == "shots" else 0
+        row["holdout"] = drawn["amount"] if drawn["kind"] == "holdout" else 0.0
+        row["calibration_error"] = measures["calibration-error"]
+        row["nll"] = measures["negative-log-likelihood"]
+    if version == 1:
+        del tree["published_digest"]
+        for one in tree["datasets"]:
+            del one["published"]
+    return json.dumps(tree)

@@ -22,7 +22,7 @@ VIOLATIONS = {
     "combiner imports store": ("combiners/votes.py", "import clipnlc.stores.logits", LAYERS),
     "metric imports combiner": ("metrics/accuracy.py", "import clipnlc.combiners.votes", LAYERS),
     "backbone imports dataset": ("backbones/loaded.py", "import clipnlc.datasets.hf", LAYERS),
-    "stage imports h5py": ("stages/evaluate.py", "import h5py", H5PY),
+    "stage imports h5py": ("stages/evaluate/rows.py", "import h5py", H5PY),
     "stage imports typer": ("stages/extract.py", "import typer", TYPER),
     "stage imports typer in a function": (
         "stages/extract.py",

@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.labels import Labels
 from clipnlc.reports.heatmaps import draw_heatmaps
 from clipnlc.reports.record import DiversityReport
 from clipnlc.stages.diversity import diversity, record_path
@@ -83,14 +84,18 @@ def test_ensemble_measures_and_their_mean(example, report):
 
 
 def test_diversity_is_ranked_against_nlcs_gain_where_evaluate_left_records(example, report):
-    assert {(c.measure, c.shots) for c in report.correlations} == {
-        (measure, shots) for measure in ("oracle-gain", "right-for-some") for shots in (1, 4)
+    assert {(c.measure, c.drawn) for c in report.correlations} == {
+        (measure, Labels.shots(shots))
+        for measure in ("oracle-gain", "right-for-some")
+        for shots in (1, 4)
     }
     rows = [
-        next(r for r in one.rows if r.method == "nlc" and r.shots == 4)
+        next(r for r in one.rows if r.method == "nlc" and r.drawn == Labels.shots(4))
         for one in evaluate(store=example.root).datasets
     ]
-    found = next(c for c in report.correlations if (c.measure, c.shots) == ("oracle-gain", 4))
+    found = next(
+        c for c in report.correlations if (c.measure, c.drawn) == ("oracle-gain", Labels.shots(4))
+    )
     gains = [one.oracle_gain for one in report.datasets]
     assert found.rho == pytest.approx(stats.spearmanr(gains, [r.gain for r in rows]).statistic)
     assert found.datasets == 3

@@ -1,6 +1,7 @@
 """evaluate: its numbers against independent ones, what it refuses, and what it leaves behind."""
 
-import json
+import csv
+import io
 import math
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from evaluation_examples import (
     BACKBONES,
     SEEDS,
+    older_evaluation,
     write_backbones,
     write_dataset,
     write_example,
@@ -21,7 +23,15 @@ from scipy import stats
 from scipy.special import softmax
 
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.reports.record import Evaluation, Row, evaluation_from_json, to_json
+from clipnlc.labels import Labels
+from clipnlc.measures import Block, Measure
+from clipnlc.metrics import METRICS
+from clipnlc.reports.files import evaluation_from_json, to_json
+from clipnlc.reports.markdown import markdown
+from clipnlc.reports.record import Evaluation, Row
+from clipnlc.reports.spreadsheet import evaluation_csv
+from clipnlc.reports.tables import evaluation_report
+from clipnlc.reports.terminal import console, show
 from clipnlc.stages.evaluate import evaluate, record_path
 from clipnlc.stores.combined import Combination, CombinedStore, add_combinations, read_combined
 from clipnlc.stores.key import Key
@@ -48,7 +58,8 @@ def layout(tmp_path) -> Layout:
 
 
 def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
-    (found,) = [r for r in rows if r.method == method and r.shots == shots]
+    drawn = Labels.shots(shots) if shots else Labels.none()
+    (found,) = [r for r in rows if r.method == method and r.drawn == drawn]
     return found
 
 
@@ -93,10 +104,10 @@ def test_one_data_set_agrees_with_an_independent_computation(example, evaluation
     assert found.gain == pytest.approx(np.mean(accuracies) - alone.max(), abs=1e-12)
     assert found.gap_closed == pytest.approx(found.gain / (oracle - alone.max()), abs=1e-12)
     probs = [softmax(scores, axis=1) for scores, _ in pairs]
-    assert found.calibration_error == pytest.approx(
+    assert found.measures["calibration-error"] == pytest.approx(
         np.mean([calibration_error(p, labels) for p in probs]), abs=1e-12
     )
-    assert found.nll == pytest.approx(
+    assert found.measures["negative-log-likelihood"] == pytest.approx(
         -np.mean([np.log(p[np.arange(len(labels)), labels]) for p in probs]), abs=1e-12
     )
 
@@ -128,7 +139,7 @@ def test_the_summary_averages_per_seed_and_pools_calibration(example, evaluation
         confidence = np.concatenate([p.max(axis=1) for p in probs])
         hits = np.concatenate([(z.argmax(1) == y) for z, y in (pairs[n, seed] for n in names)])
         errors.append(calibration_error(np.stack([confidence, 0 * confidence], 1), 1 - hits))
-    assert found.calibration_error == pytest.approx(np.mean(errors), abs=1e-12)
+    assert found.measures["calibration-error"] == pytest.approx(np.mean(errors), abs=1e-12)
 
 
 def test_scores_are_used_as_they_are_and_equal_weights_are_the_mean_of_the_logits(
@@ -144,7 +155,9 @@ def test_scores_are_used_as_they_are_and_equal_weights_are_the_mean_of_the_logit
         found = row(digits.rows, method)
         assert found.accuracy == (scores.argmax(axis=1) == labels).mean()
         probs = softmax(scores.astype(float), axis=1)
-        assert found.calibration_error == pytest.approx(calibration_error(probs, labels), abs=1e-6)
+        assert found.measures["calibration-error"] == pytest.approx(
+            calibration_error(probs, labels), abs=1e-6
+        )
         assert found.interval == "samples"
         wilson = stats.binomtest(round(found.accuracy * 60), 60).proportion_ci(method="wilson")
         assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-12)
@@ -298,7 +311,7 @@ def test_runs_of_several_ensembles_need_a_choice(layout):
         evaluate(store=layout.root)
     found = evaluate(store=layout.root, backbones=two[::-1])
     assert set(found.backbones) == set(two)
-    assert {r.shots for r in found.summary} == {0, 8}
+    assert {r.drawn.amount for r in found.summary} == {0, 8}
     with pytest.raises(MissingStageError, match=r"train-nlc .* --backbones nano-RN101` first"):
         evaluate(store=layout.root, backbones=["nano-RN101"])
 
@@ -319,7 +332,7 @@ def test_the_order_of_a_runs_backbones_does_not_matter(layout):
         add_combinations(path, CombinedStore(run.sample_id, order, run.class_names, turned))
     again = evaluate(store=layout.root)
     for one in first.summary:
-        assert row(again.summary, one.method, one.shots).accuracies == one.accuracies
+        assert row(again.summary, one.method, one.drawn.amount).accuracies == one.accuracies
 
 
 def test_runs_that_do_not_say_what_they_are_are_refused(layout):
@@ -338,7 +351,9 @@ def test_runs_that_do_not_say_what_they_are_are_refused(layout):
     with pytest.raises(StoreError, match=r"does not say what log-avg was fitted on"):
         evaluate(store=layout.root)
     rewrite(Combination(one.key, {}, {**one.facts, "protocol": "magic"}, weights=one.weights))
-    with pytest.raises(StoreError, match=r"protocol 'magic', expected one of no-labels"):
+    with pytest.raises(
+        StoreError, match=r"protocol 'magic', expected one of no-labels, .*run `clipnlc"
+    ):
         evaluate(store=layout.root)
     rewrite(Combination(Key.of({"combiner": "log-avg"}), {}, one.facts, weights=one.weights))
     with pytest.raises(StoreError, match=r"does not name the logits it was made from"):
@@ -358,7 +373,7 @@ def test_the_summary_leaves_out_what_a_data_set_lacks_and_says_so(tmp_path):
     write_dataset(layout, "emoji", seed=1)
     write_run(layout, "digits", inputs, shots=8, seed=0)
     found = evaluate(store=tmp_path)
-    assert {r.shots for r in found.summary} == {0, 1, 4}
+    assert {r.drawn.amount for r in found.summary} == {0, 1, 4}
     assert "nlc at 8 per class is left out of the summary: emoji lacks it." in found.notes
     single = row(found.datasets[0].rows, "nlc", shots=8)
     assert (single.low, single.high, single.interval) == (None, None, None)
@@ -474,12 +489,78 @@ def test_other_published_numbers_make_the_record_anew(tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_a_record_of_the_first_version_is_measured_again_and_kept(layout):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_record_of_an_older_version_is_measured_again_and_kept(layout, version):
     evaluate(store=layout.root)
     path = record_path(layout.root, "zero-shot", dataset="digits")
-    tree = json.loads(path.read_text())
-    tree["format-version"] = 1
-    del tree["published_digest"], tree["datasets"][0]["published"]
-    path.write_text(json.dumps(tree))
-    assert evaluate(store=layout.root).published_digest
-    assert len(list(path.parent.iterdir())) == 2
+    older = older_evaluation(path.read_text(), version=version)
+    path.write_text(older)
+    assert "brier" in evaluate(store=layout.root).measures
+    (kept,) = [p for p in path.parent.iterdir() if p != path]
+    assert kept.read_text() == older
+
+
+def share_of_sure_rows(block: Block) -> np.ndarray:
+    """A new measure: 1 where the probability is above one half."""
+    return (block.probs.max(axis=1, keepdims=True) > 0.5).astype(np.float64)
+
+
+def test_a_new_measure_is_one_row_and_appears_everywhere(layout, monkeypatch):
+    first = evaluate(store=layout.root)
+    new = Measure(
+        title="share of sure rows",
+        unit="%",
+        better="higher",
+        bounds=(0.0, 1.0),
+        meaning="rows with a class above one half",
+        each=f"{__name__}:share_of_sure_rows",
+    )
+    monkeypatch.setitem(METRICS.table, "sure", new)
+    found = evaluate(store=layout.root)  # the record that is there lacks it, so it is made anew
+    logits, _ = logits_and_labels(layout, "digits")
+    probs = softmax(logits[0], axis=1).max(axis=1)
+    backbone = row(found.summary, BACKBONES[0])
+    assert "sure" not in first.measures
+    assert backbone.measures["sure"] == (probs > 0.5).mean()
+    assert row(found.summary, "oracle").measures["sure"] is None
+
+    path = record_path(layout.root, "zero-shot", dataset="digits")
+    assert evaluation_from_json(path.read_text(), where=str(path)).measures["sure"] == new.facts
+    lines = list(csv.DictReader(io.StringIO(evaluation_csv(found))))
+    shown = next(line for line in lines if line["method"] == BACKBONES[0])
+    assert float(shown["sure"]) == backbone.measures["sure"]
+    report = evaluation_report(found)
+    title = "summary: share of sure rows in %, higher is better"
+    assert f"### {title}" in markdown(report)
+    table = next(table for table in report.tables if table.title == title)
+    cells = {line.name: line.cells for section in table.sections for line in section.lines}
+    assert cells[BACKBONES[0]][0].text == f"{100 * backbone.measures['sure']:.1f}"
+    to = console()
+    with to.capture() as captured:
+        show(report, to)
+    assert title in captured.get()
+    assert "share of sure rows: rows with a class above one half." in captured.get()
+
+
+def test_every_measure_of_one_data_set_agrees_with_its_function(example, evaluation):
+    digits = evaluation.datasets[0]
+    pairs = [nlc(example, "digits", 4, seed) for seed in SEEDS]
+    found = row(digits.rows, "nlc", shots=4)
+    assert list(found.measures) == list(evaluation.measures) == list(METRICS)
+    for name in METRICS:
+        expected = np.mean([METRICS.get(name)(scores, labels) for scores, labels in pairs])
+        assert found.measures[name] == pytest.approx(expected, abs=1e-6)
+    assert found.measures["accuracy"] == found.accuracy
+    oracle = row(digits.rows, "oracle")
+    known = {name for name, value in oracle.measures.items() if value is not None}
+    assert known == {"accuracy", "class-mean-accuracy"}  # it has no probabilities
+    assert oracle.measures["accuracy"] == oracle.accuracy
+
+
+def test_the_summary_averages_what_is_not_pooled(evaluation):
+    found = row(evaluation.summary, "nlc", shots=1)
+    alone = [row(one.rows, "nlc", shots=1) for one in evaluation.datasets]
+    for name in METRICS:
+        mean = np.mean([its.measures[name] for its in alone])
+        pooled = METRICS.get(name).pooled
+        assert (found.measures[name] == pytest.approx(mean, abs=1e-12)) != pooled

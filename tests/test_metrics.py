@@ -10,22 +10,17 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from clipnlc.fitting import softmax
+from clipnlc.measures import Block
 from clipnlc.metrics import METRICS
 from clipnlc.metrics.accuracy import (
     accuracy,
     backbone_accuracies,
     best_single_accuracy,
-    class_mean_accuracy,
     oracle_accuracy,
     oracle_gain,
     share_of_gap_closed,
 )
-from clipnlc.metrics.calibration import (
-    binned_calibration_error,
-    brier_score,
-    expected_calibration_error,
-    negative_log_likelihood,
-)
+from clipnlc.metrics.calibration import binned_calibration_error
 from clipnlc.metrics.intervals import accuracy_interval, seed_interval
 
 SEEDS = st.integers(0, 2**32)
@@ -56,6 +51,47 @@ class TestContract:
         again = METRICS.get(name)(logits[rows][:, names], np.argsort(names)[labels[rows]])
         assert again == pytest.approx(value, abs=1e-9)
 
+    @many
+    @given(SEEDS, st.integers(1, 60), st.integers(2, 40), st.data())
+    def test_a_rows_values_do_not_depend_on_its_block(self, name, seed, samples, classes, data):
+        logits, labels = random_case(seed, samples, classes)
+        cuts = sorted(data.draw(st.sets(st.integers(1, samples), max_size=6)))
+        measure = METRICS.get(name)
+        whole = measure.values(Block(logits, labels))
+        blocks = zip(np.split(logits, cuts), np.split(labels, cuts), strict=True)
+        parts = [measure.values(Block(*one)) for one in blocks]
+        assert whole.dtype == np.float64
+        assert whole.shape[0] == samples
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+        transposed = measure.values(Block(np.asfortranarray(logits), labels))
+        assert transposed.tobytes() == whole.tobytes()
+
+    @many
+    @given(SEEDS, st.integers(1, 30), st.integers(2, 6))
+    def test_is_within_its_bounds(self, name, seed, samples, classes):
+        logits, labels = random_case(seed, samples, classes)
+        low, high = METRICS.get(name).bounds
+        for scale in (0, 1, 1e3):
+            value = METRICS.get(name)(scale * logits, labels)
+            assert low <= value
+            assert high is None or value <= high + 1e-12
+            assert math.copysign(1, value) == 1  # no minus before zero
+
+    @many
+    @given(SEEDS)
+    def test_masked_classes_are_as_if_they_were_not_there(self, name, seed):
+        logits, labels = random_case(seed, 20, 4)
+        masked = np.concatenate([logits, np.full((20, 2), -np.inf, np.float32)], axis=1)
+        value = METRICS.get(name)(masked, labels)
+        assert value == pytest.approx(METRICS.get(name)(logits, labels), abs=1e-12)
+
+    def test_says_what_a_table_needs(self, name):
+        measure = METRICS.get(name)
+        assert measure.title
+        assert measure.meaning
+        assert not hasattr(measure.facts, "each")
+        assert measure.facts.bounds == measure.bounds
+
 
 class TestAgainstReferences:
     @many
@@ -64,7 +100,8 @@ class TestAgainstReferences:
         logits, labels = random_case(seed)
         top = logits.argmax(axis=1)
         assert accuracy(logits, labels) == pytest.approx(reference.accuracy_score(labels, top))
-        assert class_mean_accuracy(logits, labels) == pytest.approx(
+        assert METRICS.get("accuracy")(logits, labels) == accuracy(logits, labels)
+        assert METRICS.get("class-mean-accuracy")(logits, labels) == pytest.approx(
             reference.recall_score(
                 labels, top, average="macro", labels=np.unique(labels), zero_division=0
             )
@@ -75,10 +112,10 @@ class TestAgainstReferences:
     def test_probabilities(self, seed):
         logits, labels = random_case(seed)
         probs = softmax(logits.astype(float))
-        assert negative_log_likelihood(logits, labels) == pytest.approx(
+        assert METRICS.get("negative-log-likelihood")(logits, labels) == pytest.approx(
             reference.log_loss(labels, probs, labels=range(4))
         )
-        assert brier_score(logits, labels) == pytest.approx(
+        assert METRICS.get("brier")(logits, labels) == pytest.approx(
             sum(
                 sum((p[c] - (c == y)) ** 2 for c in range(4))
                 for p, y in zip(probs, labels, strict=True)
@@ -99,7 +136,7 @@ class TestAgainstReferences:
             if inside.any():
                 gap = abs(confidence[inside].mean() - right[inside].mean())
                 expected += inside.mean() * gap
-        assert expected_calibration_error(logits, labels) == pytest.approx(expected)
+        assert METRICS.get("calibration-error")(logits, labels) == pytest.approx(expected)
 
     @many
     @given(SEEDS)

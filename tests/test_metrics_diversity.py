@@ -29,7 +29,16 @@ def random_case(seed, backbones=4, samples=30, classes=3):
     return np.where(knows, labels, guesses), labels
 
 
-@pytest.mark.parametrize("name", list(PAIRWISE))
+def test_every_row_says_what_it_needs():
+    for name in PAIRWISE:
+        facts = PAIRWISE.get(name)
+        assert facts.title
+        assert facts.meaning
+        assert len(facts.heading or facts.title) < 15
+    assert [name for name in PAIRWISE if PAIRWISE.get(name).reads == "features"] == ["cka"]
+
+
+@pytest.mark.parametrize("name", [n for n in PAIRWISE if PAIRWISE.get(n).reads == "predictions"])
 class TestContract:
     @many
     @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 20))
@@ -38,7 +47,9 @@ class TestContract:
         matrix = PAIRWISE.get(name)(predictions, labels)
         assert matrix.shape == (backbones, backbones)
         np.testing.assert_allclose(matrix, matrix.T, rtol=1e-12)
-        assert np.nanmax([*matrix.ravel(), 0]) <= 1 + 1e-12
+        low, high = PAIRWISE.get(name).bounds
+        assert np.nanmin([*matrix.ravel(), 0]) >= low - 1e-12
+        assert np.nanmax([*matrix.ravel(), 0]) <= high + 1e-12
         order = np.random.default_rng(seed).permutation(backbones)
         np.testing.assert_allclose(
             PAIRWISE.get(name)(predictions[order], labels), matrix[np.ix_(order, order)]

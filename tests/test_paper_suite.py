@@ -54,8 +54,8 @@ def test_the_chain_runs_and_then_is_cached(tmp_path, keys, more):
     for found in (few, linear):
         assert {row["dataset"] for row in found} >= set(keys)
         assert {"nlc", "oracle", "log-avg", "super-learner"} <= {row["method"] for row in found}
-    assert {row["protocol"] for row in few} == {"no-labels", "shots", "holdout"}
-    assert {row["protocol"] for row in linear} == {"no-labels", "holdout"}
+    assert {row["drawn_kind"] for row in few} == {"none", "shots", "holdout"}
+    assert {row["drawn_kind"] for row in linear} == {"none", "holdout"}
     again = reproduce(store, source, *more)
     extracted = re.findall(r"^[\w-]+/\w+: 8 images, (.*)$", again, re.MULTILINE)
     assert len(extracted) >= 2 * len(keys)

@@ -6,8 +6,18 @@ import json
 from dataclasses import replace
 
 import pytest
+from evaluation_examples import older_evaluation
 
+from clipnlc.digests import with_digest
 from clipnlc.errors import StoreError
+from clipnlc.labels import Labels
+from clipnlc.metrics import METRICS, PAIRWISE
+from clipnlc.reports.files import (
+    diversity_from_json,
+    evaluation_from_json,
+    save,
+    to_json,
+)
 from clipnlc.reports.markdown import markdown
 from clipnlc.reports.record import (
     Correlation,
@@ -18,9 +28,6 @@ from clipnlc.reports.record import (
     Published,
     Row,
     Source,
-    evaluation_from_json,
-    save,
-    to_json,
 )
 from clipnlc.reports.spreadsheet import diversity_csv, evaluation_csv
 from clipnlc.reports.tables import diversity_report, evaluation_report
@@ -29,9 +36,7 @@ from clipnlc.reports.terminal import console, show
 BASE = Row(
     method="nano_a",
     kind="backbone",
-    protocol="no-labels",
-    shots=0,
-    holdout=0.0,
+    drawn=Labels.none(),
     labels=0,
     seeds=(0,),
     accuracies=(0.5,),
@@ -41,15 +46,19 @@ BASE = Row(
     interval="samples",
     gain=-0.1,
     gap_closed=-0.5,
-    calibration_error=0.2,
-    nll=1.25,
+    measures={
+        "accuracy": 0.5,
+        "calibration-error": 0.2,
+        "class-mean-accuracy": 0.45,
+        "negative-log-likelihood": 1.25,
+        "brier": 0.75,
+    },
 )
 FITTED = replace(
     BASE,
     method="nlc",
     kind="method",
-    protocol="shots",
-    shots=1,
+    drawn=Labels.shots(1),
     labels=10,
     seeds=(0, 1),
     accuracies=(0.7, 0.72),
@@ -59,7 +68,13 @@ FITTED = replace(
     interval="seeds",
     gain=0.11,
     gap_closed=0.55,
-    calibration_error=0.05,
+    measures={
+        "accuracy": 0.71,
+        "calibration-error": 0.05,
+        "class-mean-accuracy": 0.7,
+        "negative-log-likelihood": 0.9,
+        "brier": 0.5,
+    },
 )
 ROWS = (
     BASE,
@@ -72,17 +87,14 @@ ROWS = (
         accuracy=0.8,
         gain=0.2,
         gap_closed=1.0,
-        calibration_error=None,
-        nll=None,
+        measures={**dict.fromkeys(METRICS), "accuracy": 0.8, "class-mean-accuracy": 0.8},
     ),
     replace(BASE, method="log-avg", kind="method", accuracy=0.65, gain=0.05, gap_closed=0.25),
     FITTED,
     replace(FITTED, method="static", kind="control", accuracy=0.7, gain=0.1, gap_closed=0.5),
     replace(
         FITTED,
-        protocol="holdout",
-        shots=0,
-        holdout=0.1,
+        drawn=Labels.holdout(0.1),
         labels=99,
         seeds=(0,),
         low=None,
@@ -103,6 +115,7 @@ EVALUATION = Evaluation(
     head="zero-shot",
     split="test",
     backbones=("nano_a", "b"),
+    measures=METRICS.facts,
     datasets=(DIGITS, replace(DIGITS, dataset="emoji", notes=())),
     summary=tuple(replace(r, low=None, high=None) if not r.labels else r for r in ROWS),
     notes=("Something is left out.",),
@@ -124,9 +137,10 @@ DIVERSITY = DiversityReport(
     head="zero-shot",
     split="test",
     backbones=("nano_a", "b"),
+    measures={name: PAIRWISE.get(name).facts for name in ("disagreement", "q-statistic")},
     datasets=(MEASURED, replace(MEASURED, dataset="emoji")),
     mean=replace(MEASURED, dataset="mean"),
-    correlations=(Correlation("oracle-gain", "shots", 1, 0.0, 0.75, 0.1, 3),),
+    correlations=(Correlation("oracle-gain", Labels.shots(1), 0.75, 0.1, 3),),
     versions={},
 )
 
@@ -166,7 +180,7 @@ def printed(report, width: int = 100) -> str:
 def test_a_fixed_record_gives_this_markdown():
     text = markdown(evaluation_report(EVALUATION))
     assert text.startswith(GOLDEN)
-    assert text.count("### ") == 2 + 4
+    assert text.count("### ") == 2 + 3 + 4
     assert "### summary over 2 data sets: gain over the best single backbone (on test), in" in text
     assert "| nlc |  | **+11.0** | **+11.0** |" in text
     assert "Something is left out." in text
@@ -175,7 +189,7 @@ def test_a_fixed_record_gives_this_markdown():
 def test_one_data_set_has_no_second_table_of_accuracies():
     alone = replace(EVALUATION, datasets=(DIGITS,), summary=ROWS)
     titles = [t.title for t in evaluation_report(alone).tables]
-    assert [title.split(":")[0] for title in titles] == ["digits", "summary", "summary", "summary"]
+    assert [title.split(":")[0] for title in titles] == ["digits", *["summary"] * 6]
 
 
 def test_the_assumed_data_set_is_named_where_it_is_averaged():
@@ -207,10 +221,57 @@ def test_the_best_of_a_column_never_saw_a_test_label():
         for section in table.sections:
             if section.title in ("backbones alone", "read off the test labels"):
                 assert not any(cell.best for line in section.lines for cell in line.cells)
-    calibration = evaluation_report(EVALUATION).tables[-1]
-    assert "lower is better" in calibration.title
+    calibration = further_tables(EVALUATION)["expected calibration error in %, lower is better"]
     best = {s.title: [line.cells[1].best for line in s.lines] for s in calibration.sections}
     assert best["combined with labels"] == [True]
+
+
+def further_tables(evaluation):
+    """Return the tables of further measures by what stands after `summary over ...:`."""
+    tables = evaluation_report(evaluation).tables
+    return {t.title.split(": ")[1]: t for t in tables if t.title.endswith("is better")}
+
+
+def test_each_further_measure_has_a_table_with_its_unit_and_direction():
+    tables = further_tables(EVALUATION)
+    assert list(tables) == [
+        "expected calibration error in %, lower is better",
+        "class-mean accuracy in %, higher is better",
+        "negative log likelihood in nats, lower is better",
+        "Brier score, lower is better",
+    ]
+    shown = {
+        title: {line.name: line.cells for section in t.sections for line in section.lines}
+        for title, t in tables.items()
+    }
+    rows = [lines["nlc"][1].text for lines in shown.values()]
+    assert rows == ["5.0", "70.0", "0.900", "0.500"]
+    assert [lines["nano_a"][0].text for lines in shown.values()] == [
+        "20.0",
+        "45.0",
+        "1.250",
+        "0.750",
+    ]
+    assert ["oracle" in lines for lines in shown.values()] == [False, True, False, False]
+
+
+def test_the_best_is_by_the_direction_of_the_measure():
+    other = replace(FITTED, method="gac", measures={**FITTED.measures, "brier": 0.4})
+    other.measures["class-mean-accuracy"] = 0.4
+    tables = further_tables(replace(EVALUATION, summary=(FITTED, other)))
+    for title, best in (
+        ("Brier score, lower is better", "gac"),
+        ("class-mean accuracy in %, higher is better", "nlc"),
+    ):
+        lines = [line for section in tables[title].sections for line in section.lines]
+        assert [line.name for line in lines if line.cells[0].best] == [best]
+
+
+def test_columns_stand_in_the_order_of_the_labels():
+    drawn = (Labels.all(), Labels.count(30), Labels.shots(4), Labels.holdout(0.5), Labels.none())
+    rows = tuple(replace(FITTED, drawn=one) for one in drawn)
+    table = evaluation_report(replace(EVALUATION, summary=rows)).tables[2]
+    assert table.columns == ("no labels", "4 shots", "30 labels", "50 % held", "all labels")
 
 
 def test_a_better_control_takes_the_star():
@@ -229,7 +290,9 @@ def test_pipes_get_a_hundred_columns_and_columns_is_obeyed(monkeypatch):
 
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_the_terminal_shows_every_number_whole(width):
-    rows = ROWS + tuple(replace(FITTED, shots=k, labels=10 * k) for k in (2, 4, 8, 16, 32))
+    rows = ROWS + tuple(
+        replace(FITTED, drawn=Labels.shots(k), labels=10 * k) for k in (2, 4, 8, 16, 32)
+    )
     text = printed(
         evaluation_report(replace(EVALUATION, datasets=(replace(DIGITS, rows=rows),))), width
     )
@@ -255,7 +318,12 @@ def test_csv_holds_every_row_unrounded():
     nlc = next(line for line in lines if line["method"] == "nlc")
     assert (nlc["dataset"], nlc["accuracies"], nlc["seeds"]) == ("digits", "0.7 0.72", "0 1")
     oracle = next(line for line in lines if line["method"] == "oracle")
-    assert (oracle["nll"], float(oracle["gain"])) == ("", 0.2)
+    assert (oracle["brier"], float(oracle["gain"])) == ("", 0.2)
+    assert (nlc["drawn_kind"], nlc["drawn_amount"], nlc["brier"]) == ("shots", "1", "0.5")
+    assert list(lines[0])[:6] == [
+        *("dataset", "method", "kind", "drawn_kind", "drawn_amount", "labels"),
+    ]
+    assert list(lines[0])[14:18] == [name for name in METRICS if name != "accuracy"]
     assert lines[-1]["dataset"] == "(all)"
 
 
@@ -328,25 +396,86 @@ def test_diversity_as_table_and_csv():
     assert pair["q-statistic", "nano_a", "b"] == ""
     assert pair["accuracy", "b", ""] == "0.6"
     assert markdown(diversity_report(DIVERSITY)).startswith("### diversity of 2 backbones")
+    assert "disagree: share of images with different predictions (high is diverse); Q:" in " ".join(
+        text.split()
+    )
 
 
 def test_records_are_strict_json_and_read_back():
     text = to_json(EVALUATION)
     tree = json.loads(text)
-    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 2)
+    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 3)
     assert evaluation_from_json(text, where="x.json") == EVALUATION
+    assert tree["summary"][5]["drawn"] == {"kind": "shots", "amount": 1}
+    assert tree["measures"]["negative-log-likelihood"]["bounds"] == [0.0, None]
     assert json.loads(to_json(DIVERSITY))["format"] == "clipnlc-diversity"
+    assert diversity_from_json(to_json(DIVERSITY), where="x.json") == DIVERSITY
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json(replace(EVALUATION, summary=(replace(BASE, nll=float("nan")),)))
+        to_json(replace(EVALUATION, summary=(replace(BASE, gain=float("nan")),)))
 
 
-def test_records_of_the_first_version_are_still_read():
-    tree = json.loads(to_json(EVALUATION))
-    tree["format-version"] = 1
-    del tree["published_digest"]
-    for one in tree["datasets"]:
-        del one["published"]
-    assert evaluation_from_json(json.dumps(tree), where="x.json") == EVALUATION
+@pytest.mark.parametrize("version", [1, 2])
+def test_records_of_older_versions_are_still_read(version):
+    found = evaluation_from_json(
+        older_evaluation(to_json(EVALUATION), version=version), where="x.json"
+    )
+    measures = ("accuracy", "calibration-error", "negative-log-likelihood")
+    assert list(found.measures) == list(measures)
+    for row, now in zip(found.summary, EVALUATION.summary, strict=True):
+        if row.method != "oracle":
+            assert {**vars(row), "measures": 0} == {**vars(now), "measures": 0}
+        assert row.measures["negative-log-likelihood"] == now.measures["negative-log-likelihood"]
+    assert markdown(evaluation_report(found)).startswith(GOLDEN)
+
+
+def altered(record, change) -> str:
+    """Change the JSON of a record, and give it the digest that belongs to it."""
+    tree = json.loads(to_json(record))
+    del tree["digest"]
+    change(tree)
+    return json.dumps(with_digest(tree))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda t: t["summary"][5]["measures"].update({"brier": 2.5}),
+            "nlc at 1 per class: brier is 2.5, expected a number from 0 to 2",
+        ),
+        (
+            lambda t: t["summary"][0]["measures"].update({"negative-log-likelihood": -1}),
+            "without labels: negative-log-likelihood is -1, expected a number from 0\\)",
+        ),
+        (lambda t: t["summary"][0].update(accuracy="0.5"), "accuracy is '0.5', expected a number"),
+        (lambda t: t["summary"][0].update(accuracies=[True]), "accuracy is True"),
+        (lambda t: t["summary"][0].update(kind="magic"), "is of the kind 'magic'"),
+        (lambda t: t["summary"][0]["measures"].pop("brier"), "nano_a without labels has the meas"),
+        (lambda t: t["summary"][0]["drawn"].update(kind="magic"), "labels are of the kind 'magic'"),
+        (lambda t: t["summary"][5]["drawn"].update(amount=0.5), "0.5 shots per class"),
+        (lambda t: t["measures"]["brier"].update(unit="kg"), "brier is in 'kg'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(change, problem):
+    with pytest.raises(StoreError, match=f"x.json is no evaluation record .*{problem}"):
+        evaluation_from_json(altered(EVALUATION, change), where="x.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda t: t["mean"]["matrices"]["disagreement"][0].__setitem__(1, 1.5),
+            "mean: disagreement is 1.5, expected a number from 0 to 1",
+        ),
+        (lambda t: t["mean"]["matrices"]["disagreement"].pop(), "disagreement is not of 2 backb"),
+        (lambda t: t["mean"]["pair_means"].pop("q-statistic"), "mean has other measures than"),
+        (lambda t: t["datasets"][0].update(oracle=2), "digits: a share of samples is 2"),
+    ],
+)
+def test_diversity_that_cannot_be_is_refused_by_name(change, problem):
+    with pytest.raises(StoreError, match=f"x.json is no diversity record .*{problem}"):
+        diversity_from_json(altered(DIVERSITY, change), where="x.json")
 
 
 @pytest.mark.parametrize(
@@ -356,12 +485,22 @@ def test_records_of_the_first_version_are_still_read():
         (b"\xff", "is no evaluation record"),
         ("[]", "is no evaluation record"),
         ("{}", "is no evaluation record"),
-        (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 1, expected 'clipnlc-evaluat"),
+        (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 2, expected 'clipnlc-evaluat"),
         (
-            to_json(EVALUATION).replace('"format-version": 2', '"format-version": 3'),
+            to_json(EVALUATION).replace('"format-version": 3', '"format-version": 4'),
             "update clipnlc",
         ),
-        (to_json(EVALUATION).replace('"method"', '"name"'), "is no evaluation record"),
+        ('{"format": "clipnlc-evaluation", "format-version": 2}', "is no evaluation record"),
+        ("[" * 100_000, "is no evaluation record"),
+        (
+            to_json(EVALUATION).replace('"method"', '"name"'),
+            r"x.json was altered: .*; delete it and run `clipnlc evaluate` again$",
+        ),
+        (to_json(EVALUATION).replace('"digest"', '"digesT"'), "was altered"),
+        # Another spelling of the same number is seen too.
+        (to_json(EVALUATION).replace("0.71", "0.71000000000000001"), "was altered"),
+        # The older version had no digest, but this one does.
+        (to_json(EVALUATION).replace('"format-version": 3', '"format-version": 2'), "was altered"),
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(text, problem):

@@ -1,15 +1,22 @@
 """Files of every format version are read for ever, with the values they were written with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clipnlc.reports.files import diversity_from_json, evaluation_from_json, to_json
+from clipnlc.reports.tables import diversity_report, evaluation_report
+from clipnlc.stages.verify import verify
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features, read_shard
 from clipnlc.stores.logits import read_logits
+from clipnlc.stores.texts import read_texts
 
-V1 = Path(__file__).parent / "data" / "archives" / "v1"
+ARCHIVES = Path(__file__).parent / "data" / "archives"
+V1 = ARCHIVES / "v1"
+STORE_V1 = ARCHIVES / "store-v1"
 CLASS_NAMES = ("cat", "dog", "Käfer")
 SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
 SKIPPED = (("dog/2.png", "cannot identify image file"),)
@@ -18,7 +25,7 @@ FEATURES = [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1], [1.25, 1.5, 1.7
 
 def test_the_archives_are_small():
     sizes = {path.name: path.stat().st_size for path in V1.glob("*.h5")}
-    assert len(sizes) == 5
+    assert len(sizes) == 6
     assert max(sizes.values()) < 40_000
 
 
@@ -71,3 +78,71 @@ def test_a_combined_file_of_version_1():
     assert votes.scores is not None
     assert votes.scores.tolist() == np.eye(4, 3).tolist()
     assert (votes.learnt, votes.facts, votes.weights) == ({}, {"labels": 0}, None)
+
+
+def test_texts_of_version_1():
+    store = read_texts(V1 / "texts.h5")
+    expected = np.float32([[1, 0, 0, 0], [0, 0.6, 0.8, 0], [0.5, -0.5, 0.5, -0.5]])
+    assert store.texts.tolist() == expected.tolist()
+    assert store.class_names == CLASS_NAMES
+    assert (store.logit_scale, store.logit_bias) == (100.0, -10.5)
+    assert store.key.fields == {"backbone": "RN50.openai", "precision": "fp32"}
+
+
+# The whole store ---------------------------------------------------------------------------------
+
+
+def test_every_file_of_the_whole_store_is_read():
+    read = []
+    found = verify(
+        store=STORE_V1 / "store", on_file=lambda path, _number, _count: read.append(path)
+    )
+    assert (found.files, found.damage) == (14, [])
+    # Records of these versions carry no digest.
+    assert {one.path.parent.name for one in found.unverified} == {"records"}
+    assert set(read) == {path for path in (STORE_V1 / "store").rglob("*") if path.is_file()}
+    assert len(read) == 17
+
+
+@pytest.mark.parametrize("head", ["zero-shot", "linear"])
+def test_the_whole_stores_evaluation_says_what_was_printed(head):
+    path = STORE_V1 / "store" / "tiny" / "records" / f"evaluate-{head}.json"
+    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    protocols = {"none": "no-labels", "shots": "shots-1", "holdout": "holdout-1"}
+    found = [
+        f"{head} {row.method} {protocols[row.drawn.kind]} {100 * row.accuracy:.1f}"
+        for row in record.datasets[0].rows
+    ]
+    printed = (STORE_V1 / "accuracies.txt").read_text().splitlines()
+    assert found == [line for line in printed if line.startswith(f"{head} ")]
+
+
+@pytest.mark.parametrize("head", ["zero-shot", "linear"])
+def test_what_an_older_record_calls_its_measures_and_labels_is_read_as_todays(head):
+    path = STORE_V1 / "store" / "tiny" / "records" / f"evaluate-{head}.json"
+    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    written = json.loads(path.read_bytes())["datasets"][0]["rows"]
+    assert list(record.measures) == ["accuracy", "calibration-error", "negative-log-likelihood"]
+    for row, old in zip(record.datasets[0].rows, written, strict=True):
+        assert row.measures == {
+            "accuracy": old["accuracy"],
+            "calibration-error": old["calibration_error"],
+            "negative-log-likelihood": old["nll"],
+        }
+        amounts = {"none": 0, "shots": old["shots"], "holdout": old["holdout"]}
+        assert row.drawn.amount == amounts[row.drawn.kind]
+    assert evaluation_from_json(to_json(record), where="again") == record
+    titles = [table.title.split(":")[-1] for table in evaluation_report(record).tables]
+    assert " expected calibration error in %, lower is better" in titles
+
+
+def test_the_whole_stores_diversity_says_what_was_printed():
+    path = STORE_V1 / "store" / "tiny" / "records" / "diversity-zero-shot.json"
+    record = diversity_from_json(path.read_bytes(), where=str(path))
+    (tiny,) = record.datasets
+    assert (tiny.oracle, tiny.best_single, tiny.right_for_some) == (0.75, 0.5, 0.5)
+    assert tiny.pair_means["disagreement"] == 0.5
+    assert list(record.measures) == list(tiny.matrices)
+    assert record.measures["disagreement"].better == "higher"
+    assert diversity_from_json(to_json(record), where="again") == record
+    assert "CKA" in diversity_report(record).tables[0].columns

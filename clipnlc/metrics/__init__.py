@@ -1,34 +1,132 @@
 """Measures: arrays in, numbers out. Rates are shares in [0, 1], never per cent.
 
-`METRICS` take `(logits [samples, classes], labels [samples])` and return a float;
-`PAIRWISE` take `(predictions [backbones, samples], labels [samples])` and return a symmetric
-`[backbones, backbones]` matrix, nan where the measure is undefined.
+`METRICS` measure scores against labels, `PAIRWISE` compare the backbones with each other; see
+`clipnlc.measures` for what a row says.
 
-To add one: write a function in the file of its kind, with the range and the direction in its
-docstring, and add one row to its table. The conformance test of the family then covers it.
+To add one: write its function in the file of its kind, and add one row to its table. It is then in
+every record, table, CSV and picture, and the conformance test of the family covers it.
 """
 
-from clipnlc.registry import Registry
+from typing import Final
 
-METRICS = Registry(
-    "metric",
+from clipnlc.measures import Measure, Measures, PairMeasure
+
+ACCURACY: Final = "accuracy"
+
+METRICS: Final = Measures(
     {
-        "accuracy": "clipnlc.metrics.accuracy:accuracy",
-        "class-mean-accuracy": "clipnlc.metrics.accuracy:class_mean_accuracy",
-        "calibration-error": "clipnlc.metrics.calibration:expected_calibration_error",
-        "negative-log-likelihood": "clipnlc.metrics.calibration:negative_log_likelihood",
-        "brier": "clipnlc.metrics.calibration:brier_score",
-    },
+        ACCURACY: Measure(
+            title="accuracy",
+            unit="%",
+            better="higher",
+            bounds=(0.0, 1.0),
+            meaning="share of images whose predicted class is the label",
+            each="clipnlc.metrics.accuracy:hits",
+        ),
+        "calibration-error": Measure(
+            title="expected calibration error",
+            unit="%",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning="15 bins of confidence, the samples of all data sets in one pool",
+            each="clipnlc.metrics.calibration:confidence",
+            total="clipnlc.metrics.calibration:calibration_error",
+            pooled=True,
+        ),
+        "class-mean-accuracy": Measure(
+            title="class-mean accuracy",
+            unit="%",
+            better="higher",
+            bounds=(0.0, 1.0),
+            meaning="the mean over classes of the accuracy within each",
+            each="clipnlc.metrics.accuracy:hits",
+            total="clipnlc.metrics.accuracy:mean_over_classes",
+        ),
+        "negative-log-likelihood": Measure(
+            title="negative log likelihood",
+            unit="nats",
+            better="lower",
+            bounds=(0.0, None),
+            meaning="mean of minus the log probability of the label",
+            each="clipnlc.metrics.calibration:surprise",
+        ),
+        "brier": Measure(
+            title="Brier score",
+            unit="",
+            better="lower",
+            bounds=(0.0, 2.0),
+            meaning=(
+                "mean squared distance of the probabilities from the label's, summed over classes"
+            ),
+            each="clipnlc.metrics.calibration:squared_distance",
+        ),
+    }
 )
 
-PAIRWISE = Registry(
-    "pairwise measure",
+PAIRWISE: Final = Measures(
     {
-        "disagreement": "clipnlc.metrics.diversity:disagreement",
-        "double-fault": "clipnlc.metrics.diversity:double_fault",
-        "error-correlation": "clipnlc.metrics.diversity:error_correlation",
-        "q-statistic": "clipnlc.metrics.diversity:q_statistic",
-        "kappa": "clipnlc.metrics.diversity:cohen_kappa",
-        "error-jaccard": "clipnlc.metrics.diversity:error_jaccard",
-    },
+        "disagreement": PairMeasure(
+            title="disagreement",
+            unit="",
+            better="higher",
+            bounds=(0.0, 1.0),
+            meaning="share of images with different predictions",
+            heading="disagree",
+            function="clipnlc.metrics.diversity:disagreement",
+        ),
+        "double-fault": PairMeasure(
+            title="double fault",
+            unit="",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning="share both get wrong",
+            function="clipnlc.metrics.diversity:double_fault",
+        ),
+        "error-correlation": PairMeasure(
+            title="error correlation",
+            unit="",
+            better="lower",
+            bounds=(-1.0, 1.0),
+            meaning="correlation of being right",
+            heading="error corr.",
+            function="clipnlc.metrics.diversity:error_correlation",
+        ),
+        "q-statistic": PairMeasure(
+            title="Q statistic",
+            unit="",
+            better="lower",
+            bounds=(-1.0, 1.0),
+            meaning="Yule's Q of being right",
+            heading="Q",
+            function="clipnlc.metrics.diversity:q_statistic",
+        ),
+        "kappa": PairMeasure(
+            title="Cohen's kappa",
+            unit="",
+            better="lower",
+            bounds=(-1.0, 1.0),
+            meaning="agreement of the predictions beyond chance",
+            heading="kappa",
+            function="clipnlc.metrics.diversity:cohen_kappa",
+        ),
+        "error-jaccard": PairMeasure(
+            title="Jaccard of the errors",
+            unit="",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning="images both get wrong over those at least one gets wrong",
+            heading="error Jaccard",
+            function="clipnlc.metrics.diversity:error_jaccard",
+        ),
+        "cka": PairMeasure(
+            title="linear CKA of the features",
+            unit="",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning="alignment of the features",
+            heading="CKA",
+            function="clipnlc.metrics.diversity:linear_cka",
+            reads="features",
+        ),
+    }
 )

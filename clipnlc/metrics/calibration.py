@@ -1,9 +1,9 @@
-"""How far probabilities can be trusted. `logits` become probabilities by softmax."""
+"""How far probabilities can be trusted. Scores become probabilities by softmax."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from clipnlc.fitting import cross_entropy, softmax
+from clipnlc.measures import Block, Values
 
 BINS = 15
 
@@ -33,34 +33,37 @@ def binned_calibration_error(
     return float(np.abs(surplus).sum() / len(confidence))
 
 
-def expected_calibration_error(
-    logits: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
+def confidence(block: Block) -> Values:
+    """Return each row's probability of the predicted class, and whether that class is right."""
+    rows = np.arange(len(block.labels))
+    return np.stack([block.probs[rows, block.predicted], block.right], axis=1)
+
+
+def calibration_error(
+    values: Values,
+    labels: Int[np.ndarray, " samples"],  # noqa: ARG001  (the family's signature)
 ) -> float:
-    """Return the expected calibration error with 15 bins, in [0, 1]; lower is better.
-
-    See `binned_calibration_error`.
-    """
-    probs = softmax(logits.astype(np.float64))
-    return binned_calibration_error(probs.max(axis=1), probs.argmax(axis=1) == labels)
+    """Return the expected calibration error of `confidence`; see `binned_calibration_error`."""
+    return binned_calibration_error(values[:, 0], values[:, 1] > 0)
 
 
-def negative_log_likelihood(
-    logits: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
-) -> float:
-    """Return the mean negative log probability of the labels, in nats, >= 0; lower is better."""
-    return cross_entropy(logits, labels)
+def surprise(block: Block) -> Values:
+    """Return the negative log probability of each row's label, in nats, >= 0; lower is better."""
+    rows = np.arange(len(block.labels))
+    # Not `-`: that would make a certain label's surprise minus zero.
+    found: np.ndarray = 0 - block.log_probs[rows, block.labels][:, None]
+    return found
 
 
-def brier_score(
-    logits: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
-) -> float:
-    """Return the mean squared distance of the probabilities from the one-hot label, in [0, 2].
+def squared_distance(block: Block) -> Values:
+    """Return the squared distance of each row's probabilities from the one-hot label, in [0, 2].
 
     Brier 1950, summed over the classes; lower is better.
 
-    >>> brier_score(np.zeros((1, 2)), np.array([0]))
-    0.5
+    >>> squared_distance(Block(np.zeros((1, 2)), np.array([0]))).tolist()
+    [[0.5]]
     """
-    distance = softmax(logits.astype(np.float64))
-    distance[np.arange(len(labels)), labels] -= 1
-    return float((distance**2).sum(axis=1).mean())
+    distance = block.probs.copy()
+    distance[np.arange(len(block.labels)), block.labels] -= 1
+    found: np.ndarray = np.square(distance, out=distance).sum(axis=1)[:, None]
+    return found

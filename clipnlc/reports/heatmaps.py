@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from clipnlc.files import replacing
+from clipnlc.measures import Facts
 from clipnlc.reports.record import Diversity, DiversityReport, Matrix
-from clipnlc.reports.tables import MEASURES
+from clipnlc.reports.tables import READ
 
 DPI = 130
-REVISION = 1
+REVISION = 2
 """Of the drawing: raised when the same record is to look different."""
 
 
@@ -24,28 +26,18 @@ class Scale(NamedTuple):
     `YlGnBu` and `PuOr` can be told apart with every kind of colour vision.
     """
 
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     colours: str
 
+    @classmethod
+    def of(cls, facts: Facts) -> "Scale":
+        """Return the scale of a measure, over its bounds; two-sided where it may be negative.
 
-SCALES = {
-    "disagreement": Scale(0, 1, "YlGnBu"),
-    "double-fault": Scale(0, 1, "YlGnBu"),
-    "error-correlation": Scale(-1, 1, "PuOr"),
-    "q-statistic": Scale(-1, 1, "PuOr"),
-    "kappa": Scale(-1, 1, "PuOr"),
-    "cka": Scale(0, 1, "YlGnBu"),
-}
-
-READ = {
-    "disagreement": "high is diverse",
-    "double-fault": "low is diverse",
-    "error-correlation": "low is diverse",
-    "q-statistic": "low is diverse",
-    "kappa": "low is diverse",
-    "cka": "low is diverse",
-}
+        A bound that a measure lacks is taken from the values.
+        """
+        low, high = facts.bounds
+        return cls(low, high, "YlGnBu" if low is not None and low >= 0 else "PuOr")
 
 
 def draw_heatmaps(report: DiversityReport, folder: Path) -> tuple[Path, ...]:
@@ -75,7 +67,15 @@ def draw_heatmaps(report: DiversityReport, folder: Path) -> tuple[Path, ...]:
 
 
 def _draw(path: Path, report: DiversityReport, one: Diversity, title: str) -> None:
-    shown = (title, report.head, report.backbones, one.matrices, version("matplotlib"), REVISION)
+    shown = (
+        title,
+        report.head,
+        report.backbones,
+        report.measures,
+        one.matrices,
+        version("matplotlib"),
+        REVISION,
+    )
     digest = hashlib.blake2b(repr(shown).encode(), digest_size=16).hexdigest()
     # The digest stands among the first chunks of the file, as a PNG comment.
     if path.exists() and digest.encode() in path.read_bytes()[:1000]:
@@ -84,24 +84,24 @@ def _draw(path: Path, report: DiversityReport, one: Diversity, title: str) -> No
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     names = _short(report.backbones)
-    measures = [measure for measure in SCALES if measure in one.matrices]
-    columns = min(3, len(measures))
-    lines = math.ceil(len(measures) / columns)
+    columns = min(3, len(report.measures))
+    lines = math.ceil(len(report.measures) / columns)
     side = max(3.6, 0.46 * len(names) + 1.4)
     figure = Figure(figsize=(side * columns, side * lines + 0.5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"Diversity of {len(names)} backbones: {title}, {report.head} heads")
-    for place, measure in enumerate(measures, start=1):
+    for place, (measure, facts) in enumerate(report.measures.items(), start=1):
         axes = figure.add_subplot(lines, columns, place)
-        _draw_matrix(axes, measure, one.matrices[measure], names)
-    figure.savefig(path, metadata={"Software": None, "Comment": digest})
+        _draw_matrix(axes, facts, one.matrices[measure], names)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None, "Comment": digest})
 
 
-def _draw_matrix(axes: Any, measure: str, matrix: Matrix, names: Sequence[str]) -> None:  # noqa: ANN401  (matplotlib is untyped)
-    low, high, colours = SCALES[measure]
+def _draw_matrix(axes: Any, facts: Facts, matrix: Matrix, names: Sequence[str]) -> None:  # noqa: ANN401  (matplotlib is untyped)
+    low, high, colours = Scale.of(facts)
     values = np.array(matrix, dtype=np.float64)  # None becomes nan, which is left white
     image = axes.imshow(values, vmin=low, vmax=high, cmap=colours)
-    axes.set_title(f"{MEASURES[measure]} ({READ[measure]})", fontsize=10)
+    axes.set_title(f"{facts.title} ({READ[facts.better]})", fontsize=10)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(ticks, names, fontsize=8)

@@ -1,30 +1,21 @@
-"""What evaluate and diversity measured, as values and as JSON text (`docs/formats/record.md`).
+"""What evaluate and diversity measured, as values (`docs/formats/record.md`).
 
 Rates are shares in [0, 1], never per cent. None stands for what is undefined or was not measured.
-A record holds no time and no path of a machine, so the same stores give the same bytes.
+A record holds no time and no path of a machine, so the same stores give the same bytes. It holds
+the facts of its measures, so everything shown follows from it alone. `files` writes it as JSON.
 """
 
-import hashlib
 import importlib.metadata
-import json
 import math
-import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from clipnlc.errors import StoreError
-
-EVALUATION_FORMAT = "clipnlc-evaluation"
-DIVERSITY_FORMAT = "clipnlc-diversity"
-VERSIONS = {EVALUATION_FORMAT: 2, DIVERSITY_FORMAT: 1}
-
-T = TypeVar("T")
+from clipnlc.labels import Labels
+from clipnlc.measures import Facts
 
 Kind = Literal["backbone", "reference", "method", "control"]
-Protocol = Literal["no-labels", "shots", "holdout"]
 Matrix = tuple[tuple[float | None, ...], ...]
 
 BEST_SINGLE = "best-single-test"
@@ -49,15 +40,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """One method under one protocol, on one data set or averaged over several.
+    """One method fitted on one kind of labels, on one data set or averaged over several.
 
     Attributes:
         method: a backbone, a combiner, `best-single-test` or `oracle`.
         kind: `reference` rows are read off the very labels they are measured on; `control` rows
             are there to be compared with, not to be used.
-        protocol: what the combiner was fitted on.
-        shots: labelled samples per class; 0 unless the protocol is `shots`.
-        holdout: share of the training split; 0 unless the protocol is `holdout`.
+        drawn: which labels the combiner was fitted on, whatever the seed.
         labels: labelled samples it was fitted on (most over the seeds), summed over data sets.
         seeds: of the draws of the labelled samples.
         accuracies: one per seed, in [0, 1]; each the mean over the data sets.
@@ -67,15 +56,13 @@ class Row:
         gain: accuracy minus that of the best single backbone, which is chosen on each data set's
             own test labels.
         gap_closed: gain over the oracle's gain; None where the oracle gains nothing.
-        calibration_error: 15 bins, all samples pooled, mean over the seeds, in [0, 1].
-        nll: mean negative log likelihood in nats; mean over data sets and seeds.
+        measures: mean over the seeds of every measure of the record, by name; None where the
+            method has no probabilities.
     """
 
     method: str
     kind: Kind
-    protocol: Protocol
-    shots: int
-    holdout: float
+    drawn: Labels
     labels: int
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
@@ -85,8 +72,7 @@ class Row:
     interval: Literal["seeds", "samples"] | None
     gain: float
     gap_closed: float | None
-    calibration_error: float | None
-    nll: float | None
+    measures: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -144,6 +130,7 @@ class Evaluation:
         head: whose logits were combined.
         split: whose samples were predicted.
         backbones: of the ensemble.
+        measures: the facts of every measure of the rows, in the order of the tables.
         datasets: one per data set, by name.
         summary: the rows that every data set has, averaged over the data sets.
         notes: of the summary.
@@ -154,6 +141,7 @@ class Evaluation:
     head: str
     split: str
     backbones: tuple[str, ...]
+    measures: Mapping[str, Facts]
     datasets: tuple[DatasetEvaluation, ...]
     summary: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -202,16 +190,14 @@ class Correlation:
 
     Attributes:
         measure: `oracle-gain` or `right-for-some`.
-        protocol, shots, holdout: of the NLC row, as in `Row`.
+        drawn: of the NLC row.
         rho: in [-1, 1]; None where one of the two is constant.
         p: two-sided, by Student's t; rough for so few data sets.
         datasets: how many were ranked.
     """
 
     measure: str
-    protocol: Protocol
-    shots: int
-    holdout: float
+    drawn: Labels
     rho: float | None
     p: float | None
     datasets: int
@@ -225,6 +211,7 @@ class DiversityReport:
         head: whose logits were compared.
         split: whose samples were predicted.
         backbones: in the order of the matrices.
+        measures: the facts of every pairwise measure, in the order of the tables.
         datasets: one per data set, by name.
         mean: the mean over the data sets.
         correlations: with NLC's gain, where evaluate has left records of these very stores.
@@ -234,6 +221,7 @@ class DiversityReport:
     head: str
     split: str
     backbones: tuple[str, ...]
+    measures: Mapping[str, Facts]
     datasets: tuple[Diversity, ...]
     mean: Diversity
     correlations: tuple[Correlation, ...]
@@ -258,137 +246,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from a checkout
             found[package] = "not installed"
     return found
-
-
-def to_json(record: Evaluation | DiversityReport) -> str:
-    """Write a record as the one JSON text it has.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    name = EVALUATION_FORMAT if isinstance(record, Evaluation) else DIVERSITY_FORMAT
-    tree = {"format": name, "format-version": VERSIONS[name], **asdict(record)}
-    return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def evaluation_from_json(text: str | bytes, *, where: str) -> Evaluation:
-    """Read back what `to_json` wrote of an evaluation; `where` names the text in errors.
-
-    Raises:
-        StoreError: the text is no evaluation record, or one of a newer clipnlc.
-    """
-    return _read(text, EVALUATION_FORMAT, _evaluation, where, "evaluate")
-
-
-def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
-    """Read back what `to_json` wrote of a diversity report; `where` names the text in errors.
-
-    Raises:
-        StoreError: the text is no diversity record, or one of a newer clipnlc.
-    """
-    return _read(text, DIVERSITY_FORMAT, _diversity_report, where, "diversity")
-
-
-def _read(
-    text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str, stage: str
-) -> T:
-    again = f"delete it and run `clipnlc {stage}` again"
-    newest = VERSIONS[name]
-    try:
-        tree = json.loads(text)
-        found, version = tree.pop("format"), tree.pop("format-version")
-        if found == name and version > newest:
-            raise StoreError(
-                f"{where} has format-version {version}, this clipnlc reads up to {newest}: "
-                "update clipnlc"
-            )
-        if found != name or version < 1:
-            raise StoreError(
-                f"{where} has format {found!r} version {version!r}, expected "
-                f"{name!r} version 1 to {newest}; {again}"
-            )
-        return build(tree)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        kind = name.removeprefix("clipnlc-")
-        raise StoreError(f"{where} is no {kind} record ({error}); {again}") from error
-
-
-def save(path: Path, record: Evaluation | DiversityReport) -> None:
-    """Write a record to `path`; another one that is there is kept beside it.
-
-    The older record moves to `<stem>.<8 digits of its digest>.json`. A file with the same bytes is
-    left alone.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    data = to_json(record).encode()
-    if path.exists():
-        old = path.read_bytes()
-        if old == data:
-            return
-        digest = hashlib.blake2b(old, digest_size=4).hexdigest()
-        path.replace(path.with_name(f"{path.stem}.{digest}.json"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
-
-
-def _evaluation(tree: dict[str, Any]) -> Evaluation:
-    return Evaluation(
-        **{
-            **tree,
-            "backbones": tuple(tree["backbones"]),
-            "datasets": tuple(_dataset(one) for one in tree["datasets"]),
-            "summary": _rows(tree["summary"]),
-            "notes": tuple(tree["notes"]),
-        }
-    )
-
-
-def _dataset(tree: dict[str, Any]) -> DatasetEvaluation:
-    return DatasetEvaluation(
-        **{
-            **tree,
-            "rows": _rows(tree["rows"]),
-            "sources": tuple(Source(**one) for one in tree["sources"]),
-            "notes": tuple(tree["notes"]),
-            # Version 1 had no published numbers.
-            "published": tuple(Published(**one) for one in tree.get("published", ())),
-        }
-    )
-
-
-def _rows(trees: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
-    return tuple(
-        Row(**{**one, "seeds": tuple(one["seeds"]), "accuracies": tuple(one["accuracies"])})
-        for one in trees
-    )
-
-
-def _diversity_report(tree: dict[str, Any]) -> DiversityReport:
-    return DiversityReport(
-        **{
-            **tree,
-            "backbones": tuple(tree["backbones"]),
-            "datasets": tuple(_diversity(one) for one in tree["datasets"]),
-            "mean": _diversity(tree["mean"]),
-            "correlations": tuple(Correlation(**one) for one in tree["correlations"]),
-        }
-    )
-
-
-def _diversity(tree: dict[str, Any]) -> Diversity:
-    matrices = {
-        measure: tuple(tuple(row) for row in matrix) for measure, matrix in tree["matrices"].items()
-    }
-    return Diversity(
-        **{
-            **tree,
-            "accuracies": tuple(tree["accuracies"]),
-            "matrices": matrices,
-            "sources": tuple(Source(**one) for one in tree["sources"]),
-            "notes": tuple(tree["notes"]),
-        }
-    )

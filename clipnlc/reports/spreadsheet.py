@@ -2,23 +2,25 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from clipnlc.reports.record import DiversityReport, Evaluation, Published, Row
 
 SUMMARY = "(all)"  # in place of a data set; no store can hold one of this name by accident
 
-_ROW = tuple(field.name for field in fields(Row))
+_ROW = tuple(field.name for field in fields(Row) if field.name not in ("drawn", "measures"))
+_KEYS = ("method", "kind")
 _PUBLISHED = tuple(field.name for field in fields(Published) if field.name != "backbone")
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
     """Write every row of every data set, then the summary under the data set `(all)`.
 
-    Columns: `dataset`, then the fields of `record.Row`, then those of `record.Published`, which are
-    filled for a backbone with a published number; rates are shares; seeds and accuracies are
-    separated by spaces; what is undefined is empty.
+    Columns: `dataset`, `method` and `kind`; `drawn_kind` and `drawn_amount`, the labels that were
+    drawn; the other fields of `record.Row`; one per further measure of the record; the fields of
+    `record.Published`, which are filled for a backbone with a published number. Rates are shares;
+    seeds and accuracies are separated by spaces; what is undefined is empty.
     """
     published = {
         (one.dataset, each.backbone): {name: getattr(each, name) for name in _PUBLISHED}
@@ -27,10 +29,17 @@ def evaluation_csv(evaluation: Evaluation) -> str:
     }
     rows = [(one.dataset, row) for one in evaluation.datasets for row in one.rows]
     rows += [(SUMMARY, row) for row in evaluation.summary]
+    further = [name for name in evaluation.measures if name not in _ROW]
+    drawn = ("drawn_kind", "drawn_amount")
+    columns = (*_KEYS, *drawn, *(name for name in _ROW if name not in _KEYS), *further)
     return _written(
-        ("dataset", *_ROW, *_PUBLISHED),
+        ("dataset", *columns, *_PUBLISHED),
         (
-            {"dataset": dataset, **_spelled(row), **published.get((dataset, row.method), {})}
+            {
+                "dataset": dataset,
+                **_spelled(row, further),
+                **published.get((dataset, row.method), {}),
+            }
             for dataset, row in rows
         ),
     )
@@ -70,12 +79,17 @@ def diversity_csv(report: DiversityReport) -> str:
     return _written(("dataset", "measure", "backbone", "other", "value"), lines)
 
 
-def _spelled(row: Row) -> dict[str, object]:
-    values = {name: getattr(row, name) for name in _ROW}
-    for name, value in values.items():
-        if isinstance(value, tuple):
-            values[name] = " ".join(str(member) for member in value)
-    return values
+def _spelled(row: Row, further: Sequence[str]) -> dict[str, object]:
+    values = {
+        "drawn_kind": row.drawn.kind,
+        "drawn_amount": row.drawn.amount,
+        **{name: getattr(row, name) for name in _ROW},
+        **{name: row.measures[name] for name in further},
+    }
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
 
 
 def _written(columns: Iterable[str], lines: Iterable[Mapping[str, object]]) -> str:

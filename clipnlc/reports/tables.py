@@ -4,9 +4,11 @@ Shares become per cent with one decimal; differences of shares become points.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from clipnlc.labels import Labels
+from clipnlc.measures import Direction, Facts, Unit
 from clipnlc.reports.record import (
     BEST_SINGLE,
     ORACLE,
@@ -17,20 +19,7 @@ from clipnlc.reports.record import (
     Row,
 )
 
-Column = tuple[str, int, float]  # protocol, shots, hold-out
-
-NO_LABELS: Column = ("no-labels", 0, 0.0)
 UNDEFINED = "-"
-
-MEASURES = {
-    "disagreement": "disagreement",
-    "double-fault": "double fault",
-    "error-correlation": "error correlation",
-    "q-statistic": "Q statistic",
-    "kappa": "Cohen's kappa",
-    "cka": "linear CKA of the features",
-}
-"""What `diversity` measures of pairs, spelled for titles."""
 
 
 @dataclass(frozen=True)
@@ -94,21 +83,48 @@ def percent(value: float | None) -> str:
     return UNDEFINED if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
 
 
+def decimal(value: float | None) -> str:
+    """Write a number with three decimals.
+
+    >>> decimal(0.12345), decimal(-0.0), decimal(None)
+    ('0.123', '0.000', '-')
+    """
+    return UNDEFINED if value is None else f"{round(value, 3) + 0.0:.3f}"
+
+
 # Evaluation ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One number of a row, and how it is spelled."""
+class Shown:
+    """One number of a row, how it is spelled, and which direction is better.
+
+    Attributes:
+        spread: whether the interval of the accuracy belongs to it.
+    """
 
     of: Callable[[Row], float | None]
     spell: Callable[[float | None], str] = percent
+    better: Direction = "higher"
+    spread: bool = False
+
+    @classmethod
+    def measure(cls, name: str, facts: Facts) -> "Shown":
+        """Return a measure of the record."""
+        return cls(lambda row: row.measures[name], SPELLED[facts.unit], facts.better)
 
 
-ACCURACY = Measure(lambda row: row.accuracy)
-GAIN = Measure(lambda row: row.gain, points)
-GAP_CLOSED = Measure(lambda row: row.gap_closed)
-CALIBRATION = Measure(lambda row: row.calibration_error)
+SPELLED: Mapping[Unit, Callable[[float | None], str]] = {
+    "%": percent,
+    "nats": decimal,
+    "": decimal,
+}
+ACCURACY = "accuracy"
+"""The measure that rows also hold seed by seed; it has tables of its own."""
+
+SHOWN_ACCURACY = Shown(lambda row: row.accuracy, spread=True)
+GAIN = Shown(lambda row: row.gain, points)
+GAP_CLOSED = Shown(lambda row: row.gap_closed)
 
 RIVALS = ("method", "control")
 """Who can be the best of a column: whatever did not need the test labels to be chosen."""
@@ -122,23 +138,27 @@ def evaluation_report(evaluation: Evaluation) -> Report:
     rows = evaluation.summary
     if several:
         title = f"{over}: mean accuracy in %"
-        tables.append(_table(title, rows, ACCURACY, notes=evaluation.notes))
+        tables.append(_table(title, rows, SHOWN_ACCURACY, notes=evaluation.notes))
     combined = [row for row in rows if row.kind in RIVALS]
-    confident = [row for row in rows if row.calibration_error is not None]
     tables += [
         _table(f"{over}: gain over the best single backbone (on test), in points", combined, GAIN),
         _table(f"{over}: share of the oracle's gain reached, in %", combined, GAP_CLOSED),
-        _table(
-            f"{over}: expected calibration error in %, lower is better",
-            confident,
-            CALIBRATION,
-            lowest_is_best=True,
-        ),
     ]
+    for name, facts in further(evaluation).items():
+        title = f"{over}: {facts.title}{f' in {facts.unit}' * bool(facts.unit)}"
+        measured = [row for row in rows if row.measures[name] is not None]
+        tables.append(
+            _table(f"{title}, {facts.better} is better", measured, Shown.measure(name, facts))
+        )
     known = [one for one in evaluation.datasets if one.published]
     if known:
         tables.append(_published_table(known))
     return Report(tuple(tables), _explanations(evaluation))
+
+
+def further(evaluation: Evaluation) -> dict[str, Facts]:
+    """Return the facts of every measure but the accuracy, in the order of the tables."""
+    return {name: facts for name, facts in evaluation.measures.items() if name != ACCURACY}
 
 
 def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
@@ -147,55 +167,54 @@ def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
         f"{one.classes} classes, {evaluation.head} heads"
     )
     notes = (f"best single: {one.best_single}", *one.notes)
-    return _table(title, one.rows, ACCURACY, notes=notes)
+    return _table(title, one.rows, SHOWN_ACCURACY, notes=notes)
 
 
 def _table(
     title: str,
     rows: Sequence[Row],
-    measure: Measure,
+    shown: Shown,
     *,
-    lowest_is_best: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Table:
     """Lay out rows by method and what they were fitted on; mark the best that could be had."""
-    columns = sorted({_column(row) for row in rows}, key=_order)
+    columns = sorted({row.drawn for row in rows})
     best = {}
     for column in columns:
         values = [
             value
             for row in rows
-            for value in [measure.of(row)]
-            if _column(row) == column and row.kind in RIVALS and value is not None
+            for value in [shown.of(row)]
+            if row.drawn == column and row.kind in RIVALS and value is not None
         ]
         if values:
-            best[column] = min(values) if lowest_is_best else max(values)
+            best[column] = min(values) if shown.better == "lower" else max(values)
     sections = []
     for heading, wanted in SECTIONS:
-        by_method: dict[str, dict[Column, Row]] = {}
+        by_method: dict[str, dict[Labels, Row]] = {}
         for row in rows:
             if wanted(row):
-                by_method.setdefault(row.method, {})[_column(row)] = row
+                by_method.setdefault(row.method, {})[row.drawn] = row
         lines = []
         for method, cells in by_method.items():
-            shown = [
-                _cell(cells[column], measure, best.get(column)) if column in cells else Cell("")
+            spelled = [
+                _cell(cells[column], shown, best.get(column)) if column in cells else Cell("")
                 for column in columns
             ]
-            lines.append(Line(LABELS.get(method, method), tuple(shown)))
+            lines.append(Line(LABELS.get(method, method), tuple(spelled)))
         if lines:
             sections.append(Section(heading, tuple(lines)))
-    labels = [Cell(str(max(r.labels for r in rows if _column(r) == column))) for column in columns]
+    labels = [Cell(str(max(r.labels for r in rows if r.drawn == column))) for column in columns]
     sections.append(Section("", (Line("labels used", tuple(labels)),)))
-    return Table(title, tuple(_heading(column) for column in columns), tuple(sections), notes)
+    return Table(title, tuple(column.heading for column in columns), tuple(sections), notes)
 
 
-def _cell(row: Row, measure: Measure, best: float | None) -> Cell:
-    value = measure.of(row)
+def _cell(row: Row, shown: Shown, best: float | None) -> Cell:
+    value = shown.of(row)
     half = (row.high - row.low) / 2 if row.low is not None and row.high is not None else None
     return Cell(
-        measure.spell(value),
-        spread=percent(half) if measure is ACCURACY and half is not None else "",
+        shown.spell(value),
+        spread=percent(half) if shown.spread and half is not None else "",
         best=row.kind in RIVALS and value is not None and value == best,
     )
 
@@ -257,29 +276,11 @@ SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("read off the test labels", lambda row: row.kind == "reference"),
     (
         "combined without labels",
-        lambda row: row.kind == "method" and row.protocol == "no-labels",
+        lambda row: row.kind == "method" and row.drawn.kind == "none",
     ),
-    ("combined with labels", lambda row: row.kind == "method" and row.protocol != "no-labels"),
+    ("combined with labels", lambda row: row.kind == "method" and row.drawn.kind != "none"),
     ("controls", lambda row: row.kind == "control"),
 )
-
-
-def _column(row: Row) -> Column:
-    return (row.protocol, row.shots, row.holdout)
-
-
-def _order(column: Column) -> tuple[bool, bool, int, float]:
-    protocol, shots, holdout = column
-    return protocol != "no-labels", protocol == "holdout", shots, holdout
-
-
-def _heading(column: Column) -> str:
-    protocol, shots, holdout = column
-    if protocol == "no-labels":
-        return "no labels"
-    if protocol == "holdout":
-        return f"{100 * holdout:g} % held"
-    return f"{shots} shot" if shots == 1 else f"{shots} shots"
 
 
 PUBLISHED_NOTE = (
@@ -305,13 +306,10 @@ ASSUMED_NOTE = (
     "country211 is in the summary: the NLC paper speaks of 21 data sets and names 20, and this one "
     "as the 21st is our assumption."
 )
-CALIBRATION_NOTE = (
-    "expected calibration error: 15 bins of confidence, the samples of all data sets in one pool."
-)
 
 
 def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
-    seeds = sorted({len(r.seeds) for r in evaluation.summary if r.protocol != "no-labels"})
+    seeds = sorted({len(r.seeds) for r in evaluation.summary if r.drawn.kind != "none"})
     kinds = {r.interval for one in evaluation.datasets for r in one.rows}
     counted = " or ".join(str(count) for count in seeds)
     notes = [BEST_SINGLE_NOTE, ORACLE_NOTE]
@@ -327,7 +325,7 @@ def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
             "± without labels: half the 95 % interval over the test images (Wilson), "
             "on single data sets."
         )
-    notes.append(CALIBRATION_NOTE)
+    notes += [f"{facts.title}: {facts.meaning}." for facts in further(evaluation).values()]
     if len(evaluation.datasets) > 1 and "country211" in (d.dataset for d in evaluation.datasets):
         notes.append(ASSUMED_NOTE)
     if evaluation.head != "zero-shot":
@@ -344,11 +342,10 @@ def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
 def diversity_report(report: DiversityReport) -> Report:
     """Lay out one line per data set and their mean, and the correlations with NLC's gain."""
     several = len(report.datasets) > 1
-    lines = [_diversity_line(one) for one in report.datasets]
+    lines = [_diversity_line(one, report.measures) for one in report.datasets]
     sections = [Section("", tuple(lines))]
     if several:
-        sections.append(Section("", (_diversity_line(report.mean),)))
-    pairs = [measure for measure in MEASURES if measure in report.mean.pair_means]
+        sections.append(Section("", (_diversity_line(report.mean, report.measures),)))
     table = Table(
         f"diversity of {len(report.backbones)} backbones on {report.split} images, "
         f"{report.head} heads",
@@ -357,23 +354,17 @@ def diversity_report(report: DiversityReport) -> Report:
             "best single %",
             "oracle %",
             "oracle gain",
-            *(SHORT[measure] for measure in pairs),
+            *(facts.heading or facts.title for facts in report.measures.values()),
         ),
         tuple(sections),
         tuple(f"{one.dataset}: {note}" for one in report.datasets for note in one.notes),
     )
     tables = (table, _correlations(report)) if report.correlations else (table,)
-    return Report(tables, DIVERSITY_NOTES)
+    return Report(tables, (*DIVERSITY_NOTES, _pairs_note(report.measures)))
 
 
-SHORT = {
-    "disagreement": "disagree",
-    "double-fault": "double fault",
-    "error-correlation": "error corr.",
-    "q-statistic": "Q",
-    "kappa": "kappa",
-    "cka": "CKA",
-}
+READ: Mapping[Direction, str] = {"higher": "high is diverse", "lower": "low is diverse"}
+"""What the direction of a pairwise measure means."""
 
 DIVERSITY_NOTES = (
     (
@@ -384,24 +375,27 @@ DIVERSITY_NOTES = (
         "oracle gain: points from the best single backbone (chosen on test) to the oracle, which "
         "is right where any backbone is."
     ),
-    (
-        "The other columns are means over pairs of backbones: share of images with different "
-        "predictions; share both get wrong; correlation of being right; Yule's Q; Cohen's kappa "
-        "of the predictions; linear CKA of the features. Low is diverse, but for disagreement."
-    ),
 )
 
 
-def _diversity_line(one: Diversity) -> Line:
+def _pairs_note(measures: Mapping[str, Facts]) -> str:
+    meanings = [
+        f"{facts.heading or facts.title}: {facts.meaning} ({READ[facts.better]})"
+        for facts in measures.values()
+    ]
+    return f"The other columns are means over pairs of backbones. {'; '.join(meanings)}."
+
+
+def _diversity_line(one: Diversity, measures: Mapping[str, Facts]) -> Line:
     shares = (percent(one.right_for_some), percent(one.best_single), percent(one.oracle))
-    pairs = (one.pair_means[m] for m in MEASURES if m in one.pair_means)
+    pairs = (one.pair_means[name] for name in measures)
     spelled = (UNDEFINED if mean is None else f"{mean + 0.0:.2f}" for mean in pairs)
     cells = (*shares, points(one.oracle_gain), *spelled)
     return Line(one.dataset, tuple(Cell(text) for text in cells))
 
 
 def _correlations(report: DiversityReport) -> Table:
-    settings = dict.fromkeys((c.protocol, c.shots, c.holdout) for c in report.correlations)
+    settings = dict.fromkeys(one.drawn for one in report.correlations)
     by_measure: dict[str, list[Cell]] = {}
     for one in report.correlations:
         text = UNDEFINED if one.rho is None else f"{one.rho + 0.0:.2f}"
@@ -410,6 +404,6 @@ def _correlations(report: DiversityReport) -> Table:
     datasets = report.correlations[0].datasets
     return Table(
         f"Spearman's rank correlation with NLC's gain over {datasets} data sets",
-        tuple(_heading(setting) for setting in settings),
+        tuple(setting.heading for setting in settings),
         (Section("", lines),),
     )

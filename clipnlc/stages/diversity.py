@@ -2,29 +2,27 @@
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.labels import Labels
+from clipnlc.measures import Facts, Square
 from clipnlc.metrics import PAIRWISE
 from clipnlc.metrics.accuracy import backbone_accuracies, best_single_accuracy, oracle_accuracy
-from clipnlc.metrics.diversity import linear_cka, share_right_for_some
+from clipnlc.metrics.diversity import share_right_for_some
+from clipnlc.reports.files import diversity_from_json, evaluation_from_json, save
 from clipnlc.reports.record import (
     Correlation,
     Diversity,
     DiversityReport,
     Matrix,
-    Protocol,
     Row,
     Source,
     defined,
-    diversity_from_json,
-    evaluation_from_json,
-    save,
     versions,
 )
 from clipnlc.stores.aligned import open_ensemble
@@ -33,11 +31,7 @@ from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout, as_part, locate
 from clipnlc.stores.logits import LogitHeader, read_logit_header
 
-MEASURES = ("disagreement", "double-fault", "error-correlation", "q-statistic", "kappa")
-CKA = "cka"
 FEWEST = 3  # data sets from which a rank correlation is worth a line
-
-Square = Float[np.ndarray, "backbones backbones"]
 
 
 def diversity(
@@ -80,7 +74,12 @@ def diversity(
             "extract another with `clipnlc extract --backbones`"
         )
     path = record_path(store, head, dataset=names[0] if len(names) == 1 else None)
-    kept = _kept(path, split)
+    measures = {
+        name: PAIRWISE.get(name).facts
+        for name in PAIRWISE
+        if features or PAIRWISE.get(name).reads == "predictions"
+    }
+    kept = _kept(path, split, measures)
     measured = []
     for done, dataset in enumerate(names, start=1):
         files = _Files.of(layout, dataset, head, split, ensemble, features=features)
@@ -88,12 +87,13 @@ def diversity(
         if known is not None and known.sources == files.sources:
             measured.append(known)
             continue
-        measured.append(_measure(files))
+        measured.append(_measure(files, measures))
         on_progress(done, len(names))
     report = DiversityReport(
         head=head,
         split=split,
         backbones=ensemble,
+        measures=measures,
         datasets=tuple(measured),
         mean=_mean(measured),
         correlations=tuple(_correlations(layout, measured, head, split)),
@@ -193,24 +193,25 @@ class _Files:
         return cls(dataset, split, logits, seen, tuple(sources))
 
 
-def _kept(path: Path, split: str) -> dict[str, Diversity]:
+def _kept(path: Path, split: str, measures: Mapping[str, Facts]) -> dict[str, Diversity]:
     """Return what the record that is there says of each data set, if the same code measured it."""
     if not path.exists():
         return {}
     record = diversity_from_json(path.read_bytes(), where=str(path))
-    if record.split != split or record.versions != versions():
+    made_with = (record.split, record.versions, record.measures)
+    if made_with != (split, versions(), measures):
         return {}
     return {one.dataset: one for one in record.datasets}
 
 
-def _measure(files: _Files) -> Diversity:
+def _measure(files: _Files, measures: Iterable[str]) -> Diversity:
     opened = open_ensemble(files.logits, files.features, files.split)
     predictions, labels = opened.ensemble.logits.argmax(axis=2), opened.labels
-    matrices: dict[str, Square] = {
-        measure: PAIRWISE.get(measure)(predictions, labels) for measure in MEASURES
-    }
-    if files.features:
-        matrices[CKA] = linear_cka(opened.ensemble.features)
+    matrices: dict[str, Square] = {}
+    for name in measures:
+        row = PAIRWISE.get(name)
+        features = row.reads == "features"
+        matrices[name] = row(opened.ensemble.features) if features else row(predictions, labels)
     means = {measure: _pair_mean(matrix) for measure, matrix in matrices.items()}
     return Diversity(
         dataset=files.dataset,
@@ -287,7 +288,7 @@ def _correlations(
             correlations.append(
                 Correlation(
                     measure,
-                    *setting,
+                    setting,
                     rho=defined(float(rho)),
                     p=defined(float(p)),
                     datasets=len(measured),
@@ -296,9 +297,7 @@ def _correlations(
     return correlations
 
 
-def _nlc_rows(
-    layout: Layout, one: Diversity, head: str, split: str
-) -> Mapping[tuple[Protocol, int, float], Row]:
+def _nlc_rows(layout: Layout, one: Diversity, head: str, split: str) -> Mapping[Labels, Row]:
     """Return evaluate's rows of NLC by setting, if its record is of these very logits."""
     path = layout.records(one.dataset) / f"evaluate-{as_part(head)}.json"
     if not path.exists():
@@ -309,7 +308,7 @@ def _nlc_rows(
     theirs = {(s.path, s.digest) for s in its.sources if s.path.split("/")[1] == "logits"}
     if record.split != split or logits != theirs:
         return {}
-    return {(r.protocol, r.shots, r.holdout): r for r in its.rows if r.method == "nlc"}
+    return {r.drawn: r for r in its.rows if r.method == "nlc"}
 
 
 def _undefined(measures: Sequence[str]) -> tuple[str, ...]:
