@@ -333,7 +333,7 @@ def test_diversity_as_table_and_csv():
 def test_records_are_strict_json_and_read_back():
     text = to_json(EVALUATION)
     tree = json.loads(text)
-    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 2)
+    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 3)
     assert evaluation_from_json(text, where="x.json") == EVALUATION
     assert json.loads(to_json(DIVERSITY))["format"] == "clipnlc-diversity"
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -343,7 +343,7 @@ def test_records_are_strict_json_and_read_back():
 def test_records_of_the_first_version_are_still_read():
     tree = json.loads(to_json(EVALUATION))
     tree["format-version"] = 1
-    del tree["published_digest"]
+    del tree["digest"], tree["published_digest"]
     for one in tree["datasets"]:
         del one["published"]
     assert evaluation_from_json(json.dumps(tree), where="x.json") == EVALUATION
@@ -356,12 +356,22 @@ def test_records_of_the_first_version_are_still_read():
         (b"\xff", "is no evaluation record"),
         ("[]", "is no evaluation record"),
         ("{}", "is no evaluation record"),
-        (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 1, expected 'clipnlc-evaluat"),
+        (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 2, expected 'clipnlc-evaluat"),
         (
-            to_json(EVALUATION).replace('"format-version": 2', '"format-version": 3'),
+            to_json(EVALUATION).replace('"format-version": 3', '"format-version": 4'),
             "update clipnlc",
         ),
-        (to_json(EVALUATION).replace('"method"', '"name"'), "is no evaluation record"),
+        ('{"format": "clipnlc-evaluation", "format-version": 2}', "is no evaluation record"),
+        ("[" * 100_000, "is no evaluation record"),
+        (
+            to_json(EVALUATION).replace('"method"', '"name"'),
+            r"x.json was altered: .*; delete it and run `clipnlc evaluate` again$",
+        ),
+        (to_json(EVALUATION).replace('"digest"', '"digesT"'), "was altered"),
+        # Another spelling of the same number is seen too.
+        (to_json(EVALUATION).replace("0.71", "0.71000000000000001"), "was altered"),
+        # The older version had no digest, but this one does.
+        (to_json(EVALUATION).replace('"format-version": 3', '"format-version": 2'), "was altered"),
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(text, problem):

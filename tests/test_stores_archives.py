@@ -5,11 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipnlc.reports.record import diversity_from_json, evaluation_from_json
+from clipnlc.stages.verify import verify
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features, read_shard
 from clipnlc.stores.logits import read_logits
+from clipnlc.stores.texts import read_texts
 
-V1 = Path(__file__).parent / "data" / "archives" / "v1"
+ARCHIVES = Path(__file__).parent / "data" / "archives"
+V1 = ARCHIVES / "v1"
+STORE_V1 = ARCHIVES / "store-v1"
 CLASS_NAMES = ("cat", "dog", "Käfer")
 SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
 SKIPPED = (("dog/2.png", "cannot identify image file"),)
@@ -18,7 +23,7 @@ FEATURES = [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1], [1.25, 1.5, 1.7
 
 def test_the_archives_are_small():
     sizes = {path.name: path.stat().st_size for path in V1.glob("*.h5")}
-    assert len(sizes) == 5
+    assert len(sizes) == 6
     assert max(sizes.values()) < 40_000
 
 
@@ -71,3 +76,48 @@ def test_a_combined_file_of_version_1():
     assert votes.scores is not None
     assert votes.scores.tolist() == np.eye(4, 3).tolist()
     assert (votes.learnt, votes.facts, votes.weights) == ({}, {"labels": 0}, None)
+
+
+def test_texts_of_version_1():
+    store = read_texts(V1 / "texts.h5")
+    expected = np.float32([[1, 0, 0, 0], [0, 0.6, 0.8, 0], [0.5, -0.5, 0.5, -0.5]])
+    assert store.texts.tolist() == expected.tolist()
+    assert store.class_names == CLASS_NAMES
+    assert (store.logit_scale, store.logit_bias) == (100.0, -10.5)
+    assert store.key.fields == {"backbone": "RN50.openai", "precision": "fp32"}
+
+
+# The whole store ---------------------------------------------------------------------------------
+
+
+def test_every_file_of_the_whole_store_is_read():
+    read = []
+    found = verify(
+        store=STORE_V1 / "store", on_file=lambda path, _number, _count: read.append(path)
+    )
+    assert (found.files, found.damage) == (14, [])
+    # Records of these versions carry no digest.
+    assert {one.path.parent.name for one in found.unverified} == {"records"}
+    assert set(read) == {path for path in (STORE_V1 / "store").rglob("*") if path.is_file()}
+    assert len(read) == 17
+
+
+@pytest.mark.parametrize("head", ["zero-shot", "linear"])
+def test_the_whole_stores_evaluation_says_what_was_printed(head):
+    path = STORE_V1 / "store" / "tiny" / "records" / f"evaluate-{head}.json"
+    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    protocols = {"no-labels": "no-labels", "shots": "shots-1", "holdout": "holdout-1"}
+    found = [
+        f"{head} {row.method} {protocols[row.protocol]} {100 * row.accuracy:.1f}"
+        for row in record.datasets[0].rows
+    ]
+    printed = (STORE_V1 / "accuracies.txt").read_text().splitlines()
+    assert found == [line for line in printed if line.startswith(f"{head} ")]
+
+
+def test_the_whole_stores_diversity_says_what_was_printed():
+    path = STORE_V1 / "store" / "tiny" / "records" / "diversity-zero-shot.json"
+    record = diversity_from_json(path.read_bytes(), where=str(path))
+    (tiny,) = record.datasets
+    assert (tiny.oracle, tiny.best_single, tiny.right_for_some) == (0.75, 0.5, 0.5)
+    assert tiny.pair_means["disagreement"] == 0.5

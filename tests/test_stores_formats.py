@@ -10,6 +10,7 @@ from clipnlc.stores.combined import FORMAT as COMBINED
 from clipnlc.stores.features import FORMAT as FEATURES
 from clipnlc.stores.features import SHARD_FORMAT
 from clipnlc.stores.logits import FORMAT as LOGITS
+from clipnlc.stores.texts import FORMAT as TEXTS
 
 TESTS = Path(__file__).parent
 V1 = TESTS / "data" / "archives" / "v1"
@@ -30,6 +31,7 @@ def generic(path):
         ("000000000-000000003.h5", SHARD_FORMAT, "feature-store.md"),
         ("logits.h5", LOGITS, "logit-store.md"),
         ("combined.h5", COMBINED, "combined-store.md"),
+        ("texts.h5", TEXTS, "text-store.md"),
     ],
 )
 def test_every_array_and_attribute_is_on_its_page(archive, file_format, page):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipnlc.stores.key import Key, canonical_json, content_digest, differences
+from clipnlc.digests import canonical_json, content_digest
+from clipnlc.stores.key import Key, differences
 
 LEAVES = (
     st.none()

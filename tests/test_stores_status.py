@@ -1,9 +1,8 @@
-"""Status and verify: what a store holds, what is stale, and what is damaged."""
+"""Status: what a store holds, and what is stale."""
 
 import json
 from dataclasses import asdict
 
-import numpy as np
 import pytest
 from stores_examples import (
     BACKBONES,
@@ -21,10 +20,9 @@ from clipnlc.errors import MissingStageError
 from clipnlc.stores import _h5
 from clipnlc.stores.combined import add_combinations
 from clipnlc.stores.features import Shard, write_shard
-from clipnlc.stores.key import Key, content_digest
+from clipnlc.stores.key import Key
 from clipnlc.stores.logits import read_logit_header, write_logits
 from clipnlc.stores.status import store_status
-from clipnlc.stores.verify import verify_store
 
 FIRST, SECOND = BACKBONES
 
@@ -138,56 +136,7 @@ def test_a_damaged_file_is_incomplete_and_what_follows_stale(layout):
     assert rows[f"cub/logits/linear/{FIRST}.h5"].why.endswith(f"{FIRST}.h5 is damaged")
 
 
-@pytest.mark.parametrize("list_store", [store_status, verify_store])
-def test_no_store_is_told(tmp_path, list_store):
-    assert list_store(tmp_path) == []
+def test_no_store_is_told(tmp_path):
+    assert store_status(tmp_path) == []
     with pytest.raises(MissingStageError, match=r"no store at .*; make one with `clipnlc extract`"):
-        list_store(tmp_path / "nowhere")
-
-
-def test_verify_reads_every_file_and_goes_on_after_damage(layout):
-    seen = []
-    assert verify_store(layout.root, lambda *step: seen.append(step)) == []
-    files = sorted(layout.root.rglob("*.h5"))
-    assert seen == [(path, number, 5) for number, path in enumerate(files, start=1)]
-    first, last = layout.features("cub", "test", FIRST), layout.logits("cub", "linear", SECOND)
-    damage(first)
-    content = bytearray(last.read_bytes())
-    numbers = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32).tobytes()
-    content[content.index(numbers) + 40] ^= 4
-    last.write_bytes(content)
-    found = verify_store(layout.root)
-    assert [path for path, _ in found] == [first, last]
-    assert "checksum of 'splits/test/logits' does not match" in found[1].problem
-
-
-def test_verify_reads_shards_and_names_strangers(layout):
-    path = layout.features("cub", "train", "RN101")
-    write_shard(path, Key.of({}), Shard(0, 3, feature_rows(3), labels_of(3), sample_ids(3)))
-    assert verify_store(layout.root) == []
-    (shard,) = layout.root.rglob("000*.h5")
-    damage(shard)
-    stranger = layout.root / "x.h5"
-    stranger.touch()
-    found = dict(verify_store(layout.root))
-    assert found.keys() == {shard, stranger}
-    assert "does not belong into a store" in found[stranger]
-
-
-@pytest.mark.parametrize(
-    ("text", "good"),
-    [
-        ('{"accuracy": 1}', True),
-        (json.dumps({"a": 1, "digest": content_digest({"a": 1})}), True),
-        (json.dumps({"a": 2, "digest": content_digest({"a": 1})}), False),
-        ('{"accuracy"', False),
-        ("[1]", False),
-        ("\udcff", False),
-    ],
-)
-def test_verify_reads_records(layout, text, good):
-    record = layout.records("cub") / "evaluate.json"
-    record.parent.mkdir()
-    record.write_bytes(text.encode(errors="surrogateescape"))
-    found = verify_store(layout.root)
-    assert [path for path, _ in found] == ([] if good else [record])
+        store_status(tmp_path / "nowhere")

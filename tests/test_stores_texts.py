@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.stages.verify import verify
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout, locate
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
-from clipnlc.stores.verify import verify_store
 
 IMAGES = {
     "backbone": "RN50.openai",
@@ -113,9 +113,9 @@ def test_missing(path):
 def test_verify_reads_them(tmp_path, path):
     write_texts(path, store_of())
     assert str(locate(path)) == "texts of RN50@weights.pt"
-    assert verify_store(tmp_path) == []
+    assert verify(store=tmp_path).damage == []
     data = bytearray(path.read_bytes())
     data[data.index(store_of().texts.tobytes())] ^= 1
     path.write_bytes(data)
-    (damage,) = verify_store(tmp_path)
+    (damage,) = verify(store=tmp_path).damage
     assert damage.path == path

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from clipnlc.errors import BackboneError
+from clipnlc.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -234,12 +234,8 @@ class Training:
         for name, state in zip(names, self._optimiser.state_dict()["state"].values(), strict=True):
             tensors |= {f"{name}.{k}": v.contiguous() for k, v in state.items()}
         facts = {**self._identity(), "step": str(self.step), "loss": repr(self.loss)}
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        save_file(tensors, partial, metadata=facts)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint)
+        with replacing(self.checkpoint) as partial:
+            save_file(tensors, partial, metadata=facts)
 
     def resume(self) -> None:
         """Load the checkpoint, if there is one.

@@ -2,25 +2,30 @@
 
 Importing open_clip takes seconds and digesting weights reads gigabytes, so both happen once: the
 memory is trusted while open_clip's version and the weights file's size and time are what they
-were. It is a cache: lost or damaged, it is made anew.
+were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
+all of a memory that is lost or of an earlier form.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from clipnlc.digests import matches_digest, with_digest
+from clipnlc.errors import StoreError
+from clipnlc.files import write_whole
+
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
 
 
 _FORM: Final = 2  # of what is remembered; raised when `identity` says more
+_FIELDS: Final = {"entry", "file", "stamp", "identity"}
 
 
 def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
@@ -48,6 +53,7 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
     from clipnlc.backbones.weights import has_quick_gelu, weights_file
 
     file = weights_file(backbone)
+    stamp = _stamp(file)  # before its bytes are read: what changes meanwhile is seen next time
     model = skeleton(backbone.architecture)
     found = {
         "architecture": backbone.architecture,
@@ -60,15 +66,13 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
         # Through JSON, so that what is remembered equals what was found.
         "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone, model)))),
     }
-    known[entry] = {"file": str(file.resolve()), "stamp": _stamp(file), "identity": found}
-    # Two runs at once must not share a temporary file.
-    partial = memory.with_suffix(f".{os.getpid()}.partial")
-    # It only saves time: a full disk is told by whoever must write to it.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
-        partial.replace(memory)
-    partial.unlink(missing_ok=True)
+    # It only saves time: a full disk is told by whoever must write to it, and a path that is no
+    # Unicode is looked at again.
+    with suppress(OSError, UnicodeError):
+        known[entry] = with_digest(
+            {"entry": entry, "file": str(file.resolve()), "stamp": stamp, "identity": found}
+        )
+        write_whole(memory, json.dumps(list(known.values()), indent=1) + "\n")
     return found
 
 
@@ -84,11 +88,45 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read(memory: Path) -> dict[str, Any]:
-    if not memory.is_file():
-        return {}
+def verify_memory(memory: Path) -> str | None:
+    """Check every entry; return why it cannot be done, None where it was.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     try:
-        known = json.loads(memory.read_text("utf-8"))
-    except ValueError:
+        entries = _entries(memory.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{memory} is damaged ({error}); delete it: it is made anew") from error
+    if entries is None:
+        return "its entries carry no digest; it is made anew when next needed"
+    for number, entry in enumerate(entries):
+        if not _is_sound(entry):
+            raise StoreError(
+                f"{memory} is damaged: entry {number} does not match its digest; "
+                "delete it: it is made anew"
+            )
+    return None
+
+
+def _read(memory: Path) -> dict[str, Any]:
+    """Return the entries that are what was written, by name."""
+    try:
+        entries = _entries(memory.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {entry["entry"]: entry for entry in entries or () if _is_sound(entry)}
+
+
+def _entries(text: bytes) -> list[Any] | None:
+    """Return the entries; None for the form of before they had digests."""
+    tree = json.loads(text)
+    if isinstance(tree, dict):
+        return None
+    if not isinstance(tree, list):
+        raise ValueError(f"expected a list, found {type(tree).__name__}")  # noqa: TRY004
+    return tree
+
+
+def _is_sound(entry: object) -> bool:
+    return isinstance(entry, dict) and entry.keys() >= _FIELDS and matches_digest(entry)

@@ -13,6 +13,7 @@ import typer
 
 from clipnlc.cli.options import DEFAULT_STORE
 from clipnlc.errors import DataError
+from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ def grouped(items: Sequence[T], name: Callable[[T], str]) -> Iterator[tuple[str,
 def write(option: str, path: Path, text: str) -> None:
     """Write a file that an option asked for."""
     with writing(option, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        if path.exists() and not path.is_file():  # a pipe or a device
+            path.write_text(text, "utf-8")
+        else:
+            write_whole(path.resolve(), text)
 
 
 @contextmanager

@@ -1,12 +1,19 @@
 """`status` and `verify`: what a store holds."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from clipnlc.cli.options import DEFAULT_STORE, AsJson, Store, existing
 from clipnlc.cli.output import Sayer, count, print_json, print_table, progress
 from clipnlc.errors import StoreError
+
+if TYPE_CHECKING:
+    from clipnlc.stages.verify import Unverified
+
+NAMED = 5  # of the files that cannot be checked; --json names them all
 
 
 def status(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
@@ -38,31 +45,45 @@ def status(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
 def verify(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
     """Report the damage in a store, file by file.
 
-    Reads every byte. Exit code 2 if there is any damage.
+    Reads every byte, and names the files that carry nothing to be checked by.
+    Exit code 2 if there is any damage.
 
     Example: clipnlc verify --store clipnlc-store
     """
-    from clipnlc.stores.verify import verify_store
+    from clipnlc.stages.verify import verify as stage
 
-    checked = 0
     say = Sayer(quiet=as_json)
     with progress(say, "verify") as advance:
 
         def on_file(path: Path, done: int, total: int) -> None:
-            nonlocal checked
-            checked = total
             advance(path.name, done, total, "")
 
-        damage = verify_store(existing(store), on_file)
+        files, damage, unverified = stage(store=existing(store), on_file=on_file)
     if as_json:
-        print_json([{"path": str(d.path), "problem": d.problem} for d in damage])
+        print_json(
+            {
+                "files": files,
+                "damage": [one._asdict() for one in damage],
+                "not_verifiable": [one._asdict() for one in unverified],
+            }
+        )
     else:
         for found in damage:
             typer.echo(found.problem)
-        if not damage:
-            typer.echo(f"{count(checked, 'file')} read, no damage")
+        told = f"{count(files, 'file')} read, {len(damage) or 'no'} damage{'d' * bool(damage)}"
+        typer.echo("; ".join([told, *_not_verifiable(unverified, store)]))
     if damage:
         raise StoreError(
-            f"{len(damage)} of {count(checked, 'file')} in {store} damaged, first "
+            f"{len(damage)} of {count(files, 'file')} in {store} damaged, first "
             f"{damage[0].path}; delete what is damaged and run its stage again"
         )
+
+
+def _not_verifiable(unverified: "Sequence[Unverified]", store: Path) -> Iterator[str]:
+    """Name the first few files that cannot be checked, if there are any."""
+    if not unverified:
+        return
+    named = [f"{one.path.relative_to(store)} ({one.why})" for one in unverified[:NAMED]]
+    if len(unverified) > NAMED:
+        named.append(f"and {len(unverified) - NAMED} more, see --json")
+    yield f"{len(unverified)} not verifiable: {', '.join(named)}"

@@ -12,10 +12,11 @@ from clipnlc import datasets
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
+from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.order import Job, Range
 from clipnlc.stores import features as feature_files
-from clipnlc.stores.key import Key, content_digest, differences
+from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import Layout
 
 Limit = int | Mapping[str, int]

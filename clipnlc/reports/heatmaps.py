@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from clipnlc.files import replacing
 from clipnlc.reports.record import Diversity, DiversityReport, Matrix
 from clipnlc.reports.tables import MEASURES
 
@@ -94,7 +95,8 @@ def _draw(path: Path, report: DiversityReport, one: Diversity, title: str) -> No
     for place, measure in enumerate(measures, start=1):
         axes = figure.add_subplot(lines, columns, place)
         _draw_matrix(axes, measure, one.matrices[measure], names)
-    figure.savefig(path, metadata={"Software": None, "Comment": digest})
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None, "Comment": digest})
 
 
 def _draw_matrix(axes: Any, measure: str, matrix: Matrix, names: Sequence[str]) -> None:  # noqa: ANN401  (matplotlib is untyped)

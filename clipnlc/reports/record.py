@@ -1,25 +1,31 @@
 """What evaluate and diversity measured, as values and as JSON text (`docs/formats/record.md`).
 
 Rates are shares in [0, 1], never per cent. None stands for what is undefined or was not measured.
-A record holds no time and no path of a machine, so the same stores give the same bytes.
+A record holds no time and no path of a machine, so the same stores give the same bytes. It carries a
+digest of all it says: one that was altered is refused.
 """
 
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import StoreError
+from clipnlc.files import write_whole
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
-VERSIONS = {EVALUATION_FORMAT: 2, DIVERSITY_FORMAT: 1}
+VERSIONS = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
+DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
+"""The first versions whose records carry a digest."""
+
+MAKERS = {EVALUATION_FORMAT: "evaluate", DIVERSITY_FORMAT: "diversity"}
 
 T = TypeVar("T")
 
@@ -267,7 +273,7 @@ def to_json(record: Evaluation | DiversityReport) -> str:
         ValueError: a number is NaN or infinite.
     """
     name = EVALUATION_FORMAT if isinstance(record, Evaluation) else DIVERSITY_FORMAT
-    tree = {"format": name, "format-version": VERSIONS[name], **asdict(record)}
+    tree = with_digest({"format": name, "format-version": VERSIONS[name], **asdict(record)})
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -275,28 +281,26 @@ def evaluation_from_json(text: str | bytes, *, where: str) -> Evaluation:
     """Read back what `to_json` wrote of an evaluation; `where` names the text in errors.
 
     Raises:
-        StoreError: the text is no evaluation record, or one of a newer clipnlc.
+        StoreError: the text is no evaluation record, an altered one, or one of a newer clipnlc.
     """
-    return _read(text, EVALUATION_FORMAT, _evaluation, where, "evaluate")
+    return _read(text, EVALUATION_FORMAT, _evaluation, where)
 
 
 def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
     """Read back what `to_json` wrote of a diversity report; `where` names the text in errors.
 
     Raises:
-        StoreError: the text is no diversity record, or one of a newer clipnlc.
+        StoreError: the text is no diversity record, an altered one, or one of a newer clipnlc.
     """
-    return _read(text, DIVERSITY_FORMAT, _diversity_report, where, "diversity")
+    return _read(text, DIVERSITY_FORMAT, _diversity_report, where)
 
 
-def _read(
-    text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str, stage: str
-) -> T:
-    again = f"delete it and run `clipnlc {stage}` again"
+def _read(text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str) -> T:
+    again = f"delete it and run `clipnlc {MAKERS[name]}` again"
     newest = VERSIONS[name]
     try:
         tree = json.loads(text)
-        found, version = tree.pop("format"), tree.pop("format-version")
+        found, version = tree["format"], tree["format-version"]
         if found == name and version > newest:
             raise StoreError(
                 f"{where} has format-version {version}, this clipnlc reads up to {newest}: "
@@ -307,10 +311,21 @@ def _read(
                 f"{where} has format {found!r} version {version!r}, expected "
                 f"{name!r} version 1 to {newest}; {again}"
             )
-        return build(tree)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if ("digest" in tree or version >= DIGEST_SINCE[name]) and not _is_unaltered(text):
+            raise StoreError(f"{where} was altered: it does not match its digest; {again}")
+        envelope = ("format", "format-version", "digest")
+        return build({n: value for n, value in tree.items() if n not in envelope})
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         kind = name.removeprefix("clipnlc-")
         raise StoreError(f"{where} is no {kind} record ({error}); {again}") from error
+
+
+def _is_unaltered(text: str | bytes) -> bool:
+    """Tell whether a record says, digit by digit, what its digest was made of."""
+    try:
+        return matches_digest(read_exactly(text))
+    except ValueError:
+        return False
 
 
 def save(path: Path, record: Evaluation | DiversityReport) -> None:
@@ -327,12 +342,14 @@ def save(path: Path, record: Evaluation | DiversityReport) -> None:
         old = path.read_bytes()
         if old == data:
             return
-        digest = hashlib.blake2b(old, digest_size=4).hexdigest()
-        path.replace(path.with_name(f"{path.stem}.{digest}.json"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+        # A copy first: on a full disk the old record is still under its own name.
+        write_whole(path.with_name(f"{path.stem}.{kept_digest(old)}.json"), old)
+    write_whole(path, data)
+
+
+def kept_digest(data: bytes) -> str:
+    """Return the 8 hexadecimal digits in the name under which `save` keeps an older record."""
+    return hashlib.blake2b(data, digest_size=4).hexdigest()
 
 
 def _evaluation(tree: dict[str, Any]) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipnlc.errors import DataError
+from clipnlc.files import write_whole
 
 if TYPE_CHECKING:
     from clipnlc.backbones.contrastive import CaptionedImages, Training
@@ -113,7 +113,7 @@ def pretrain(
         "samples": steps * batch_size,
         "cpu_seconds_of_last_run": round(time.process_time() - began),
     }
-    _seal(record, (json.dumps(facts, indent=2) + "\n").encode())
+    write_whole(record, json.dumps(facts, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
     return Pretrained(weights, found, training.loss, cached=False)
 
@@ -183,16 +183,5 @@ def _write(path: Path, model: Any, recipe: dict[str, Any]) -> str:  # noqa: ANN4
     }
     # One entry: safetensors writes several in random order, and the digest would be random too.
     data = save(tensors, metadata={"recipe": json.dumps(recipe)})
-    _seal(path, data)
+    write_whole(path, data)
     return _digest(data)
-
-
-def _seal(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

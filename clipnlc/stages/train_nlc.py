@@ -19,6 +19,7 @@ from jaxtyping import Int, Int64
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS, Weigher
+from clipnlc.digests import content_digest
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.labels import Labels
@@ -33,7 +34,7 @@ from clipnlc.stores.combined import (
     read_combined_header,
 )
 from clipnlc.stores.features import read_feature_header, read_features
-from clipnlc.stores.key import Key, content_digest
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
 

@@ -15,7 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from clipnlc.digests import canonical_json, content_digest
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.files import replacing
 from clipnlc.stores.disk import disk_errors
-from clipnlc.stores.key import Key, canonical_json, content_digest
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import locate
 
 Attribute = str | int | float
@@ -229,27 +231,17 @@ def write_sealed(
         StoreError: the disk is full or cannot be written.
         ValueError: an attribute is too long, or an array's type has no place in the format.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     root = {**attributes, "format": file_format, "format-version": VERSION}
-    try:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb+", buffering=0) as raw:
-                sink = _Sink(raw)
-                with h5py.File(sink, "w") as file:
-                    root["contents"] = _write_tree(file, sink, datasets, groups or {})
-                    digest = content_digest(root)
-                    for name in sorted(root):
-                        _write_attribute(file, name, root[name])
-                    _write_attribute(file, "digest", digest)
-                    _write_attribute(file, "complete", 1)
-                sink.check()
-                os.fsync(raw.fileno())
-            partial.replace(path)
-            _sync(path.parent)
-    finally:
-        with suppress(OSError):  # usually it is gone: it has become `path`
-            partial.unlink()
+    with disk_errors(path), replacing(path) as partial, partial.open("wb+", buffering=0) as raw:
+        sink = _Sink(raw)
+        with h5py.File(sink, "w") as file:
+            root["contents"] = _write_tree(file, sink, datasets, groups or {})
+            digest = content_digest(root)
+            for name in sorted(root):
+                _write_attribute(file, name, root[name])
+            _write_attribute(file, "digest", digest)
+            _write_attribute(file, "complete", 1)
+        sink.check()
     return digest
 
 
@@ -373,14 +365,6 @@ def _encoded(texts: tuple[str, ...]) -> np.ndarray:
 def _bytes(array: np.ndarray) -> memoryview:
     """View a contiguous array as its bytes."""
     return array.reshape(-1).view(np.uint8).data
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Reading ---------------------------------------------------------------------------------------

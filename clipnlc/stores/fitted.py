@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from clipnlc.digests import canonical_json
 from clipnlc.stores import _h5
 from clipnlc.stores.checks import Refuse
-from clipnlc.stores.key import Key, canonical_json
+from clipnlc.stores.key import Key
 
 Fact = float | str | int
 

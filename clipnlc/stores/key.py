@@ -11,34 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipnlc.digests import canonical_json
+
 Json = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 
 SHOWN = 60  # characters of a value that a difference shows before it is shortened
 ABSENT = "(absent)"
-
-
-def canonical_json(value: object) -> str:
-    """Write `value` as the one JSON text it has: sorted names, no spaces, no NaN.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-        TypeError: a value is not JSON (an array, a path, a name that is no string).
-
-    >>> canonical_json({"b": (1, 2.0), "a": None})
-    '{"a":null,"b":[1,2.0]}'
-    """
-    return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def content_digest(value: object) -> str:
-    """Return 32 hexadecimal digits (blake2b) that name the JSON `value`.
-
-    >>> content_digest({"a": 1, "b": 2}) == content_digest({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -96,19 +74,6 @@ def differences(old: Key, new: Key) -> list[str]:
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
-
-
-def _plain(value: object) -> object:
-    """Check that `value` is JSON all the way down; tuples become lists."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        if not all(isinstance(name, str) for name in value):
-            raise TypeError(f"names must be strings, found {list(value)!r}")
-        return {name: _plain(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
-    raise TypeError(f"not a JSON value: {type(value).__name__} {value!r}")
 
 
 def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -12,6 +12,7 @@ from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
 from clipnlc.stores.features import Shard, merge_shards, shard_files, write_shard
 from clipnlc.stores.key import Key
 from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+from clipnlc.stores.texts import TextStore, write_texts
 
 HERE = Path(__file__).parent
 CLASS_NAMES = ("cat", "dog", "Käfer")
@@ -81,6 +82,21 @@ def make_combined(logits_digest: str) -> None:
     )
 
 
+def make_texts() -> None:
+    """Write a text file of three classes."""
+    write_texts(
+        HERE / "texts.h5",
+        TextStore(
+            texts=np.float32([[1, 0, 0, 0], [0, 0.6, 0.8, 0], [0.5, -0.5, 0.5, -0.5]]),
+            class_names=CLASS_NAMES,
+            logit_scale=100.0,
+            logit_bias=-10.5,
+            key=Key.of({"backbone": "RN50.openai", "precision": "fp32"}),
+        ),
+    )
+
+
 if __name__ == "__main__":
     make_features("features-float16.h5", np.float16)
     make_combined(make_logits(make_features("features.h5", np.float32)))
+    make_texts()
