@@ -21,6 +21,7 @@ from stores_examples import (
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, features
+from clipnlc.stores._h5 import reading
 from clipnlc.stores.features import (
     Shard,
     merge_shards,
@@ -136,7 +137,7 @@ def test_skipped_samples_take_a_place_but_no_row(path):
 
 def test_the_header_is_read_without_the_features(path, monkeypatch):
     write_features(path, feature_rows(6))
-    monkeypatch.setattr(_h5, "_read_dataset", None)
+    monkeypatch.setattr(reading, "_read_dataset", None)
     assert read_feature_header(path).rows == 6
 
 

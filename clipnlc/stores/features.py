@@ -320,9 +320,6 @@ def read_feature_columns(path: Path) -> FeatureColumns:
 def read_feature_blocks(path: Path, rows: int) -> Iterator[Float[np.ndarray, "block dim"]]:
     """Read the features at most `rows` rows at a time, so that memory stays bounded.
 
-    The checksum is known to match when the iterator has ended: what is made of the blocks must
-    not be kept before.
-
     Raises:
         MissingStageError: there is no such file.
         StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
@@ -332,12 +329,13 @@ def read_feature_blocks(path: Path, rows: int) -> Iterator[Float[np.ndarray, "bl
     def refuse(problem: str) -> StoreError:
         return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
 
-    for block in _h5.read_blocks(path, FORMAT, "features", rows):
-        names = [f"row {row}" for row in range(start, start + len(block))]
-        checks.check_finite("features", block, names, refuse)
-        checks.check_not_zero("features", block, names, refuse)
-        start += len(block)
-        yield block
+    with _h5.opened(path, FORMAT) as file:
+        for block in file.blocks("features", rows):
+            names = [f"row {row}" for row in range(start, start + len(block))]
+            checks.check_finite("features", block, names, refuse)
+            checks.check_not_zero("features", block, names, refuse)
+            start += len(block)
+            yield block
 
 
 def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureColumns:
