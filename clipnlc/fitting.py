@@ -14,6 +14,9 @@ from jaxtyping import Float, Int
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Where a temperature is searched; the bounds keep it finite when a backbone is always right."""
 
+BLOCK_CELLS = 2**21
+"""Numbers that are turned into float64 at a time: 16 MB."""
+
 
 def log_softmax(logits: Float[np.ndarray, "*rows classes"]) -> Float[np.ndarray, "*rows classes"]:
     """Return log probabilities over the last axis, in (-inf, 0], in the dtype of `logits`.
@@ -76,16 +79,16 @@ def fit_temperature(
     # With d = z - z_label the loss is log(1 + sum over the other classes of exp(d / T)). Written so,
     # it keeps its slope where the label is so probable that its probability rounds to 1.
     rows = np.arange(len(labels))
-    others = logits.astype(np.float64)
-    others -= others[rows, labels][:, None]
-    others[rows, labels] = -np.inf
-    highest = others.max(axis=1)
-    shifted = others - highest[:, None]
+    below = logits.astype(np.float64)  # the only copy: several of ImageNet's size would not fit
+    below -= below[rows, labels][:, None]
+    below[rows, labels] = -np.inf
+    highest = below.max(axis=1)
+    below -= highest[:, None]
 
     def loss(log_temperature: float) -> float:
         scale = math.exp(-log_temperature)
-        terms = np.logaddexp(0, highest * scale + np.log(np.exp(shifted * scale).sum(axis=1)))
-        return float(terms.mean())
+        summed = [np.exp(below[block] * scale).sum(axis=1) for block in row_blocks(*below.shape)]
+        return float(np.logaddexp(0, highest * scale + np.log(np.concatenate(summed))).mean())
 
     bounds = tuple(math.log(t) for t in TEMPERATURE_RANGE)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
@@ -97,6 +100,16 @@ def fit_temperatures(
 ) -> Float[np.ndarray, " backbones"]:
     """Find every backbone's own temperature; see `fit_temperature`."""
     return np.array([fit_temperature(one, labels) for one in logits], dtype=np.float64)
+
+
+def row_blocks(rows: int, width: int) -> list[slice]:
+    """Cut row numbers into blocks whose float64 copies stay small; `width` numbers make a row.
+
+    >>> row_blocks(5000, 1000)[-1]
+    slice(4194, 5000, None)
+    """
+    size = max(1, BLOCK_CELLS // width)
+    return [slice(a, min(a + size, rows)) for a in range(0, rows, size)]
 
 
 class Adam:

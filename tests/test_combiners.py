@@ -1,33 +1,27 @@
 """Every combiner keeps the family's contract; each does what its definition says."""
 
+import functools
+import hashlib
+import tracemalloc
+
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipnlc.combiners import COMBINERS, Weigher, weigh
+from clipnlc.combiners import COMBINERS, Combiner, genetic, weigh
+from clipnlc.combiners.base import ConstantWeigher
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy, fit_temperatures, softmax
 from clipnlc.metrics.accuracy import accuracy, best_single_accuracy, oracle_accuracy
+from clipnlc.testing import COMBINER_CHECKS, check_combiner, example
 
 NAMES = list(COMBINERS)
 LEARNT = [name for name in NAMES if COMBINERS.get(name).needs_labels]
-PARAMETER_FREE = [name for name in NAMES if name not in LEARNT]
-WEIGHERS = [name for name in NAMES if issubclass(COMBINERS.get(name), Weigher)]
-ROW_WISE = [name for name in NAMES if COMBINERS.get(name).row_wise]
 
 
-def make(samples=40, classes=5, backbones=4, *, seed=0, signal=2.0):
-    """Backbones of different skill and feature width, with logits as large as CLIP's."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, classes, samples)
-    logits = random.normal(20, 2, (backbones, samples, classes)).astype(np.float32)
-    skill = np.linspace(0.5, 1.5, backbones)[:, None] * signal
-    logits[:, np.arange(samples), labels] += skill.astype(np.float32)
-    features = tuple(
-        random.normal(size=(samples, 3 + b)).astype(np.float32) for b in range(backbones)
-    )
-    return Ensemble(logits, features, tuple(f"img/{i:03d}" for i in range(samples))), labels
+make = functools.partial(example, named=False)
 
 
 def predictions(scores):
@@ -50,146 +44,75 @@ def fitted(train):
 
 
 @pytest.mark.parametrize("name", NAMES)
-class TestContract:
-    def test_scores_have_a_row_per_sample_and_are_finite(self, name, fitted, test):
-        scores = fitted[name].combine(test)
-        assert scores.shape == test.logits.shape[1:]
-        assert scores.dtype == np.float64
-        assert np.isfinite(scores).all()
+@pytest.mark.parametrize("check", COMBINER_CHECKS, ids=lambda check: check.__name__)
+def test_every_combiner_conforms(name, check):
+    check(COMBINERS.get(name))
 
-    def test_no_rows_give_no_scores(self, name, fitted, test):
-        assert fitted[name].combine(test.rows([])).shape == (0, 5)
 
-    def test_inputs_stay_as_they_were(self, name):
-        (given_ensemble, given_labels), (copy, copied_labels) = make(), make()
-        COMBINERS.get(name)().fit(given_ensemble, given_labels).combine(given_ensemble)
-        np.testing.assert_array_equal(given_ensemble.logits, copy.logits)
-        np.testing.assert_array_equal(given_labels, copied_labels)
-        for one, other in zip(given_ensemble.features, copy.features, strict=True):
-            np.testing.assert_array_equal(one, other)
+class Foreign(Combiner):
+    """Ridge regression of the classes on the features, as a stranger would write it."""
 
-    def test_the_order_of_fitted_rows_does_not_matter(self, name, train, fitted):
-        ensemble, labels = train
-        order = np.random.default_rng(0).permutation(len(labels))
-        again = COMBINERS.get(name)().fit(ensemble.rows(order), labels[order])
-        for key, value in fitted[name].state().items():
-            np.testing.assert_array_equal(again.state()[key], value)
+    needs_labels = needs_features = per_class = True
+    learnt = ("coef_",)
 
-    def test_the_order_of_combined_rows_carries_over(self, name, fitted, test):
-        order = np.random.default_rng(0).permutation(len(test.sample_id))
-        np.testing.assert_allclose(
-            fitted[name].combine(test.rows(order)), fitted[name].combine(test)[order], rtol=1e-6
-        )
+    def _learn(self, ensemble, labels):
+        inputs = ensemble.concatenated().astype(float)
+        kernel = inputs @ inputs.T + np.eye(len(inputs))
+        wanted = 2 * np.eye(ensemble.logits.shape[2])[labels] - 1
+        self.coef_ = inputs.T @ np.linalg.solve(kernel, wanted)
 
-    def test_renaming_classes_renames_predictions(self, name, train, fitted, test):
-        ensemble, labels = train
-        names = np.array([3, 0, 4, 1, 2])  # new class j is old class names[j]
-        renamed = Ensemble(ensemble.logits[:, :, names], ensemble.features, ensemble.sample_id)
-        test_renamed = Ensemble(test.logits[:, :, names], test.features, test.sample_id)
-        again = COMBINERS.get(name)().fit(renamed, np.argsort(names)[labels])
-        scores = again.combine(test_renamed)
-        np.testing.assert_allclose(scores, fitted[name].combine(test)[:, names], rtol=1e-6)
-        np.testing.assert_array_equal(
-            names[predictions(scores)], predictions(fitted[name].combine(test))
-        )
+    def combine(self, ensemble):
+        self.require_fitted()
+        return ensemble.concatenated().astype(float) @ self.coef_
 
-    def test_the_order_of_backbones_does_not_matter(self, name, train, fitted, test):
-        ensemble, labels = train
-        order = [2, 0, 3, 1]
-        again = COMBINERS.get(name)().fit(ensemble.backbones(order), labels)
-        mixed = test.backbones(order)
-        np.testing.assert_allclose(
-            again.combine(mixed), fitted[name].combine(test), rtol=1e-6, atol=1e-9
-        )
-        if isinstance(again, Weigher):
-            np.testing.assert_allclose(
-                again.weights(mixed), fitted[name].weights(test)[:, order], rtol=1e-6, atol=1e-9
-            )
 
-    def test_same_seed_same_bits(self, name, train, fitted, test):
-        again = COMBINERS.get(name)(seed=0).fit(*train)
-        np.testing.assert_array_equal(again.combine(test), fitted[name].combine(test))
+class Permuting(Foreign):
+    """What was wrong once: classes are sorted when learning, and not when combining."""
 
-    def test_state_travels(self, name, fitted, test):
-        state = fitted[name].state()
-        assert all(isinstance(value, np.ndarray) for value in state.values())
-        again = COMBINERS.get(name)().load_state(state)
-        np.testing.assert_array_equal(again.combine(test), fitted[name].combine(test))
+    def _learn(self, ensemble, labels):
+        order = np.argsort(ensemble.logits.sum(axis=(0, 1)))
+        super()._learn(ensemble.classes(order), np.argsort(order)[labels])
 
-    def test_a_foreign_state_is_refused(self, name):
-        with pytest.raises(ValueError, match=r"learns \[.*\], the state has \['foreign_'\]"):
-            COMBINERS.get(name)().load_state({"foreign_": np.zeros(1)})
 
-    def test_refit_forgets(self, name, train, fitted, test):
-        other, other_labels = make(20, seed=5)
-        again = COMBINERS.get(name)().fit(other, other_labels).fit(*train)
-        np.testing.assert_array_equal(again.combine(test), fitted[name].combine(test))
+class ByBytes(ConstantWeigher):
+    """What was wrong once: an order, here a whole draw, that comes from the bytes of the arrays."""
 
-    def test_features_are_asked_for_only_where_needed(self, name, train):
-        ensemble, labels = train
-        blind = Ensemble(ensemble.logits, (), ensemble.sample_id)
-        combiner = COMBINERS.get(name)()
-        if combiner.needs_features:
-            with pytest.raises(ValueError, match="holds no features"):
-                combiner.fit(blind, labels)
-        else:
-            assert np.isfinite(combiner.fit(blind, labels).combine(blind)).all()
+    needs_labels = True
+    learnt = ("weight_",)
 
-    def test_labels_must_fit_the_rows(self, name, train):
-        ensemble, labels = train
-        with pytest.raises(ValueError, match="39 labels for 40 rows"):
-            COMBINERS.get(name)().fit(ensemble, labels[1:])
-        with pytest.raises(ValueError, match=r"labels must lie in \[0, 5\), found 0 to 5"):
-            COMBINERS.get(name)().fit(ensemble, np.where(labels == 1, 5, labels))
-        with pytest.raises(ValueError, match=r"labels must lie in \[0, 5\), found -1 to 4"):
-            COMBINERS.get(name)().fit(ensemble, np.where(labels == 0, -1, labels))
+    def _learn(self, ensemble, labels):  # noqa: ARG002
+        digest = hashlib.blake2b(ensemble.logits.tobytes(), digest_size=4).digest()
+        self.weight_ = np.random.default_rng(list(digest)).dirichlet([0.2] * len(ensemble.logits))
 
-    @pytest.mark.parametrize(
-        "shape",
-        [(1, 2, 3, 0.0), (2, 2, 2, 50.0), (5, 5, 9, 50.0), (5, 5, 1, -50.0), (12, 3, 4, 0.0)],
-        ids=["one row", "two rows, all right", "all right", "one backbone, wrong", "chance"],
-    )
-    def test_few_labels_stay_finite(self, name, shape, recwarn):
-        samples, classes, backbones, signal = shape
-        ensemble, labels = make(samples, classes, backbones, signal=signal)
-        combiner = COMBINERS.get(name)().fit(ensemble, labels)
-        assert np.isfinite(combiner.combine(make(7, classes, backbones, seed=3)[0])).all()
-        assert not recwarn.list
+    def _constant(self, backbones):  # noqa: ARG002
+        return self.weight_
 
-    def test_equal_backbones_predict_what_each_predicts(self, name):
-        ensemble, labels = make(30, 6)
-        equal = ensemble.backbones([2, 2, 2])
+
+class TestForeign:
+    def test_one_that_replaces_combine_conforms(self):
+        check_combiner(Foreign)
+
+    def test_one_that_permutes_classes_is_caught(self):
+        with pytest.raises(AssertionError, match="in the same order in fit and combine") as caught:
+            check_combiner(Permuting)
+        assert caught.value.__notes__ == ["in _answers_its_own_training_rows(Permuting)"]
+
+    def test_one_that_hangs_on_last_bits_is_caught(self):
+        check = next(c for c in COMBINER_CHECKS if c.__name__ == "_hangs_on_no_last_bit")
+        with pytest.raises(AssertionError, match="predictions hang on a last bit"):
+            check(ByBytes)
+
+
+def test_equal_backbones_predict_what_each_predicts():
+    ensemble, labels = make(30, 6)
+    equal = ensemble.members([2, 2, 2])
+    for name in NAMES:
         scores = COMBINERS.get(name)().fit(equal, labels).combine(equal)
         np.testing.assert_array_equal(predictions(scores), predictions(ensemble.logits[2]))
-
-    def test_needs_labels_is_said_truly(self, name):
-        assert COMBINERS.get(name).needs_labels == bool(COMBINERS.get(name).learnt)
-        assert all(value.endswith("_") for value in COMBINERS.get(name).learnt)
-
-
-@pytest.mark.parametrize("name", WEIGHERS)
-def test_a_weigher_is_the_weighted_sum_of_logits(name, fitted, test):
-    weights = fitted[name].weights(test)
-    assert weights.dtype == np.float32
-    expected = np.einsum("nb,bnc->nc", weights.astype(float), test.logits.astype(float))
-    np.testing.assert_allclose(fitted[name].combine(test), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", ROW_WISE)
-def test_rows_may_be_combined_in_batches(name, fitted, test):
-    parts = [fitted[name].combine(test.rows(range(a, b))) for a, b in [(0, 1), (1, 9), (9, 31)]]
-    np.testing.assert_allclose(
-        np.concatenate(parts), fitted[name].combine(test), rtol=1e-6, atol=1e-9
-    )
 
 
 @pytest.mark.parametrize("name", LEARNT)
 class TestLearnt:
-    def test_unfitted_use_raises(self, name, test):
-        for use in (COMBINERS.get(name)().combine, lambda _: COMBINERS.get(name)().state()):
-            with pytest.raises(ValueError, match="is not fitted; call fit or load_state"):
-                use(test)
-
     def test_a_failed_fit_keeps_nothing_half_learnt(self, name, train, test):
         ensemble, labels = train
         combiner = COMBINERS.get(name)()
@@ -200,13 +123,7 @@ class TestLearnt:
 
     def test_another_number_of_backbones_is_refused(self, name, fitted, test):
         with pytest.raises(ValueError, match="fitted on 4 backbones, asked to combine 3"):
-            fitted[name].combine(test.backbones([0, 1, 2]))
-
-
-@pytest.mark.parametrize("name", PARAMETER_FREE)
-def test_parameter_free_ones_need_no_fit(name, fitted, test):
-    np.testing.assert_array_equal(COMBINERS.get(name)().combine(test), fitted[name].combine(test))
-    assert fitted[name].state() == {}
+            fitted[name].combine(test.members([0, 1, 2]))
 
 
 def ensemble_of(logits):
@@ -289,6 +206,44 @@ class TestLearntWeights:
             for w in np.linspace(0, 1, 201)
         ]
         assert cross_entropy(combiner.combine(ensemble), labels) <= min(losses) + 1e-6
+
+    @pytest.mark.parametrize("seed", range(24))
+    def test_super_learner_reaches_the_optimum(self, seed):
+        """The loss is convex: what is missing is at most the bound of Frank and Wolfe."""
+        random = np.random.default_rng(seed)
+        samples, classes, backbones = [(8, 8, 9), (20, 10, 9), (300, 7, 9)][seed % 3]
+        ensemble, labels = make(samples, classes, backbones, seed=seed, signal=4 * random.random())
+        # As trained heads: some sure and often right, some sure and often wrong.
+        logits = ensemble.logits * random.uniform(0.3, 6, (backbones, 1, 1)).astype(np.float32)
+        ensemble = Ensemble(logits, (), ensemble.sample_id)
+        w = COMBINERS.get("super-learner")().fit(ensemble, labels).weight_
+        z = ensemble.logits.astype(float)
+        probs = scipy.special.softmax(np.einsum("b,bnc->nc", w, z), axis=1)
+        slope = np.einsum("bnc,nc->b", z, probs - np.eye(classes)[labels]) / samples
+        assert w.min() >= 0
+        assert w.sum() == pytest.approx(1, abs=1e-9)
+        assert slope @ w - slope.min() <= 1e-5
+
+    def test_gac_has_the_same_energy_in_blocks(self, monkeypatch):
+        ensemble, labels = make(50, 6, 4, seed=4)
+        weights = np.random.default_rng(0).uniform(size=(4, 28))
+        whole = genetic.fitness(ensemble.logits, labels)(weights)
+        monkeypatch.setattr(genetic, "_SCORES_AT_ONCE", 28 * 6 * 7)
+        np.testing.assert_allclose(genetic.fitness(ensemble.logits, labels)(weights), whole, 1e-7)
+
+    @pytest.mark.parametrize("name", ["nlc", "static", "gac", "super-learner", "c-log-avg"])
+    def test_a_fit_copies_its_logits_once_at_most(self, name):
+        """What a fit takes beside its inputs stays below them, however many labels there are."""
+        ensemble, labels = make(6000, 200, 9)
+        combiner = COMBINERS.get(name)()
+        combiner.steps = combiner.generations = 1
+        tracemalloc.start()
+        try:
+            combiner.fit(ensemble, labels)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.6 * ensemble.logits.nbytes
 
     def test_gac_ties_the_gradient_fit_within_noise(self):
         ensemble, labels = make(400, 6, 5, seed=4)

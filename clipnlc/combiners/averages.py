@@ -14,6 +14,8 @@ class LogitAverage(ConstantWeigher):
     `softmax` of the scores is the normalised geometric mean of the backbones' probabilities.
     """
 
+    probabilistic = True
+
     def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:
         return np.full(backbones, 1 / backbones)
 
@@ -30,6 +32,7 @@ class CalibratedLogitAverage(ConstantWeigher):
     """
 
     needs_labels = True
+    probabilistic = True
     learnt = ("temperature_",)
     temperature_: Float[np.ndarray, " backbones"]
 
@@ -51,6 +54,7 @@ class BestSingleValidation(ConstantWeigher):
     """
 
     needs_labels = True
+    probabilistic = True
     learnt = ("chosen_",)
     chosen_: Float[np.ndarray, " backbones"]
 

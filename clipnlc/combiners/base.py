@@ -1,12 +1,12 @@
 """What every combiner is: `fit`, `combine`, and learnt values that travel as plain arrays."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.ensemble import Ensemble
+from clipnlc.ensemble import Canonical, Ensemble
 from clipnlc.labels import canonical_rows
 from clipnlc.learner import Learner
 
@@ -33,21 +33,28 @@ def weigh(
     return scores
 
 
-class Combiner(Learner, ABC):
+class Combiner(Learner):
     """The contract of the family.
 
     `fit` learns and forgets what was learnt before; a parameter-free combiner may be used without.
-    Neither the order of the rows, nor of the backbones, nor of the classes changes what is learnt.
+    Neither the order of the rows, nor of named backbones, nor of named classes changes what is
+    learnt: hooks (`_learn`, `_combine`) see backbones and classes sorted by name, the same in both,
+    and no names. Arrays without names come in the order that they were given in.
 
     Attributes:
         needs_labels: `fit` learns from labels.
         needs_features: `fit` and `combine` need an ensemble opened with features.
         row_wise: a row's scores depend on that row alone, so rows may be combined in any batches.
+        per_class: it learns something for each class by itself, so it can only score all the
+            classes that it was fitted on.
+        probabilistic: `softmax` of the scores may be printed as a probability.
     """
 
     needs_labels: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
     row_wise: ClassVar[bool] = True
+    per_class: ClassVar[bool] = False
+    probabilistic: ClassVar[bool] = False
 
     def fit(self: _Combiner, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> _Combiner:  # noqa: PYI019  (see Learner)
         """Learn from labelled rows; a parameter-free combiner only checks the shapes.
@@ -64,46 +71,86 @@ class Combiner(Learner, ABC):
             )
         self.forget()
         if self.learnt:
-            self._learn(*_in_canonical_order(ensemble, labels))
+            canonical = self._canonical(ensemble)
+            rows = canonical_rows(ensemble.sample_id)
+            in_order = np.array_equal(rows, np.arange(samples))
+            ordered = canonical.ensemble if in_order else canonical.ensemble.rows(rows)
+            self._learn(ordered, canonical.labels(labels)[rows])
         return self
 
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
-        """Set every array named in `learnt`; the rows and classes come in a canonical order."""
+        """Set every array named in `learnt`; rows, backbones and classes come in canonical order."""
         raise NotImplementedError
 
-    @abstractmethod
     def combine(self, ensemble: Ensemble) -> Scores:
         """Return float64 scores; the highest is the prediction.
 
         Raises:
             ValueError: not fitted, or fitted on another number of backbones.
         """
+        canonical = self._canonical(ensemble)
+        found = self._combine(canonical.ensemble)
+        scores = np.empty_like(found)
+        scores[:, canonical.classes] = found
+        return scores
+
+    def _combine(self, ensemble: Ensemble) -> Scores:
+        """Return the scores of an ensemble in canonical order."""
+        raise NotImplementedError
+
+    def _canonical(self, ensemble: Ensemble) -> Canonical:
+        """Sort by name, unless a subclass replaced the method that would sort when combining."""
+        cls = type(self)
+        if cls.combine is Combiner.combine and getattr(cls, "weights", None) in _SORTING:
+            return ensemble.canonical()
+        members, _, classes = ensemble.logits.shape
+        nameless = Ensemble(ensemble.logits, ensemble.features, ensemble.sample_id)
+        return Canonical(nameless, np.arange(members), np.arange(classes))
 
 
 class Weigher(Combiner):
-    """A combiner whose scores are a weighted sum of the backbones' logits."""
+    """A combiner whose scores are a weighted sum of the backbones' logits.
 
-    @abstractmethod
+    Attributes:
+        reads_logits: weights depend on the logits, and not on features and what was learnt alone.
+    """
+
+    reads_logits: ClassVar[bool] = True
+
     def weights(self, ensemble: Ensemble) -> Weights:
         """Return each backbone's float32 weight for each row; scores are sum_b w_b z_b.
 
         Raises:
             ValueError: not fitted, or fitted on another number of backbones.
         """
+        canonical = self._canonical(ensemble)
+        found = self._weights(canonical.ensemble)
+        weights = np.empty_like(found)
+        weights[:, canonical.backbones] = found
+        return weights
 
-    def combine(self, ensemble: Ensemble) -> Scores:
+    def _weights(self, ensemble: Ensemble) -> Weights:
+        """Return the weights for an ensemble in canonical order."""
+        raise NotImplementedError
+
+    def _combine(self, ensemble: Ensemble) -> Scores:
         """Return the weighted sum of the logits; see `weigh`."""
         return weigh(ensemble.logits, self.weights(ensemble))
+
+
+_SORTING = (None, Weigher.weights)
 
 
 class ConstantWeigher(Weigher):
     """A weigher with the same weights for every sample."""
 
+    reads_logits: ClassVar[bool] = False
+
     @abstractmethod
     def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:
         """Return one weight per backbone that the combiner was fitted on."""
 
-    def weights(self, ensemble: Ensemble) -> Weights:
+    def _weights(self, ensemble: Ensemble) -> Weights:
         """Return the constant weights, once per row."""
         self.require_fitted()
         backbones, samples, _ = ensemble.logits.shape
@@ -121,33 +168,3 @@ def require_backbones(fitted: int, ensemble: Ensemble) -> None:
     given = len(ensemble.logits)
     if given != fitted:
         raise ValueError(f"fitted on {fitted} backbones, asked to combine {given}")
-
-
-def backbone_order(ensemble: Ensemble) -> Int[np.ndarray, " backbones"]:
-    """Order the backbones by what they say on these rows, whatever order they came in.
-
-    Fits that are not exactly symmetric in the backbones (random starts, sums of floats) go through
-    them in this order. The key does not depend on the order of the classes.
-    """
-
-    def key(backbone: int) -> tuple[bytes, bytes]:
-        features = ensemble.features[backbone].tobytes() if ensemble.features else b""
-        return np.sort(ensemble.logits[backbone], axis=1).tobytes(), features
-
-    return np.array(sorted(range(len(ensemble.logits)), key=key), dtype=np.int64)
-
-
-def _in_canonical_order(
-    ensemble: Ensemble, labels: Int[np.ndarray, " samples"]
-) -> tuple[Ensemble, Int[np.ndarray, " samples"]]:
-    """Sort rows by `sample_id`, and classes by their logits, whatever order they came in."""
-    rows = canonical_rows(ensemble.sample_id)
-    ensemble, labels = ensemble.rows(rows), labels[rows]
-    columns = np.sort(ensemble.logits, axis=0)  # the key does not depend on the backbones' order
-    classes = sorted(range(columns.shape[2]), key=lambda c: columns[:, :, c].tobytes())
-    ordered = Ensemble(
-        logits=np.ascontiguousarray(ensemble.logits[:, :, classes]),
-        features=ensemble.features,
-        sample_id=ensemble.sample_id,
-    )
-    return ordered, np.argsort(classes)[labels]

@@ -33,7 +33,9 @@ class Confidence(Weigher):
     the scores is the chosen backbone's own probability.
     """
 
-    def weights(self, ensemble: Ensemble) -> Weights:
+    probabilistic = True
+
+    def _weights(self, ensemble: Ensemble) -> Weights:
         """Return 1 for each sample's surest backbone, 0 for the others."""
         return surest(ensemble.logits)
 
@@ -49,13 +51,14 @@ class CalibratedConfidence(Weigher):
     """
 
     needs_labels = True
+    probabilistic = True
     learnt = ("temperature_",)
     temperature_: Float[np.ndarray, " backbones"]
 
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
         self.temperature_ = fit_temperatures(ensemble.logits, labels)
 
-    def weights(self, ensemble: Ensemble) -> Weights:
+    def _weights(self, ensemble: Ensemble) -> Weights:
         """Return 1/T for each sample's surest backbone, 0 for the others."""
         self.require_fitted()
         require_backbones(len(self.temperature_), ensemble)

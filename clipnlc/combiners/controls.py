@@ -5,7 +5,7 @@ A gain over static weights that a control shows too is not adaptivity to the inp
 
 import numpy as np
 
-from clipnlc.combiners.nlc import NeuralLogitController
+from clipnlc.combiners.nlc import NeuralLogitController, Reader
 from clipnlc.ensemble import Ensemble
 from clipnlc.labels import ranks
 
@@ -19,11 +19,12 @@ class ShuffledInput(NeuralLogitController):
 
     row_wise = False
 
-    def _view(self, ensemble: Ensemble) -> Ensemble:
+    def _reader(self, ensemble: Ensemble) -> Reader:
+        """Return the features of each row's neighbour."""
         circle = np.argsort(ranks(ensemble.sample_id, draw=f"shuffle:{self.seed}"))
         neighbour = np.empty_like(circle)
         neighbour[circle] = np.roll(circle, -1)
-        return Ensemble(ensemble.logits, ensemble.rows(neighbour).features, ensemble.sample_id)
+        return lambda rows: ensemble.concatenated(neighbour[rows])
 
 
 class ConstantInput(NeuralLogitController):
@@ -35,7 +36,6 @@ class ConstantInput(NeuralLogitController):
 
     needs_features = False
 
-    def _view(self, ensemble: Ensemble) -> Ensemble:
-        backbones, samples, _ = ensemble.logits.shape
-        ones = np.ones((samples, 1), dtype=np.float32)
-        return Ensemble(ensemble.logits, (ones,) * backbones, ensemble.sample_id)
+    def _reader(self, ensemble: Ensemble) -> Reader:
+        """Return ones."""
+        return lambda rows: np.ones((len(rows), len(ensemble.logits)), dtype=np.float32)

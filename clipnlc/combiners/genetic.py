@@ -5,12 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.combiners.base import ConstantWeigher, backbone_order
+from clipnlc.combiners.base import ConstantWeigher
 from clipnlc.combiners.static import LOG_SCALE_LIMIT
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import fit_temperatures
 
 _MEMBERS_PER_BACKBONE = 7
+_SCORES_AT_ONCE = 2**22
+"""Scores of all members together that are in memory at a time: 16 MB."""
 
 
 def fitness(
@@ -22,21 +24,33 @@ def fitness(
     cross-entropy: the second term is below 1, so it never outweighs an answer.
     """
     backbones, samples, classes = logits.shape
-    # Relative to the label's own logit: right where no other class is above 0, and the
-    # cross-entropy is log sum exp. Classes come first, so that reductions run over whole rows.
-    relative = logits - np.take_along_axis(logits, labels[None, :, None], axis=2)
-    flat = np.ascontiguousarray(relative.transpose(0, 2, 1), dtype=np.float32)
-    flat = flat.reshape(backbones, classes * samples)
+    size = max(1, _SCORES_AT_ONCE // (_MEMBERS_PER_BACKBONE * backbones * classes))
+    cuts = [slice(start, start + size) for start in range(0, samples, size)]
+
+    def relative(rows: slice) -> Float[np.ndarray, "backbones cells"]:
+        # Relative to the label's own logit: right where no other class is above 0, and the
+        # cross-entropy is log sum exp. Classes come first, so that reductions run over whole rows.
+        own = np.take_along_axis(logits[:, rows], labels[None, rows, None], axis=2)
+        found = (logits[:, rows] - own).transpose(0, 2, 1)
+        return np.ascontiguousarray(found, dtype=np.float32).reshape(backbones, -1)
+
+    # A few labels are prepared once; many are prepared anew each time, for lack of room.
+    whole = relative(cuts[0]) if len(cuts) == 1 else None
 
     def energy(weights: Float[np.ndarray, "backbones members"]) -> Float[np.ndarray, " members"]:
-        scores = weights.T.astype(np.float32) @ flat
-        scores = scores.reshape(-1, classes, samples)
-        highest = scores.max(axis=1)  # at least 0: the label's own
-        scores -= highest[:, None]
-        np.exp(scores, out=scores)
-        surprise = (highest + np.log(scores.sum(axis=1))).mean(axis=1, dtype=np.float64)
-        wrong = (highest > 0).sum(axis=1)
-        result: np.ndarray = wrong + surprise / (1 + surprise)
+        members = weights.T.astype(np.float32)
+        wrong = np.zeros(len(members), dtype=np.int64)
+        surprise = np.empty((len(members), samples), dtype=np.float32)
+        for rows in cuts:
+            scores = members @ (relative(rows) if whole is None else whole)
+            scores = scores.reshape(len(members), classes, -1)
+            highest = scores.max(axis=1)  # at least 0: the label's own
+            scores -= highest[:, None]
+            np.exp(scores, out=scores)
+            surprise[:, rows] = highest + np.log(scores.sum(axis=1))
+            wrong += (highest > 0).sum(axis=1)
+        mean = surprise.mean(axis=1, dtype=np.float64)
+        result: np.ndarray = wrong + mean / (1 + mean)
         return result
 
     return energy
@@ -66,14 +80,13 @@ class GeneticCalibration(ConstantWeigher):
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
         from scipy.optimize import differential_evolution  # noqa: PLC0415  (prediction spares it)
 
-        order = backbone_order(ensemble)
-        logits = ensemble.logits[order]
-        start = 1 / (len(order) * fit_temperatures(logits, labels))
+        logits = ensemble.logits
+        start = 1 / (len(logits) * fit_temperatures(logits, labels))
         energy = fitness(logits, labels)
         found = differential_evolution(
             lambda genes: energy(start[:, None] * np.exp(genes)),
-            bounds=[(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)] * len(order),
-            x0=np.zeros(len(order)),
+            bounds=[(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)] * len(logits),
+            x0=np.zeros(len(logits)),
             maxiter=self.generations,
             popsize=_MEMBERS_PER_BACKBONE,
             tol=0,
@@ -82,8 +95,7 @@ class GeneticCalibration(ConstantWeigher):
             vectorized=True,
             seed=np.random.default_rng(self.seed),
         )
-        self.weight_ = np.empty(len(order))
-        self.weight_[order] = start * np.exp(found.x)
+        self.weight_ = start * np.exp(found.x)
 
     def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:  # noqa: ARG002  (learnt)
         return self.weight_

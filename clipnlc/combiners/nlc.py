@@ -1,12 +1,13 @@
 """NLC, the Neural Logit Controller: a small network weighs the backbones, image by image."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.combiners.base import Weigher, Weights, backbone_order, require_backbones
+from clipnlc.combiners.base import Weigher, Weights, require_backbones
 from clipnlc.combiners.scales import PARAMETRISATIONS
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import Adam, cross_entropy_gradient, fit_temperatures
@@ -15,7 +16,13 @@ from clipnlc.registry import unknown_name
 STARTS = ("log-avg", "c-log-avg")
 FULL_BATCH_ROWS = 4096
 MINIBATCH_ROWS = 256
-_PREDICTED_ROWS = 4096  # rows whose hidden layer is held in memory at once
+
+Reader = Callable[[Int[np.ndarray, " rows"]], Float[np.ndarray, "rows width"]]
+"""Gives the network's input for some rows of an ensemble, before the factor on it."""
+
+_PREDICTED_ROWS = 256
+"""Rows that go through the network together, filled up with zeros: products of matrices of one
+shape give a row the same bits wherever it stands."""
 
 
 class NeuralLogitController(Weigher):
@@ -30,7 +37,7 @@ class NeuralLogitController(Weigher):
     `softmax` of the scores is a fitted probability.
 
     Attributes:
-        hidden_weight_: float32 `[width, hidden]`, rows in the order of the backbones' features.
+        hidden_weight_: float32 `[width, hidden]`, the backbones' features one below the other.
         hidden_bias_: float32 `[hidden]`.
         output_weight_: float32 `[hidden, backbones]`.
         output_bias_: float32 `[backbones]`.
@@ -39,6 +46,8 @@ class NeuralLogitController(Weigher):
 
     needs_labels = True
     needs_features = True
+    reads_logits = False
+    probabilistic = True
     learnt = (
         "hidden_weight_",
         "hidden_bias_",
@@ -95,40 +104,32 @@ class NeuralLogitController(Weigher):
         self.hidden = hidden
         self.input_scale = input_scale
 
-    def _view(self, ensemble: Ensemble) -> Ensemble:
-        """Return the ensemble with the features that the network is to read."""
-        return ensemble
+    def _reader(self, ensemble: Ensemble) -> Reader:
+        """Return what the network reads: the features of the rows themselves."""
+        return ensemble.concatenated
 
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
-        # The first layer starts at random, so the backbones are taken in an order of their own.
-        order = backbone_order(ensemble)
-        ordered = self._view(ensemble.backbones(order.tolist()))
-        temperature = np.ones(len(order))
+        temperature = np.ones(len(ensemble.logits))
         if self.start == "c-log-avg":
-            temperature = fit_temperatures(ordered.logits, labels)
-        inputs = ordered.concatenated() * np.float32(self.input_scale)
-        logits = ordered.logits / temperature[:, None, None]
-        first, first_bias, last, last_bias = self._train(inputs, logits, labels)
-
-        back = np.argsort(order)
-        ends = np.cumsum([f.shape[1] for f in ordered.features])
-        blocks = np.split(first, ends[:-1])
-        self.hidden_weight_ = np.concatenate([blocks[b] for b in back])
-        self.hidden_bias_ = first_bias
-        self.output_weight_ = last[:, back]
-        self.output_bias_ = last_bias[back]
-        self.temperature_ = temperature[back]
+            temperature = fit_temperatures(ensemble.logits, labels)
+        (
+            self.hidden_weight_,
+            self.hidden_bias_,
+            self.output_weight_,
+            self.output_bias_,
+        ) = self._train(
+            _Rows(self._reader(ensemble), ensemble, temperature, self.input_scale), labels
+        )
+        self.temperature_ = temperature
 
     def _train(
-        self,
-        inputs: Float[np.ndarray, "samples width"],
-        logits: Float[np.ndarray, "backbones samples classes"],
-        labels: Int[np.ndarray, " samples"],
+        self, data: "_Rows", labels: Int[np.ndarray, " samples"]
     ) -> list[Float[np.ndarray, "..."]]:
         """Return first weight, first bias, last weight and last bias."""
         random = np.random.default_rng(self.seed)
-        backbones, samples, _ = logits.shape
-        width = inputs.shape[1]
+        backbones, samples, _ = data.ensemble.logits.shape
+        every = np.arange(samples)
+        width = data.inputs(every[:1]).shape[1]
         bound = 1 / math.sqrt(width)
         parameters = [
             random.uniform(-bound, bound, (width, self.hidden)).astype(np.float32),
@@ -136,16 +137,15 @@ class NeuralLogitController(Weigher):
             np.zeros((self.hidden, backbones), dtype=np.float32),
             np.zeros(backbones, dtype=np.float32),
         ]
-        # The cross-entropy does not see a shift of a sample's logits; small numbers round less.
-        centred = logits - logits.mean(axis=2, keepdims=True)
-        centred = np.ascontiguousarray(centred.transpose(1, 0, 2), dtype=np.float32)
         adam = Adam(parameters, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
         if samples <= FULL_BATCH_ROWS:
+            inputs, logits = data.inputs(every), data.logits(every)
             for _ in range(self.steps):
-                adam.step(self._gradients(parameters, inputs, centred, labels))
-        else:
+                adam.step(self._gradients(parameters, inputs, logits, labels))
+        else:  # a minibatch is prepared when its turn comes: a second copy of all may not fit
             for rows in _minibatches(samples, passes=self.steps, random=random):
-                adam.step(self._gradients(parameters, inputs[rows], centred[rows], labels[rows]))
+                inputs, logits = data.inputs(rows), data.logits(rows)
+                adam.step(self._gradients(parameters, inputs, logits, labels[rows]))
         return parameters
 
     def _gradients(
@@ -179,28 +179,53 @@ class NeuralLogitController(Weigher):
     def scales(self, ensemble: Ensemble) -> Weights:
         """Return s_b(x), each backbone's scale for each row, in float64; 1 is no change.
 
+        Backbones in canonical order: those of `weights` divided by the constant part.
+
         Raises:
             ValueError: not fitted, fitted on another number of backbones, or no features.
         """
         self.require_fitted()
         require_backbones(len(self.output_bias_), ensemble)
         scale_map = PARAMETRISATIONS[self.parametrisation]
-        # float64, so that how a matrix product is blocked does not show in float32 results.
+        # float64, so that what is left of how a product is blocked does not show in float32.
         first, last = self.hidden_weight_.astype(np.float64), self.output_weight_.astype(np.float64)
-        inputs = self._view(ensemble).concatenated()
-        scales = np.empty((len(inputs), len(self.output_bias_)))
-        for begin in range(0, len(inputs), _PREDICTED_ROWS):
-            block = slice(begin, begin + _PREDICTED_ROWS)
-            scaled = inputs[block].astype(np.float64) * self.input_scale
-            hidden = np.maximum(scaled @ first + self.hidden_bias_, 0)
-            scales[block] = scale_map.scale(hidden @ last + self.output_bias_)
+        read = self._reader(ensemble)
+        samples = len(ensemble.sample_id)
+        scales = np.empty((samples, len(self.output_bias_)))
+        block = np.zeros((_PREDICTED_ROWS, len(first)))
+        for begin in range(0, max(samples, 1), _PREDICTED_ROWS):
+            rows = np.arange(begin, min(begin + _PREDICTED_ROWS, samples))
+            block[: len(rows)] = read(rows)
+            block[len(rows) :] = 0
+            hidden = np.maximum((block * self.input_scale) @ first + self.hidden_bias_, 0)
+            scales[rows] = scale_map.scale(hidden @ last + self.output_bias_)[: len(rows)]
         return scales
 
-    def weights(self, ensemble: Ensemble) -> Weights:
+    def _weights(self, ensemble: Ensemble) -> Weights:
         """Return s_b(x) / (B T_b)."""
         scales = self.scales(ensemble)
         weights: np.ndarray = scales / (scales.shape[1] * self.temperature_)
         return weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What training reads of some rows: scaled inputs, and logits with the rows in front."""
+
+    read: Reader
+    ensemble: Ensemble
+    temperature: Float[np.ndarray, " backbones"]
+    input_scale: float
+
+    def inputs(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows width"]:
+        scaled: np.ndarray = self.read(rows) * np.float32(self.input_scale)
+        return scaled
+
+    def logits(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows backbones classes"]:
+        # The cross-entropy does not see a shift of a sample's logits; small numbers round less.
+        logits = self.ensemble.logits[:, rows] / self.temperature[:, None, None]
+        logits -= logits.mean(axis=2, keepdims=True)
+        return np.ascontiguousarray(logits.transpose(1, 0, 2), dtype=np.float32)
 
 
 def _minibatches(

@@ -32,7 +32,7 @@ class _Vote(Combiner):
 
     ballots: ClassVar[int]
 
-    def combine(self, ensemble: Ensemble) -> Scores:
+    def _combine(self, ensemble: Ensemble) -> Scores:
         """Return the log of the smoothed vote share.
 
         The backbones' mean probability counts as one more vote. It adds up to 1 over the classes,
