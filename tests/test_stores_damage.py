@@ -26,18 +26,11 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5
 from clipnlc.stores._h5 import writing
 from clipnlc.stores.combined import add_combinations, read_combined, read_combined_header
-from clipnlc.stores.features import (
-    Shard,
-    read_feature_header,
-    read_features,
-    read_shard,
-    read_shard_header,
-    shard_files,
-    write_shard,
-)
+from clipnlc.stores.features import read_feature_header, read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header, read_logits, write_logits
+from clipnlc.stores.shards import Shard, read_shard, read_shard_header, shard_files, write_shard
 from clipnlc.stores.verify import verify_file
 
 STRIDE = 43  # of the bytes flipped; every byte of the files below has been tried by hand

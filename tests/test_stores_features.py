@@ -22,19 +22,18 @@ from stores_examples import (
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, features
 from clipnlc.stores._h5 import reading
-from clipnlc.stores.features import (
+from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout, shards_of
+from clipnlc.stores.shards import (
     Shard,
     merge_shards,
     missing_ranges,
-    read_feature_header,
-    read_features,
     read_shard,
     sealed_ranges,
     shard_files,
     write_shard,
 )
-from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, shards_of
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 

@@ -19,9 +19,9 @@ from stores_examples import (
 from clipnlc.errors import MissingStageError
 from clipnlc.stores._h5 import reading
 from clipnlc.stores.combined import add_combinations
-from clipnlc.stores.features import Shard, write_shard
 from clipnlc.stores.key import Key
 from clipnlc.stores.logits import read_logit_header, write_logits
+from clipnlc.stores.shards import Shard, write_shard
 from clipnlc.stores.status import store_status
 
 FIRST, SECOND = BACKBONES
