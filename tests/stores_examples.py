@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
-from clipnlc.stores.features import Shard, merge_shards, write_shard
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+from clipnlc.stores.shards import Shard, merge_shards, write_shard
 
 
 @pytest.fixture(autouse=True)

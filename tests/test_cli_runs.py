@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 
 from clipnlc.stores import locks
 from clipnlc.stores.combined import read_combined
-from clipnlc.stores.features import Shard, merge_shards, read_features, write_shard
+from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits, write_logits
+from clipnlc.stores.shards import Shard, merge_shards, write_shard
 
 INTERRUPTED = "interrupted; the same command goes on where this one stopped\n"
 # Some seconds of work in nine files, for two processes.

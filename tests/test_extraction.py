@@ -19,9 +19,10 @@ from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import Job, Order, Progress, Spent, span_size, spans
 from clipnlc.machine import cores
 from clipnlc.stages.extract import Watch, extract
-from clipnlc.stores.features import Shard, read_features, write_shard
+from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
+from clipnlc.stores.shards import Shard, write_shard
 
 RESNET, VIT = BOTH
 

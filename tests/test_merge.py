@@ -12,10 +12,10 @@ from clipnlc.extraction import engines
 from clipnlc.stages import extract as extract_stage
 from clipnlc.stages.extract import Watch, extract
 from clipnlc.stages.merge import merge
-from clipnlc.stores import features as feature_files
-from clipnlc.stores import locks
-from clipnlc.stores.features import read_feature_header, sealed_ranges, shard_files
+from clipnlc.stores import locks, shards
+from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
+from clipnlc.stores.shards import sealed_ranges, shard_files
 
 RESNET, _ = BOTH
 
@@ -154,7 +154,7 @@ class TestAtOnce:
         run(tmp_path, data, (0, 32))
         (file,) = shard_files(path_of(tmp_path))
         spoilt = bytearray(file.read_bytes())
-        labels = feature_files.read_shard(file).labels.tobytes()
+        labels = shards.read_shard(file).labels.tobytes()
         spoilt[spoilt.index(labels)] ^= 1
         file.write_bytes(spoilt)
         with pytest.raises(StoreError, match=r"is damaged .*delete the file and run"):
@@ -211,12 +211,10 @@ class TestMerge:
         store = parts((0, 32), (32, 64))
         for path in (path_of(store, b) for b in BOTH):
             first, _ = shard_files(path)
-            shard = feature_files.read_shard(first)
-            key = feature_files.read_shard_header(first).key
-            half = feature_files.Shard(
-                0, 16, shard.features[:16], shard.labels[:16], shard.sample_id[:16]
-            )
-            feature_files.write_shard(path, key, half)
+            shard = shards.read_shard(first)
+            key = shards.read_shard_header(first).key
+            half = shards.Shard(0, 16, shard.features[:16], shard.labels[:16], shard.sample_id[:16])
+            shards.write_shard(path, key, half)
         with pytest.raises(StoreError, match=r"sealed twice; delete .*shards and run"):
             merge(store=store)
 
@@ -283,7 +281,7 @@ def test_two_processes_at_once_make_what_one_does(tmp_path, data, whole):
 @pytest.mark.slow
 def test_two_devices_do_some_rows(tmp_path, data, whole):
     extracted(tmp_path, data, split=["test"], batch_size=16, rows=[0, 48], devices=["cpu", "cpu"])
-    key = feature_files.read_shard_header(shard_files(path_of(tmp_path))[0]).key
+    key = shards.read_shard_header(shard_files(path_of(tmp_path))[0]).key
     assert sealed_ranges(path_of(tmp_path), key) == [(0, 16), (16, 32), (32, 48)]
     run(tmp_path, data, (48, None))
     assert files(tmp_path) == whole

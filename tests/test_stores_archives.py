@@ -10,8 +10,9 @@ from clipnlc.reports.files import diversity_from_json, evaluation_from_json, to_
 from clipnlc.reports.tables import diversity_report, evaluation_report
 from clipnlc.stages.verify import verify
 from clipnlc.stores.combined import read_combined
-from clipnlc.stores.features import read_features, read_shard
+from clipnlc.stores.features import read_features
 from clipnlc.stores.logits import read_logits
+from clipnlc.stores.shards import read_shard
 from clipnlc.stores.texts import read_texts
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"

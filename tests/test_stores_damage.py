@@ -24,19 +24,13 @@ from stores_examples import (
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5
+from clipnlc.stores._h5 import writing
 from clipnlc.stores.combined import add_combinations, read_combined, read_combined_header
-from clipnlc.stores.features import (
-    Shard,
-    read_feature_header,
-    read_features,
-    read_shard,
-    read_shard_header,
-    shard_files,
-    write_shard,
-)
+from clipnlc.stores.features import read_feature_header, read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header, read_logits, write_logits
+from clipnlc.stores.shards import Shard, read_shard, read_shard_header, shard_files, write_shard
 from clipnlc.stores.verify import verify_file
 
 STRIDE = 43  # of the bytes flipped; every byte of the files below has been tried by hand
@@ -157,10 +151,10 @@ def set_attribute(name, value):
     ("change", "problem"),
     [
         (
-            set_attribute("format-version", 2),
-            "format-version 2, this clipnlc reads up to 1: update clipnlc$",
+            set_attribute("format-version", 3),
+            "format-version 3, this clipnlc reads up to 2: update clipnlc$",
         ),
-        (set_attribute("format-version", 0), "format-version 0, expected 1; delete"),
+        (set_attribute("format-version", 0), "format-version 0, expected 1 to 2; delete"),
         (set_attribute("format", "anndata"), "is not one plain value"),
         (set_attribute("format", np.bytes_("anndata")), "has format 'anndata', expected 'clipnlc-"),
         (lambda file: file.attrs.__delitem__("format"), "is damaged or foreign: expected format"),
@@ -312,8 +306,8 @@ def fill_the_disk_after(monkeypatch, space):
         make(sink, FullDisk(raw.fileno(), "r+b", closefd=False))
         sink.raw.space = space
 
-    make = _h5._Sink.__init__
-    monkeypatch.setattr(_h5._Sink, "__init__", start)
+    make = writing.Sink.__init__
+    monkeypatch.setattr(writing.Sink, "__init__", start)
 
 
 @pytest.mark.parametrize("space", [0, 100, 1000, 3000, 4500])

@@ -21,19 +21,19 @@ from stores_examples import (
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, features
-from clipnlc.stores.features import (
+from clipnlc.stores._h5 import reading
+from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout, shards_of
+from clipnlc.stores.shards import (
     Shard,
     merge_shards,
     missing_ranges,
-    read_feature_header,
-    read_features,
     read_shard,
     sealed_ranges,
     shard_files,
     write_shard,
 )
-from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, shards_of
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -136,7 +136,7 @@ def test_skipped_samples_take_a_place_but_no_row(path):
 
 def test_the_header_is_read_without_the_features(path, monkeypatch):
     write_features(path, feature_rows(6))
-    monkeypatch.setattr(_h5, "_read_dataset", None)
+    monkeypatch.setattr(reading, "_read_dataset", None)
     assert read_feature_header(path).rows == 6
 
 

@@ -8,8 +8,8 @@ import pytest
 from clipnlc.stores import _h5
 from clipnlc.stores.combined import FORMAT as COMBINED
 from clipnlc.stores.features import FORMAT as FEATURES
-from clipnlc.stores.features import SHARD_FORMAT
 from clipnlc.stores.logits import FORMAT as LOGITS
+from clipnlc.stores.shards import FORMAT as SHARDS
 from clipnlc.stores.texts import FORMAT as TEXTS
 
 TESTS = Path(__file__).parent
@@ -28,7 +28,7 @@ def generic(path):
     ("archive", "file_format", "page"),
     [
         ("features.h5", FEATURES, "feature-store.md"),
-        ("000000000-000000003.h5", SHARD_FORMAT, "feature-store.md"),
+        ("000000000-000000003.h5", SHARDS, "feature-store.md"),
         ("logits.h5", LOGITS, "logit-store.md"),
         ("combined.h5", COMBINED, "combined-store.md"),
         ("texts.h5", TEXTS, "text-store.md"),

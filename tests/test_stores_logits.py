@@ -17,6 +17,7 @@ from stores_examples import (
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, combined, logits
+from clipnlc.stores._h5 import reading
 from clipnlc.stores.combined import add_combinations, read_combined, read_combined_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -62,8 +63,8 @@ def test_one_split_is_read_alone(path, monkeypatch):
     store = logit_store()
     write_logits(path, store)
     read = []
-    load = _h5._read_dataset
-    monkeypatch.setattr(_h5, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
+    load = reading._read_dataset
+    monkeypatch.setattr(reading, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
     split, class_names = read_split(path, "train")
     assert same(split, store.splits["train"])
     assert class_names == CLASS_NAMES

@@ -17,11 +17,11 @@ from stores_examples import (
 )
 
 from clipnlc.errors import MissingStageError
-from clipnlc.stores import _h5
+from clipnlc.stores._h5 import reading
 from clipnlc.stores.combined import add_combinations
-from clipnlc.stores.features import Shard, write_shard
 from clipnlc.stores.key import Key
 from clipnlc.stores.logits import read_logit_header, write_logits
+from clipnlc.stores.shards import Shard, write_shard
 from clipnlc.stores.status import store_status
 
 FIRST, SECOND = BACKBONES
@@ -51,7 +51,7 @@ def test_each_file_is_one_row(layout):
 
 
 def test_no_array_is_read(layout, monkeypatch):
-    monkeypatch.setattr(_h5, "_read_dataset", None)
+    monkeypatch.setattr(reading, "_read_dataset", None)
     assert len(store_status(layout.root)) == 5
 
 

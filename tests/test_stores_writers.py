@@ -13,10 +13,11 @@ from stores_examples import feature_rows, sample_ids, write_features
 
 import clipnlc
 from clipnlc.errors import StoreError
-from clipnlc.stores.features import read_features, read_shard, shard_files
+from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.locks import LOCKS, writing
+from clipnlc.stores.shards import read_shard, shard_files
 
 ROWS = 20
 KILLS = 10
@@ -26,7 +27,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import numpy as np
-from clipnlc.stores.features import Shard, merge_shards, missing_ranges, write_shard
+from clipnlc.stores.shards import Shard, merge_shards, missing_ranges, write_shard
 from clipnlc.stores.key import Key
 from clipnlc.stores.locks import writing
 

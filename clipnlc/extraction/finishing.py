@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.heads.zero_shot import zero_shot_logits
 from clipnlc.stores import features as feature_files
-from clipnlc.stores import locks
+from clipnlc.stores import locks, shards
 from clipnlc.stores import logits as logit_files
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -30,7 +30,7 @@ def merge(layout: Layout, path: Path, key: Key) -> None:
         StoreError: the shards do not tile the samples, or a file is damaged or cannot be written.
     """
     texts = read_texts(layout.texts(key.fields["images"]["backbone"], text_key(key)))
-    feature_files.merge_shards(
+    shards.merge_shards(
         path,
         key,
         rows=key.fields["images"]["samples"],

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.source import Split
-from clipnlc.stores.features import missing_ranges
 from clipnlc.stores.key import Key
+from clipnlc.stores.shards import missing_ranges
 
 BadImage = Literal["fail", "skip"]
 Range = tuple[int, int]

@@ -16,7 +16,7 @@ import numpy as np
 from clipnlc.errors import BackboneError
 from clipnlc.extraction.order import Order, Span, Spent
 from clipnlc.extraction.pixels import Pixels, read_pixels, resizers
-from clipnlc.stores import features as feature_files
+from clipnlc.stores import shards
 
 if TYPE_CHECKING:
     from clipnlc.backbones.loaded import LoadedBackbone
@@ -191,5 +191,5 @@ def _seal(span: Span, found: Sequence[_Embedded]) -> None:
     skipped = tuple(s for part in parts for s in part.skipped)
     for i, job in enumerate(span.jobs):
         features = np.concatenate([batch.features[i] for batch in found])
-        shard = feature_files.Shard(span.start, span.stop, features, labels, sample_id, skipped)
-        feature_files.write_shard(job.path, job.key, shard)
+        shard = shards.Shard(span.start, span.stop, features, labels, sample_id, skipped)
+        shards.write_shard(job.path, job.key, shard)

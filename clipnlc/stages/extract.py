@@ -36,7 +36,7 @@ from clipnlc.extraction.jobs import (
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import BadImage, Job, Order, Progress, Range
 from clipnlc.stores import features as feature_files
-from clipnlc.stores import locks
+from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
 
@@ -370,7 +370,7 @@ class _Work:
         rows = job.key.fields["images"]["samples"]
         missing: list[Range] = []
         with suppress(MissingStageError):
-            missing = feature_files.missing_ranges(job.path, job.key, rows, rows)
+            missing = shards.missing_ranges(job.path, job.key, rows, rows)
         return () if changes(job) is None else tuple(missing)
 
     def _outcome(
@@ -427,12 +427,12 @@ def _clean_up(job: Job) -> None:
     """Remove the shards that a run killed between merging and cleaning up left behind."""
     if shards_of(job.path).is_dir():
         with suppress(locks.InUseError), locks.writing(job.path):
-            feature_files.remove_shards(job.path)
+            shards.remove_shards(job.path)
 
 
 def _keep_features(job: Job, split: Split) -> None:
     """Make shards of the features that are there, with the labels as they are now."""
     old = feature_files.read_feature_columns(job.path)
     place = {s: i for i, s in enumerate(split.sample_id)}
-    feature_files.remove_shards(job.path)
-    feature_files.reseal(job.path, job.key, split.labels[[place[s] for s in old.sample_id]])
+    shards.remove_shards(job.path)
+    shards.reseal(job.path, job.key, split.labels[[place[s] for s in old.sample_id]])

@@ -10,7 +10,7 @@ from clipnlc.extraction.finishing import merge as merge_shards
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.extraction.order import Range
 from clipnlc.stores import features as feature_files
-from clipnlc.stores import locks
+from clipnlc.stores import locks, shards
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout, from_part
 
@@ -61,7 +61,7 @@ def merge(
         for split in layout.splits(key)
         for folder in sorted((layout.dataset(key) / "features" / split).glob("*.shards"))
         if not backbones or from_part(folder.stem) in backbones
-        if feature_files.shard_files(folder.with_suffix(".h5"))
+        if shards.shard_files(folder.with_suffix(".h5"))
     ]
     if not found:
         raise MissingStageError(
@@ -83,9 +83,9 @@ def _merge(layout: Layout, path: Path, dataset: str, split: str, backbone: str) 
     key = _newest_key(path)
     rows = key.fields["images"]["samples"]
     if _is_merged(path, key):
-        feature_files.remove_shards(path)  # a run was killed while it did so
+        shards.remove_shards(path)  # a run was killed while it did so
         return Merged(dataset, split, backbone, rows, ())
-    missing = tuple(feature_files.missing_ranges(path, key, rows, rows))
+    missing = tuple(shards.missing_ranges(path, key, rows, rows))
     if not missing:
         merge_shards(layout, path, key)
     return Merged(dataset, split, backbone, rows - sum(b - a for a, b in missing), missing)
@@ -101,8 +101,8 @@ def _is_merged(path: Path, key: Key) -> bool:
 def _newest_key(path: Path) -> Key:
     """Return the key under which most rows are sealed; the others' shards are stale."""
     rows: Counter[Key] = Counter()
-    for file in feature_files.shard_files(path):
-        header = feature_files.read_shard_header(file)
+    for file in shards.shard_files(path):
+        header = shards.read_shard_header(file)
         rows[header.key] += header.stop - header.start
     if not rows:
         raise MissingStageError(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from clipnlc.errors import StoreError
 
 Refuse = Callable[[str], StoreError]
+Numbers = Int[np.ndarray, " rows"] | range
 
 BLOCK = 4096  # rows looked at together, which bounds the memory a check takes
 
@@ -27,9 +28,14 @@ def check_lengths(lengths: Mapping[str, int], refuse: Refuse) -> None:
 
 
 def check_finite(
-    name: str, rows: Float[np.ndarray, "samples _"], sample_id: Sequence[str], refuse: Refuse
+    name: str,
+    rows: Float[np.ndarray, "samples _"],
+    samples: Sequence[str] | Numbers,
+    refuse: Refuse,
 ) -> None:
     """Check that no row holds NaN or an infinity.
+
+    `samples` has each row's sample_id or, of some rows of a file, their numbers in it.
 
     Raises:
         StoreError: by `refuse`; names the first such row.
@@ -38,20 +44,25 @@ def check_finite(
         rows,
         lambda b: np.isfinite(b).all(axis=1),
         f"{name} hold NaN or infinity",
-        sample_id,
+        samples,
         refuse,
     )
 
 
 def check_not_zero(
-    name: str, rows: Float[np.ndarray, "samples _"], sample_id: Sequence[str], refuse: Refuse
+    name: str,
+    rows: Float[np.ndarray, "samples _"],
+    samples: Sequence[str] | Numbers,
+    refuse: Refuse,
 ) -> None:
     """Check that no row is zero throughout, which is what a row never written reads as.
+
+    `samples` is as for `check_finite`.
 
     Raises:
         StoreError: by `refuse`; names the first such row.
     """
-    _check_rows(rows, lambda b: (b != 0).any(axis=1), f"{name} are all zero", sample_id, refuse)
+    _check_rows(rows, lambda b: (b != 0).any(axis=1), f"{name} are all zero", samples, refuse)
 
 
 def check_labels(
@@ -102,11 +113,13 @@ def _check_rows(
     rows: Float[np.ndarray, "samples _"],
     good: Callable[[np.ndarray], np.ndarray],
     problem: str,
-    sample_id: Sequence[str],
+    samples: Sequence[str] | Numbers,
     refuse: Refuse,
 ) -> None:
     for start in range(0, len(rows), BLOCK):
         wrong = np.flatnonzero(~good(rows[start : start + BLOCK]))
         if wrong.size:
             row = start + int(wrong[0])
-            raise refuse(f"its {problem} in row {row} ({sample_id[row]!r})")
+            found = samples[row]
+            where = f"{row} ({found!r})" if isinstance(found, str) else f"{found}"
+            raise refuse(f"its {problem} in row {where}")

@@ -1,12 +1,14 @@
 """The logit store: what one backbone's head says of each split (`docs/formats/logit-store.md`)."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int, Int64
 
+from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
@@ -31,6 +33,20 @@ class SplitLogits:
     logits: Float32[np.ndarray, "samples classes"]
     labels: Int64[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SplitColumns:
+    """One split without its logits.
+
+    Attributes:
+        labels, sample_id: as in `SplitLogits`.
+        class_names: one per class.
+    """
+
+    labels: Int64[np.ndarray, " samples"]
+    sample_id: tuple[str, ...]
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,8 @@ class LogitHeader:
     Attributes:
         key: every resolved input by name.
         digest: names the content of the file.
+        split_digests: by split, names its logits, labels, samples and classes: what is made from
+            one split does not depend on the others.
         rows: number of samples by split.
         classes: number of classes.
         facts: numbers and words about the fit.
@@ -82,6 +100,7 @@ class LogitHeader:
 
     key: Key
     digest: str
+    split_digests: Mapping[str, str]
     rows: Mapping[str, int]
     classes: int
     facts: Mapping[str, Fact]
@@ -141,6 +160,94 @@ def read_logits(path: Path) -> LogitStore:
     )
 
 
+class LogitFile:
+    """One split of an open logit file, read by the parts that are needed; from `open_split`."""
+
+    def __init__(self, file: _h5.SealedFile, split: str) -> None:
+        self.split = split
+        self._file = file
+        self._group = f"splits/{as_part(split)}"
+        shape = file.header.shape(f"{self._group}/logits", 2, "<f4")
+        self.rows, self.classes = shape
+
+    def columns(self) -> SplitColumns:
+        """Read and check everything but the logits; nothing of it is kept here.
+
+        Raises:
+            StoreError: the file is damaged or breaks the format.
+        """
+        names = ("class_names", f"{self._group}/labels", f"{self._group}/sample_id")
+        content = self._file.content(lambda name: name in names)
+        class_names = _class_names(content)
+        labels = content.array(f"{self._group}/labels", "<i8", dimensions=1)
+        sample_id = content.strings(f"{self._group}/sample_id")
+        columns = SplitColumns(labels, sample_id, class_names)
+        _check_columns(self.split, columns, (self.rows, self.classes), self._refuse)
+        return columns
+
+    def read(
+        self,
+        rows: Int[np.ndarray, " rows"],
+        *,
+        classes: Int[np.ndarray, " classes"] | None = None,
+        out: Float32[np.ndarray, "rows classes"] | None = None,
+    ) -> Float32[np.ndarray, "rows classes"]:
+        """Read and check the logits of these rows, in this order; a row may stand repeatedly.
+
+        Args:
+            rows: row numbers, from 0.
+            classes: class numbers, in the order to give them in; as in the file by default.
+            out: where to put them; a new array by default.
+
+        Raises:
+            StoreError: one of the rows is damaged or breaks the format.
+            IndexError: there is no such row.
+        """
+        logits = self._file.rows(f"{self._group}/logits", rows, columns=classes, out=out)
+        checks.check_finite(f"{self.split} logits", logits, rows, self._refuse)
+        return logits
+
+    def blocks(self, rows: int) -> Iterator[Float32[np.ndarray, "block classes"]]:
+        """Read the logits at most `rows` rows at a time, each block checked before it is given.
+
+        Raises:
+            StoreError: the logits are damaged or break the format.
+        """
+        start = 0
+        for block in self._file.blocks(f"{self._group}/logits", rows):
+            numbers = range(start, start + len(block))
+            checks.check_finite(f"{self.split} logits", block, numbers, self._refuse)
+            start += len(block)
+            yield block
+
+    def _refuse(self, problem: str) -> StoreError:
+        return _h5.damaged(self._file.header.path, f"breaks the format: {problem}", FORMAT)
+
+
+@contextmanager
+def open_split(path: Path, split: str) -> Iterator[LogitFile]:
+    """Open one split of a logit file to read the parts of it that are needed.
+
+    Raises:
+        MissingStageError: there is no such file, or it holds no such split.
+        StoreError: the header is damaged, foreign or newer than this clipnlc.
+    """
+    with _h5.opened(path, FORMAT) as file:
+        _check_present(file.header, split)
+        yield LogitFile(file, split)
+
+
+def read_split_columns(path: Path, split: str) -> SplitColumns:
+    """Read and check labels, sample ids and class names of one split, without its logits.
+
+    Raises:
+        MissingStageError: there is no such file, or it holds no such split.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    with open_split(path, split) as file:
+        return file.columns()
+
+
 def read_split(path: Path, split: str) -> tuple[SplitLogits, tuple[str, ...]]:
     """Read and check one split and the class names, leaving the other splits unread.
 
@@ -150,14 +257,7 @@ def read_split(path: Path, split: str) -> tuple[SplitLogits, tuple[str, ...]]:
     """
     group = f"splits/{as_part(split)}/"
     content = _h5.read(path, FORMAT, lambda n: n == "class_names" or n.startswith(group))
-    present = _splits(content.header)
-    if split not in present:
-        location = locate(path)
-        command = location.command if location else _h5.MAKERS[FORMAT]
-        raise MissingStageError(
-            f"{path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
-            f"run `{command}` with that split first"
-        )
+    _check_present(content.header, split)
     class_names = _class_names(content)
     return _split(content, split, len(class_names)), class_names
 
@@ -173,6 +273,7 @@ def read_logit_header(path: Path) -> LogitHeader:
     return LogitHeader(
         key=header.key(),
         digest=header.digest,
+        split_digests={n: _split_digest(header, n) for n in _splits(header)},
         rows={n: header.shape(f"splits/{as_part(n)}/logits", 2)[0] for n in _splits(header)},
         classes=header.shape("class_names", 1)[0],
         facts=read_facts(header, ""),
@@ -181,6 +282,27 @@ def read_logit_header(path: Path) -> LogitHeader:
 
 def _splits(header: _h5.Header) -> tuple[str, ...]:
     return tuple(from_part(part) for part in header.members("splits"))
+
+
+def _split_digest(header: _h5.Header, split: str) -> str:
+    """Name the content of one split, from the list of contents alone."""
+    group = f"splits/{as_part(split)}"
+    parts = {"class_names": 1, f"{group}/logits": 2, f"{group}/labels": 1, f"{group}/sample_id": 1}
+    shapes = [header.shape(name, dimensions) for name, dimensions in parts.items()]
+    entries = [header.entries[name] for name in parts]
+    listed = zip(entries, shapes, strict=True)
+    return content_digest([(entry.dtype, shape, entry.blake2b) for entry, shape in listed])
+
+
+def _check_present(header: _h5.Header, split: str) -> None:
+    present = _splits(header)
+    if split not in present:
+        location = locate(header.path)
+        command = location.command if location else _h5.MAKERS[FORMAT]
+        raise MissingStageError(
+            f"{header.path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
+            f"run `{command}` with that split first"
+        )
 
 
 def _class_names(content: _h5.Content) -> tuple[str, ...]:
@@ -211,6 +333,17 @@ def _split(content: _h5.Content, name: str, classes: int) -> SplitLogits:
     return split
 
 
+def _check_columns(
+    name: str, columns: SplitColumns, shape: tuple[int, ...], refuse: checks.Refuse
+) -> None:
+    rows, width = shape
+    lengths = {"logits": rows, "labels": len(columns.labels), "sample ids": len(columns.sample_id)}
+    checks.check_lengths(lengths, refuse)
+    classes = len(columns.class_names)
+    checks.check_lengths({"classes": classes, "logits per row": width}, refuse)
+    _check_samples(name, columns, classes, refuse)
+
+
 def _streamed(name: str, split: LogitBlocks, classes: int, refuse: checks.Refuse) -> _h5.Rows:
     _check_samples(name, split, classes, refuse)
 
@@ -226,7 +359,10 @@ def _streamed(name: str, split: LogitBlocks, classes: int, refuse: checks.Refuse
 
 
 def _check_samples(
-    name: str, split: SplitLogits | LogitBlocks, classes: int, refuse: checks.Refuse
+    name: str,
+    split: SplitLogits | SplitColumns | LogitBlocks,
+    classes: int,
+    refuse: checks.Refuse,
 ) -> None:
     checks.check_names(f"sample_id in split {name!r},", split.sample_id, refuse)
     checks.check_labels(split.labels, split.sample_id, classes, refuse)

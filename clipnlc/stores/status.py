@@ -8,14 +8,11 @@ from typing import Literal
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores.combined import read_combined_header
-from clipnlc.stores.features import (
-    read_feature_header,
-    read_shard_header,
-    shard_files,
-)
+from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import TEXTS, Layout, Location, from_part, locate
 from clipnlc.stores.logits import read_logit_header
+from clipnlc.stores.shards import read_shard_header, shard_files
 from clipnlc.stores.texts import read_texts
 
 RowKind = Literal["features", "logits", "combined", "shards", "texts", "partial"]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from clipnlc.errors import StoreError
 from clipnlc.stores.combined import read_combined
-from clipnlc.stores.features import read_features, read_shard
+from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import locate
 from clipnlc.stores.logits import read_logits
+from clipnlc.stores.shards import read_shard
 from clipnlc.stores.texts import read_texts
 
 READERS: dict[str, Callable[[Path], object]] = {
