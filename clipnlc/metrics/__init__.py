@@ -9,7 +9,10 @@ every record, table, CSV and picture, and the conformance test of the family cov
 
 from typing import Final
 
-from clipnlc.measures import Measure, Measures, PairMeasure
+import numpy as np
+from jaxtyping import Float, Int
+
+from clipnlc.measures import Block, Measure, Measures, PairMeasure, Values
 
 ACCURACY: Final = "accuracy"
 
@@ -130,3 +133,11 @@ PAIRWISE: Final = Measures(
         ),
     }
 )
+
+
+def sample_values(
+    scores: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
+) -> dict[str, Values]:
+    """Return what every measure needs of each sample; the same bits whatever the block."""
+    block = Block(scores, labels)
+    return {name: METRICS.get(name).values(block) for name in METRICS}

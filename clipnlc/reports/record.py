@@ -136,6 +136,7 @@ class Evaluation:
         notes: of the summary.
         versions: of the packages that measured.
         published_digest: names the table of published numbers; empty where none was looked at.
+        fitted_on: the data set whose fits were measured; empty where each has its own.
     """
 
     head: str
@@ -147,6 +148,7 @@ class Evaluation:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     published_digest: str = ""
+    fitted_on: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ def labelled_split(head: str) -> str:
     return LABELLED.get(head, HELD_OUT)
 
 
-def datasets_with_logits(
-    layout: Layout, datasets: Sequence[str], head: str
-) -> tuple[str, ...]:
+def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
     """Return the data sets named, or all in the store; each has logits of this head.
 
     Raises:
@@ -111,9 +109,7 @@ def datasets_with_runs(layout: Layout, datasets: Sequence[str], head: str) -> tu
     """
     names = tuple(sorted(set(datasets))) or layout.datasets()
     present = tuple(
-        name
-        for name in names
-        if layout.members(name, head) or layout.combined_runs(name, head)
+        name for name in names if layout.members(name, head) or layout.combined_runs(name, head)
     )
     absent = [name for name in names if name not in present] if datasets else []
     if absent or not present:

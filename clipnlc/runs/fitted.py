@@ -75,7 +75,9 @@ class Given:
         if self.weights is None:
             assert self.scores is not None
             return self.scores
-        return weigh(ensemble.logits if among is None else ensemble.logits[:, :, among], self.weights)
+        return weigh(
+            ensemble.logits if among is None else ensemble.logits[:, :, among], self.weights
+        )
 
 
 def fit(
@@ -147,9 +149,7 @@ def apply(
     return Given(None, scores if back == list(range(len(seen))) else scores[:, back])
 
 
-def match(
-    what: str, fitted: Sequence[str], given: Sequence[str]
-) -> Int[np.ndarray, " names"]:
+def match(what: str, fitted: Sequence[str], given: Sequence[str]) -> Int[np.ndarray, " names"]:
     """Return, for each name that was fitted on, its number among those given.
 
     Names that repeat are matched in their order.

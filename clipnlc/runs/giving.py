@@ -72,9 +72,7 @@ def give(
         block = target.read(rows, features)
         for name, fit in fits.items():
             given = (
-                _some(whole[name], rows)
-                if name in whole
-                else apply(fit, block, among=target.among)
+                _some(whole[name], rows) if name in whole else apply(fit, block, among=target.among)
             )
             found[name].add(given, block, target, rows)
         for number, name in enumerate(target.backbones):

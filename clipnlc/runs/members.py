@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from clipnlc.backbones import GROUPS
-from clipnlc.stores.key import content_digest
+from clipnlc.digests import content_digest
 
 
 def members_name(backbones: Iterable[str]) -> str:

@@ -182,10 +182,7 @@ def foreign_target(
             backbones=tuple(backbones),
             logits={
                 **heads.inputs,
-                **{
-                    layout.relative(path): c.digest
-                    for path, c in zip(paths, columns, strict=True)
-                },
+                **{layout.relative(path): c.digest for path, c in zip(paths, columns, strict=True)},
             },
             features={},
             read=read,

@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
@@ -23,7 +24,7 @@ from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
-from clipnlc.stores.key import Key, content_digest
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_class_names, read_logit_header
 
@@ -238,9 +239,7 @@ def _fit_without_labels(task: _Task) -> FittedRun:
     return _fitted(task, which, keys, lacking, labels=0)
 
 
-def _fit_drawn(
-    task: _Task, runs: Sequence[Labels], split: AlignedSplit
-) -> Iterator[FittedRun]:
+def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iterator[FittedRun]:
     """Fit the runs of one seed, each on the rows that it draws: no others are in memory."""
     classes = by_name(split.class_names)
     numbers = np.argsort(classes)
@@ -342,9 +341,7 @@ def _lacking(keys: Mapping[str, Key], header: FitHeader | None) -> tuple[str, ..
     return tuple(name for name, key in keys.items() if present.get(name) != key)
 
 
-def _write(
-    task: _Task, which: Labels, keys: Mapping[str, Key], made: Mapping[str, Fitted]
-) -> None:
+def _write(task: _Task, which: Labels, keys: Mapping[str, Key], made: Mapping[str, Fitted]) -> None:
     first = next(iter(made.values()))
     path = _path(task, which)
     with locks.writing(path):

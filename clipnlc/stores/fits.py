@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
-from clipnlc.stores.key import Key, content_digest
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import as_part, from_part, locate
 
 FORMAT = "clipnlc-fits"

@@ -93,9 +93,7 @@ class Location:
             return command("train-heads", dataset=self.dataset, head=self.head, store=self.store)
         if not self.dataset:
             return command("extract --dataset …", backbones=self.backbone, store=self.store)
-        return command(
-            "extract", dataset=self.dataset, backbones=self.backbone, store=self.store
-        )
+        return command("extract", dataset=self.dataset, backbones=self.backbone, store=self.store)
 
     def __str__(self) -> str:
         """Name the content: `features of RN50.openai on cub/test`."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.labels import Labels
-from clipnlc.measures import Block, Values
+from clipnlc.measures import Values
 from clipnlc.metrics import ACCURACY, METRICS
 from clipnlc.metrics.accuracy import backbone_accuracies, share_of_gap_closed
 from clipnlc.metrics.intervals import accuracy_interval, seed_interval
@@ -80,6 +80,7 @@ class Measured:
         predictions: of each backbone alone.
         outcomes: of backbones, references and combiners.
         published: beside the backbones' own.
+        notes: what a reader should know beforehand, one sentence each.
     """
 
     dataset: str
@@ -90,6 +91,7 @@ class Measured:
     predictions: Int[np.ndarray, "backbones samples"]
     outcomes: Mapping[Setting, Mapping[int, Outcome]]
     published: tuple[Published, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def best_single(self) -> str:
@@ -100,14 +102,6 @@ class Measured:
         """Return the accuracy of a reference."""
         (outcome,) = self.outcomes[Setting.unfitted(method, "reference")].values()
         return float(outcome.right.mean())
-
-
-def sample_values(
-    scores: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
-) -> dict[str, Values]:
-    """Return what every measure needs of each sample; the same bits whatever the block."""
-    block = Block(scores, labels)
-    return {name: METRICS.get(name).values(block) for name in METRICS}
 
 
 def references(
@@ -163,7 +157,7 @@ def dataset_evaluation(one: Measured) -> DatasetEvaluation:
         best_single=one.best_single,
         rows=tuple(_row(setting, [one]) for setting in settings),
         sources=one.sources,
-        notes=tuple(_doubts(one)),
+        notes=(*one.notes, *_doubts(one)),
         published=one.published,
     )
 

@@ -1,0 +1,195 @@
+"""What the fits of one data set give on a target: applied where the store does not have it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from jaxtyping import Int
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.digests import content_digest
+from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.labels import Labels
+from clipnlc.metrics import METRICS
+from clipnlc.runs.fitted import Fitted
+from clipnlc.runs.freshness import PART
+from clipnlc.runs.giving import Measurable, give
+from clipnlc.stages.evaluate.rows import Outcome
+from clipnlc.stores import locks
+from clipnlc.stores.fits import read_fits
+from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
+from clipnlc.stores.key import Key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clipnlc.runs.finding import Runs
+    from clipnlc.runs.targets import Target
+    from clipnlc.stores.layout import Layout
+
+Each = tuple[str, str]
+"""A run and a combiner in it."""
+
+_TOGETHER: Final = 2**28
+"""Bytes of what fits give that are in memory at a time; more fits take another pass over the rows."""
+
+
+def predictions_and_outcomes(
+    layout: Layout,
+    runs: Runs,
+    target: Target,
+    *,
+    keep_scores: bool,
+    on_progress: Callable[[int, int], None],
+) -> tuple[Int[np.ndarray, "backbones samples"], dict[str, Outcome], dict[Each, Outcome]]:
+    """Return each backbone's predictions, its outcome alone, and the outcome of every fit.
+
+    Raises:
+        MissingStageError: a combiner needs features that have not been made.
+        StoreError: fits do not belong to these backbones or classes; a file is damaged, in use, or
+            cannot be written.
+    """
+    paths = {
+        run: layout.given(
+            target.dataset,
+            target.split,
+            source=runs.dataset,
+            head=runs.head,
+            members=runs.members,
+            run=run,
+        )
+        for run in runs.paths
+    }
+    keys = {run: _keys(layout, runs, run, target, keep_scores=keep_scores) for run in runs.paths}
+    lacking = [(run, name) for run, path in paths.items() for name in _lacking(path, keys[run])]
+    passes = list(_passes(lacking, target)) or [[]]
+    predictions, alone = None, {}
+    for number, together in enumerate(passes):
+        fits = _fits(runs, together)
+        found, backbones = give(
+            fits,
+            target,
+            keep_scores=keep_scores,
+            on_progress=lambda done, rows, before=number: on_progress(
+                before * rows + done, len(passes) * rows
+            ),
+        )
+        if predictions is None:
+            predictions = np.stack([backbones[name].predicted for name in target.backbones])
+            alone = {name: Outcome(each.values) for name, each in backbones.items()}
+        _write(paths, keys, found, target)
+    assert predictions is not None
+    return predictions, alone, dict(_outcomes(runs, paths, keys))
+
+
+def _keys(
+    layout: Layout, runs: Runs, run: str, target: Target, *, keep_scores: bool
+) -> dict[str, Key]:
+    """Return the key of what each fit of a run gives."""
+    fits = layout.relative(runs.paths[run])
+    keys = {}
+    for name, digest in runs.headers[run].digests.items():
+        needs_features = COMBINERS.get(name).needs_features
+        keys[name] = Key.of(
+            {
+                "combiner": name,
+                "fitted_on": runs.dataset,
+                "run": run,
+                "measures": list(METRICS),
+                "classes": content_digest(list(target.class_names)),
+                "scores": keep_scores,
+                "clipnlc": version("clipnlc"),
+                "inputs": {
+                    f"{fits}{PART}{name}": digest,
+                    **target.logits,
+                    **(target.features if needs_features else {}),
+                },
+            }
+        )
+    return keys
+
+
+def _lacking(path: Path, keys: Mapping[str, Key]) -> list[str]:
+    try:
+        present = read_given_header(path).keys
+    except MissingStageError:
+        return list(keys)
+    return [name for name, key in keys.items() if not _is(present.get(name), key)]
+
+
+def _is(present: Key | None, wanted: Key) -> bool:
+    """Whether it is what is wanted; scores that were kept do no harm."""
+    if present is None or present == wanted:
+        return present is not None
+    return Key.of({**present.fields, "scores": False}) == wanted
+
+
+def _passes(lacking: Sequence[Each], target: Target) -> Iterator[list[Each]]:
+    """Divide fits so that what those of one pass give fits into memory."""
+    row = 8 * (len(METRICS) + 1) + 4 * len(target.backbones)
+    size = max(1, _TOGETHER // max(1, row * len(target.sample_id)))
+    # Those that need all rows at once go alone, when nothing else is in memory.
+    blockwise = [each for each in lacking if COMBINERS.get(each[1]).row_wise]
+    whole = [each for each in lacking if each not in blockwise]
+    for several in (blockwise, whole):
+        for start in range(0, len(several), size):
+            yield several[start : start + size]
+
+
+def _fits(runs: Runs, wanted: Sequence[Each]) -> dict[Each, Fitted]:
+    """Read fits, each as a value of its own."""
+    by_run: dict[str, list[str]] = {}
+    for run, name in wanted:
+        by_run.setdefault(run, []).append(name)
+    found = {}
+    for run, names in by_run.items():
+        store = read_fits(runs.paths[run], names)
+        for name, stored in store.fits.items():
+            found[run, name] = Fitted(
+                name=name,
+                settings=stored.key.fields.get("settings", {}),
+                learnt=stored.learnt,
+                backbones=store.backbones,
+                class_names=store.class_names,
+                labels=Labels.parse(run),
+                facts=stored.facts,
+            )
+    return found
+
+
+def _write(
+    paths: Mapping[str, Path],
+    keys: Mapping[str, Mapping[str, Key]],
+    found: Mapping[Each, Measurable],
+    target: Target,
+) -> None:
+    for run in dict.fromkeys(run for run, _ in found):
+        given = {
+            name: GivenArrays(keys[run][name], made.values, made.weights, made.scores)
+            for (its, name), made in found.items()
+            if its == run
+        }
+        with locks.writing(paths[run]):
+            add_given(
+                paths[run],
+                GivenStore(target.sample_id, target.backbones, target.class_names, given),
+            )
+
+
+def _outcomes(
+    runs: Runs, paths: Mapping[str, Path], keys: Mapping[str, Mapping[str, Key]]
+) -> Iterator[tuple[Each, Outcome]]:
+    for run, path in paths.items():
+        given = read_given(path).given
+        for name in keys[run]:
+            facts = runs.headers[run].facts[name]
+            labels, digest = facts.get("labels", 0), facts.get("labelled_samples", "")
+            if not isinstance(labels, int):
+                raise StoreError(
+                    f"{runs.paths[run]} does not say how many labels {name} was fitted on; delete "
+                    "the file and run `clipnlc train-nlc` again"
+                )
+            yield (run, name), Outcome(given[name].values, labels, str(digest))
