@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
-    DEFAULT_STORE,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -30,6 +29,7 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
-    DEFAULT_STORE,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -13,12 +12,11 @@ from clipnlc.cli.options import (
     Store,
     backbones_of,
     keys_of,
+    labels_of,
     listed,
-    shots_of,
 )
 from clipnlc.cli.output import (
     Sayer,
-    count,
     grouped,
     print_json,
     progress,
@@ -26,11 +24,13 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
+from clipnlc.cli.output import count as count_of
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.stages.train_heads import TrainedHead
-    from clipnlc.stages.train_nlc import Fitted
+    from clipnlc.stages.train_nlc import FittedRun
 
 
 def train_heads(
@@ -94,8 +94,8 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
     )
     mean = "on average " * (len(group) > 1)
     say(
-        f"{place}: {work}, on {count(group[0].rows, 'image')} each; of "
-        f"{count(group[0].held_out, 'held-out image')} {mean}{linear:.1f} % right "
+        f"{place}: {work}, on {count_of(group[0].rows, 'image')} each; of "
+        f"{count_of(group[0].held_out, 'held-out image')} {mean}{linear:.1f} % right "
         f"(zero-shot {zero_shot:.1f} %)"
     )
     for head in group:
@@ -118,8 +118,11 @@ def train_nlc(
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
     ] = "all",
     shots: Annotated[
-        str, typer.Option(help="Labels per class, comma-separated.")
+        str, typer.Option(help="Labels per class, comma-separated; `all` is every label.")
     ] = "1,2,4,8,16,32",
+    count: Annotated[
+        str, typer.Option(help="Instead of shots: so many labels at random, comma-separated.")
+    ] = "",
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
@@ -131,10 +134,10 @@ def train_nlc(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make combined runs of NLC and its rivals.
+    """Make fits of NLC and its rivals.
 
     Fits every combiner on the same few labels per class. Needs logits: those of extract, or of
-    train-heads. Nothing is learnt from test labels.
+    train-heads. Test is never opened.
 
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
     """
@@ -143,8 +146,8 @@ def train_nlc(
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 
-        def on_progress(fitted: "Fitted", done: int, total: int) -> None:
-            advance("runs", done, total, f"{fitted.dataset} {fitted.run.name}")
+        def on_progress(fitted: "FittedRun", done: int, total: int) -> None:
+            advance("runs", done, total, f"{fitted.dataset} {fitted.which.name}")
 
         runs = stage(
             store=store,
@@ -152,9 +155,8 @@ def train_nlc(
             backbones=backbones_of(backbones),
             head=head,
             combiners=listed(combiners) or ("all",),
-            shots=shots_of(shots),
-            holdout=holdout,
-            seeds=seeds,
+            labels=labels_of(shots=shots, count=count, holdout=holdout),
+            seeds=range(seeds),
             strict_shots=strict_shots,
             workers=workers or cores(),
             on_progress=on_progress,
@@ -169,27 +171,29 @@ def train_nlc(
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 
-def _say_fitted(say: Sayer, place: str, group: "list[Fitted]") -> None:
+def _say_fitted(say: Sayer, place: str, group: "list[FittedRun]") -> None:
     fitted = sum(len(r.combiners) for r in group)
     cached = sum(len(r.cached) for r in group)
-    drawn = [r for r in group if r.run.protocol != "no-labels"]
+    drawn = [r for r in group if r.which.kind != "none"]
     labels = [r.labels for r in drawn]
     if not drawn:
         where = "without labels"
     else:
-        sizes = dict.fromkeys(
-            str(r.run.shots) if r.run.shots else f"{100 * r.run.holdout:g} %" for r in drawn
-        )
-        kind = "shots" if drawn[0].run.shots else "of the labelled images"
-        seeds = count(len({r.run.seed for r in drawn}), "seed")
+        sizes = dict.fromkeys(r.which.setting for r in drawn)
+        if all(size.kind == "shots" for size in sizes):
+            kind = f"{', '.join(f'{size.amount:g}' for size in sizes)} shots"
+        else:
+            kind = ", ".join(size.heading for size in sizes)
+        seeds = count_of(len({r.which.seed for r in drawn}), "seed")
         spread = f"{min(labels)} to " * (min(labels) < max(labels))
-        where = f"{', '.join(sizes)} {kind} × {seeds} ({spread}{count(max(labels), 'label')})"
+        where = f"{kind} × {seeds} ({spread}{count_of(max(labels), 'label')})"
     say(f"{place}: {where}: {work_done(fitted, 'made', cached, 'fit')}")
     short = max((r.short for r in group), key=len)
     if short:
         fewest = min(short, key=lambda c: short[c])
         have = "class has" if len(short) == 1 else "classes have"
+        most = max(r.which.amount for r in group)
         say(
-            f"  {len(short)} {have} fewer than {max(r.run.shots for r in group)} labelled images "
+            f"  {len(short)} {have} fewer than {most:g} labelled images "
             f"(fewest: {fewest}, {short[fewest]}); all there are were used"
         )

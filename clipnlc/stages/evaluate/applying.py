@@ -68,14 +68,12 @@ def predictions_and_outcomes(
     passes = list(_passes(lacking, target)) or [[]]
     predictions, alone = None, {}
     for number, together in enumerate(passes):
-        fits = _fits(runs, together)
+
+        def on_rows(done: int, rows: int, before: int = number) -> None:
+            on_progress(before * rows + done, len(passes) * rows)
+
         found, backbones = give(
-            fits,
-            target,
-            keep_scores=keep_scores,
-            on_progress=lambda done, rows, before=number: on_progress(
-                before * rows + done, len(passes) * rows
-            ),
+            _fits(runs, together), target, keep_scores=keep_scores, on_progress=on_rows
         )
         if predictions is None:
             predictions = np.stack([backbones[name].predicted for name in target.backbones])
@@ -129,7 +127,7 @@ def _is(present: Key | None, wanted: Key) -> bool:
 
 def _passes(lacking: Sequence[Each], target: Target) -> Iterator[list[Each]]:
     """Divide fits so that what those of one pass give fits into memory."""
-    row = 8 * (len(METRICS) + 1) + 4 * len(target.backbones)
+    row = 8 * (len(list(METRICS)) + 2) + 4 * len(target.backbones)
     size = max(1, _TOGETHER // max(1, row * len(target.sample_id)))
     # Those that need all rows at once go alone, when nothing else is in memory.
     blockwise = [each for each in lacking if COMBINERS.get(each[1]).row_wise]
