@@ -181,7 +181,7 @@ class TestEmbedding:
             raise problem
 
         monkeypatch.setattr(LoadedBackbone, "forward", full)
-        with pytest.raises(BackboneError, match=r"out of memory while .* --batch-size, .*--tog"):
+        with pytest.raises(BackboneError, match=r"out of memory while .* --batch-size or .*--tog"):
             run(tmp_path, data, [RESNET])
 
     def test_another_failure_stays_what_it_is(self, tmp_path, data, monkeypatch):

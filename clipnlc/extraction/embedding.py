@@ -191,6 +191,6 @@ def _memory(backbone: str) -> Iterator[None]:
         ):
             raise
         raise BackboneError(
-            f"out of memory while embedding with {backbone}; what is sealed stays: continue with "
-            "a smaller --batch-size, or fewer backbones at a time (--together)"
+            f"out of memory while embedding with {backbone}; use a smaller --batch-size or fewer "
+            "backbones at a time (extract: --together; what is sealed stays)"
         ) from problem
