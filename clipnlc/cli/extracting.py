@@ -327,7 +327,7 @@ def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
         start, stop = waiting[0]
         say(
             f"  {count(len(waiting), 'range')} of rows not sealed yet, first {start}:{stop}; "
-            "whoever seals the last one merges"
+            "the worker that seals the last one merges"
         )
     skipped = group[0].skipped
     for sample, reason in skipped[:SKIPPED_SHOWN]:

@@ -105,7 +105,7 @@ def run_order(
 
 @dataclass(frozen=True)
 class Alone:
-    """The process at hand, with the backbones it has loaded."""
+    """The current process, with the backbones it has loaded."""
 
     models: Models
 

@@ -1,4 +1,4 @@
-"""What is to be extracted, as one value: `extract` does it, `plan` tells what it would take."""
+"""What is to be extracted, as one value: `extract` does it, `plan` estimates its cost."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Request:
         image_column: column of the images, for tables and tars.
         label_column: column of the labels, for tables and tars.
         limit: at most this many images per split, spread evenly over it.
-        rows: embed only this range of a single split's rows; whoever seals the last range merges.
+        rows: embed only this range of a single split's rows; the worker that seals the last range merges.
         weights_dir: folder with the weights files of pretrained tags, instead of the hub.
         batch_size: images of one forward; by default 16 on a CPU, 64 elsewhere.
         together: backbones in memory at a time; by default as many as fit.

@@ -140,7 +140,7 @@ class _Work:
     passes: Passes
     workers: Workers
     watch: Watch
-    told: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
 
     def dataset(
         self, found: Dataset, parts: Sequence[str], rest: Mapping[tuple[str, str], int | None]
@@ -153,9 +153,9 @@ class _Work:
             hash_cache = self.layout.root / "file-hashes.sqlite"
             split = open_split(self.request, found, part, hash_cache=hash_cache)
             if nano and any(template.endswith(".") for template in templates):
-                self._tell(_NO_FULL_STOP)
+                self._note(_NO_FULL_STOP)
             for note in split.notes:
-                self._tell(f"{found.key}: {note}")
+                self._note(f"{found.key}: {note}")
             outcomes += self._split(found.key, split, templates, rest[found.key, part])
         finished = Counter(o.backbone for o in outcomes if o.merged)
         for backbone in finished:
@@ -166,10 +166,10 @@ class _Work:
                 write_zero_shot_logits(self.layout, found.key, backbone)
         return outcomes
 
-    def _tell(self, note: str) -> None:
+    def _note(self, note: str) -> None:
         """Report a note once, though there may be several passes."""
-        if note not in self.told:
-            self.told.add(note)
+        if note not in self.noted:
+            self.noted.add(note)
             self.watch.note(note)
 
     def _split(

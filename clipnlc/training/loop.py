@@ -1,8 +1,8 @@
 """Train a CLIP model from scratch, the same bits after every interruption.
 
 Every step draws from a generator of its own, seeded by (seed, step), and every epoch's order from
-one seeded by (seed, epoch): a checkpoint needs no generator state, and a run that was killed goes
-on exactly where an unbroken one would be.
+one seeded by (seed, epoch): a checkpoint needs no generator state, and a killed run continues
+exactly where an unbroken one would be.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Recipe:
 
 
 class Training:
-    """One model in training: `run` goes on from the last checkpoint to the last step."""
+    """One model in training: `run` continues from the last checkpoint to the last step."""
 
     def __init__(
         self,
