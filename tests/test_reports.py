@@ -1,12 +1,15 @@
 """Reports: records as text, and as tables that a newcomer can read."""
 
 import csv
+import errno
 import io
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
+from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
 from clipnlc.reports.markdown import markdown
 from clipnlc.reports.record import (
@@ -389,3 +392,23 @@ def test_another_record_is_kept_beside(tmp_path):
     kept = [p for p in path.parent.iterdir() if p != path]
     assert [p.read_text() for p in kept] == [to_json(EVALUATION)]
     assert kept[0].name.startswith("evaluate-zero-shot.")
+
+
+def test_a_full_disk_loses_no_record(tmp_path, monkeypatch):
+    path = tmp_path / "evaluate-zero-shot.json"
+    save(path, EVALUATION)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, replace(EVALUATION, notes=()))
+    assert path.read_text() == to_json(EVALUATION)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_record_carries_the_digest_of_all_else():
+    tree = json.loads(to_json(EVALUATION))
+    digest = tree.pop("digest")
+    assert digest == content_digest(tree)
