@@ -35,7 +35,7 @@ class Measurable:
         scores: where they were asked for, and the combiner does not weigh.
     """
 
-    values: Mapping[str, Float64[np.ndarray, "samples values"]]
+    values: Mapping[str, Float64[np.ndarray, "samples _"]]
     predicted: Int[np.ndarray, " samples"]
     weights: Float32[np.ndarray, "samples backbones"] | None = None
     scores: Float32[np.ndarray, "samples classes"] | None = None

@@ -34,7 +34,7 @@ class GivenArrays:
     """
 
     key: Key
-    values: Mapping[str, Float64[np.ndarray, "samples values"]]
+    values: Mapping[str, Float64[np.ndarray, "samples _"]]
     weights: Float32[np.ndarray, "samples backbones"] | None = None
     scores: Float32[np.ndarray, "samples classes"] | None = None
 
