@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32
 
+from clipnlc.commands import command
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.heads.zero_shot import zero_shot_logits
 from clipnlc.stores import features as feature_files
@@ -75,10 +76,10 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
             if other.class_names != first.class_names or not np.array_equal(
                 other.texts, first.texts
             ):
+                cure = command("extract", dataset=dataset, backbones=backbone, store=layout.root)
                 raise StoreError(
                     f"the splits of {dataset} have other class names or prompts for {backbone}; "
-                    f"extract all of them alike: clipnlc extract --dataset {dataset} "
-                    f"--backbones {backbone}"
+                    f"extract all of them alike: `{cure}`"
                 )
         logit_files.write_logits(
             target,
