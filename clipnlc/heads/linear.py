@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipnlc.errors import DataError
 from clipnlc.fitting import Adam, cross_entropy, cross_entropy_gradient
 from clipnlc.heads.base import AffineHead, Examples
 from clipnlc.labels import stratified_split
@@ -75,8 +76,15 @@ class LinearHead(AffineHead):
             patience: epochs without a lower cross-entropy on those rows before training stops. The
                 weights are those of the best epoch.
             seed: of the minibatches and of the rows kept out.
+
+        Raises:
+            DataError: the stopping share is out of range.
         """
         super().__init__(seed=seed)
+        if not 0 <= stopping_share < 1:
+            raise DataError(
+                f"--early-stopping is {stopping_share}; give a share of at least 0 and below 1"
+            )
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
