@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from stores_examples import write_features
 
-from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
+from clipnlc.labels import Labels
+from clipnlc.reports.record import Row
+from clipnlc.stores.combined import Combination, CombinedStore, add_combinations, read_combined
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
 SHOTS = (1, 4)
@@ -147,3 +149,21 @@ def older_evaluation(text: str, *, version: int) -> str:
         for one in tree["datasets"]:
             del one["published"]
     return json.dumps(tree)
+
+
+def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
+    drawn = Labels.shots(shots) if shots else Labels.none()
+    (found,) = [r for r in rows if r.method == method and r.drawn == drawn]
+    return found
+
+
+def logits_and_labels(layout: Layout, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in BACKBONES]
+    return np.stack([s.logits for s in stores]).astype(float), stores[0].labels
+
+
+def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Combine by einsum what the run's file says."""
+    run = read_combined(layout.combined(dataset, "zero-shot", f"{shots}-shots-seed-{seed}"))
+    logits, labels = logits_and_labels(layout, dataset)
+    return np.einsum("bsc,sb->sc", logits, run.combinations["nlc"].weights), labels

@@ -1,16 +1,18 @@
 """Small stores that several test files write."""
 
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clipnlc.stores.combined import Combination, CombinedStore, add_combinations
+from clipnlc.stores.fits import Fit, FitStore, add_fits, read_fit_header
+from clipnlc.stores.given import GivenArrays, GivenStore, add_given
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
+from clipnlc.stores.logits import LogitStore, SplitLogits, read_logit_header, write_logits
 from clipnlc.stores.shards import Shard, merge_shards, write_shard
 
 
@@ -81,37 +83,67 @@ def logit_store(
     )
 
 
-def combined_store(
+def fit_store(
+    combiners: tuple[str, ...] = ("log-avg", "nlc"), *, inputs: dict[str, str] | None = None
+) -> FitStore:
+    """Make fits: NLC has learnt something, the others nothing."""
+
+    def fit(name: str) -> Fit:
+        learnt = {"temperature_": np.array([1.0, 2.0])} if name == "nlc" else {}
+        key = Key.of({"combiner": name, "settings": {"seed": 0}, "inputs": inputs or {}})
+        return Fit(key, learnt, {"drawn": "4-shots-seed-0", "labels": 12, "labelled_samples": "ab"})
+
+    return FitStore(BACKBONES, CLASS_NAMES, {name: fit(name) for name in combiners})
+
+
+def given_store(
     combiners: tuple[str, ...] = ("log-avg", "vote-1"),
     *,
     rows: int = 6,
     inputs: dict[str, str] | None = None,
-) -> CombinedStore:
-    """Make combiners that weigh, but for the votes, which score."""
+) -> GivenStore:
+    """Make what combiners give: weights, but for the votes, whose scores were kept."""
 
-    def combination(name: str) -> Combination:
+    def given(name: str) -> GivenArrays:
         key = Key.of({"combiner": name, "inputs": inputs or {}})
+        hits = (np.arange(rows) % 2).astype(np.float64)[:, None]
+        values = {"accuracy": hits, "calibration-error": np.hstack([hits / 2, hits])}
         if name.startswith("vote"):
-            return Combination(key, {}, {"labels": 0}, scores=np.ones((rows, 3), np.float32))
-        learnt = {"temperature_": np.array([1.0, 2.0])}
-        return Combination(key, learnt, {"labels": 9}, weights=np.ones((rows, 2), np.float32))
+            return GivenArrays(key, values, scores=np.ones((rows, 3), np.float32))
+        return GivenArrays(key, values, weights=np.full((rows, 2), 0.5, np.float32))
 
-    combinations = {name: combination(name) for name in combiners}
-    return CombinedStore(sample_ids(rows), BACKBONES, CLASS_NAMES, combinations)
+    each = {name: given(name) for name in combiners}
+    return GivenStore(sample_ids(rows), BACKBONES, CLASS_NAMES, each)
 
 
 def write_store(root: Path, *, dataset: str = "cub") -> Layout:
-    """Write features, linear logits and one run of two backbones on six samples."""
+    """Write features, linear logits, one run of two backbones, and what it gives on six samples."""
     layout = Layout(root)
-    logit_inputs = {}
+    of_train, of_test = {}, {}
     for seed, backbone in enumerate(BACKBONES):
         features = layout.features(dataset, "test", backbone)
         digest = write_features(features, feature_rows(6, dim=3 + seed))
         path = layout.logits(dataset, "linear", backbone)
-        store = logit_store(seed=seed, inputs={layout.relative(features): digest})
-        logit_inputs[layout.relative(path)] = write_logits(path, store)
-    run = layout.combined(dataset, "linear", "4-shots-seed-0")
-    add_combinations(run, combined_store(inputs=logit_inputs))
+        write_logits(path, logit_store(seed=seed, inputs={layout.relative(features): digest}))
+        name, digests = layout.relative(path), read_logit_header(path).split_digests
+        of_train[f"{name}#train"], of_test[f"{name}#test"] = digests["train"], digests["test"]
+    fits = layout.fits(dataset, "linear", "two", "4-shots-seed-0")
+    add_fits(fits, fit_store(inputs=of_train))
+    store = given_store(("log-avg", "nlc"))
+    fitted = read_fit_header(fits).digests
+    inputs = {n: {f"{layout.relative(fits)}#{n}": fitted[n], **of_test} for n in store.given}
+    add_given(
+        layout.given(
+            dataset, "test", source=dataset, head="linear", members="two", run="4-shots-seed-0"
+        ),
+        replace(
+            store,
+            given={
+                name: replace(each, key=Key.of({"combiner": name, "inputs": inputs[name]}))
+                for name, each in store.given.items()
+            },
+        ),
+    )
     return layout
 
 

@@ -9,14 +9,17 @@ import pytest
 from clipnlc.reports.files import diversity_from_json, evaluation_from_json, to_json
 from clipnlc.reports.tables import diversity_report, evaluation_report
 from clipnlc.stages.verify import verify
+from clipnlc.stores import _h5
 from clipnlc.stores.combined import read_combined
-from clipnlc.stores.features import read_features
-from clipnlc.stores.logits import read_logits
+from clipnlc.stores.features import FORMAT as FEATURES_FORMAT
+from clipnlc.stores.features import open_features, read_features
+from clipnlc.stores.logits import FORMAT as LOGITS_FORMAT
+from clipnlc.stores.logits import open_logits, read_logits
 from clipnlc.stores.shards import read_shard
 from clipnlc.stores.texts import read_texts
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"
-V1 = ARCHIVES / "v1"
+V1, V2 = ARCHIVES / "v1", ARCHIVES / "v2"
 STORE_V1 = ARCHIVES / "store-v1"
 CLASS_NAMES = ("cat", "dog", "Käfer")
 SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
@@ -24,16 +27,21 @@ SKIPPED = (("dog/2.png", "cannot identify image file"),)
 FEATURES = [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1], [1.25, 1.5, 1.75]]
 
 
-def test_the_archives_are_small():
-    sizes = {path.name: path.stat().st_size for path in V1.glob("*.h5")}
-    assert len(sizes) == 6
+each_version = pytest.mark.parametrize("archive", [V1, V2], ids=["v1", "v2"])
+
+
+@pytest.mark.parametrize(("archive", "files"), [(V1, 6), (V2, 5)], ids=["v1", "v2"])
+def test_the_archives_are_small(archive, files):
+    sizes = {path.name: path.stat().st_size for path in archive.glob("*.h5")}
+    assert len(sizes) == files
     assert max(sizes.values()) < 40_000
 
 
+@each_version
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_features_of_version_1(dtype):
+def test_features(archive, dtype):
     name = {"float32": "features.h5", "float16": "features-float16.h5"}[dtype]
-    store = read_features(V1 / name)
+    store = read_features(archive / name)
     assert store.features.dtype == dtype
     assert store.features.tolist() == FEATURES
     assert store.labels.tolist() == [0, 1, 2, 0]
@@ -43,25 +51,47 @@ def test_features_of_version_1(dtype):
     assert store.key.fields == {"backbone": "RN50.openai", "precision": dtype}
 
 
-def test_a_shard_of_version_1():
-    shard = read_shard(V1 / "000000000-000000003.h5")
+@each_version
+def test_rows_of_features(archive):
+    with open_features(archive / "features.h5") as file:
+        assert file.read(np.array([3, 1, 3])).tolist() == [FEATURES[row] for row in (3, 1, 3)]
+        assert [block.tolist() for block in file.blocks(3)] == [FEATURES[:3], FEATURES[3:]]
+
+
+@each_version
+def test_a_shard(archive):
+    shard = read_shard(archive / "000000000-000000003.h5")
     assert (shard.start, shard.stop, shard.skipped) == (0, 3, SKIPPED)
     assert shard.features.tolist() == FEATURES[:2]
     assert (shard.labels.tolist(), shard.sample_id) == ([0, 1], SAMPLE_ID[:2])
 
 
-def test_logits_of_version_1():
-    store = read_logits(V1 / "logits.h5")
+@each_version
+def test_logits(archive):
+    store = read_logits(archive / "logits.h5")
     test, train = store.splits["test"], store.splits["train"]
     assert test.logits.tolist() == [[0, 0.5, 1], [1.5, 2, 2.5], [3, 3.5, 4], [4.5, 5, 5.5]]
     assert (test.labels.tolist(), test.sample_id) == ([0, 1, 2, 0], SAMPLE_ID)
     assert train.logits.tolist() == [[0, -0.5, -1], [-1.5, -2, -2.5]]
     assert train.sample_id == ("cat/8.png", "dog/8.png")
     assert store.class_names == CLASS_NAMES
-    assert store.key.inputs == {"features.h5": read_features(V1 / "features.h5").digest}
+    assert store.key.inputs == {"features.h5": read_features(archive / "features.h5").digest}
     assert store.learnt["weight_"].tolist() == (np.eye(3) / 8).tolist()
     assert store.learnt["bias_"].tolist() == [1, 2, 3]
     assert store.facts == {"validation accuracy": 0.75, "epochs": 300, "optimiser": "adam"}
+
+
+@each_version
+def test_rows_of_logits(archive):
+    with open_logits(archive / "logits.h5", "test") as file:
+        found = file.read(np.array([3, 0]), classes=np.array([2, 0]))
+    assert found.tolist() == [[5.5, 4.5], [1, 0]]
+
+
+def test_matrices_of_version_2_have_blocks():
+    for name, file_format in (("features.h5", FEATURES_FORMAT), ("logits.h5", LOGITS_FORMAT)):
+        entries = _h5.read_header(V2 / name, file_format).entries.values()
+        assert sum(entry.block_rows is not None for entry in entries) > 1
 
 
 def test_a_combined_file_of_version_1():
@@ -81,8 +111,9 @@ def test_a_combined_file_of_version_1():
     assert (votes.learnt, votes.facts, votes.weights) == ({}, {"labels": 0}, None)
 
 
-def test_texts_of_version_1():
-    store = read_texts(V1 / "texts.h5")
+@each_version
+def test_texts(archive):
+    store = read_texts(archive / "texts.h5")
     expected = np.float32([[1, 0, 0, 0], [0, 0.6, 0.8, 0], [0.5, -0.5, 0.5, -0.5]])
     assert store.texts.tolist() == expected.tolist()
     assert store.class_names == CLASS_NAMES

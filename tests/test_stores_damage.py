@@ -24,12 +24,12 @@ from stores_examples import (
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5
-from clipnlc.stores._h5 import writing
+from clipnlc.stores._h5 import blocks, writing
 from clipnlc.stores.combined import add_combinations, read_combined, read_combined_header
-from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.features import open_features, read_feature_header, read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logit_header, read_logits, write_logits
+from clipnlc.stores.logits import open_logits, read_logit_header, read_logits, write_logits
 from clipnlc.stores.shards import Shard, read_shard, read_shard_header, shard_files, write_shard
 from clipnlc.stores.verify import verify_file
 
@@ -62,6 +62,16 @@ def write_small_combined(layout):
     return path
 
 
+def read_some_features(path):
+    with open_features(path) as file:
+        return {"columns": file.columns(), "rows": file.read(np.array([3, 0]))}
+
+
+def read_some_logits(path):
+    with open_logits(path, "test") as file:
+        return {"columns": file.columns(), "rows": file.read(np.array([3, 0]))}
+
+
 KINDS = {
     "features": (write_small_features, read_features, read_feature_header),
     "shard": (write_small_shard, read_shard, read_shard_header),
@@ -71,8 +81,9 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS)
-def sealed(request, tmp_path):
-    """Give a small sealed file, its reader and its header's reader."""
+def sealed(request, tmp_path, monkeypatch):
+    """Give a small sealed file with matrices of several blocks, its reader and its header's."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 24)
     write, read, read_header = KINDS[request.param]
     return write(Layout(tmp_path)), read, read_header
 
@@ -95,6 +106,7 @@ def test_a_flipped_byte_is_refused_or_harmless(sealed):
     good = [read(path) for read in readers]
     refused = 0
     start = random.Random(0).randrange(STRIDE)
+    assert b"block_rows" in content
     for offset in range(start, len(content), STRIDE):
         damaged = bytearray(content)
         damaged[offset] ^= 0xFF
@@ -117,6 +129,25 @@ def test_every_bit_of_the_numbers_is_covered(tmp_path):
             path.write_bytes(damaged)
             with pytest.raises(StoreError, match="checksum of 'features' does not match"):
                 verify_file(path)
+
+
+PARTS = {"features": read_some_features, "logits": read_some_logits}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_flipped_byte_changes_no_part(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 24)
+    path, read = KINDS[kind][0](Layout(tmp_path)), PARTS[kind]
+    content, good = path.read_bytes(), read(path)
+    refused = 0
+    for offset in range(random.Random(1).randrange(STRIDE), len(content), STRIDE):
+        damaged = bytearray(content)
+        damaged[offset] ^= 0xFF
+        path.write_bytes(damaged)
+        found = outcome(read, path)
+        assert found is None or same(found, good), offset
+        refused += found is None
+    assert refused
 
 
 def test_a_truncated_file_is_refused(sealed):

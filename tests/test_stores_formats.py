@@ -13,7 +13,7 @@ from clipnlc.stores.shards import FORMAT as SHARDS
 from clipnlc.stores.texts import FORMAT as TEXTS
 
 TESTS = Path(__file__).parent
-V1 = TESTS / "data" / "archives" / "v1"
+ARCHIVES = TESTS / "data" / "archives"
 PAGES = TESTS.parent / "docs" / "formats"
 NAMES = {"test": "<split>", "train": "<split>", "nlc": "<combiner>", "vote-1": "<combiner>"}
 
@@ -27,15 +27,15 @@ def generic(path):
 @pytest.mark.parametrize(
     ("archive", "file_format", "page"),
     [
-        ("features.h5", FEATURES, "feature-store.md"),
-        ("000000000-000000003.h5", SHARDS, "feature-store.md"),
-        ("logits.h5", LOGITS, "logit-store.md"),
-        ("combined.h5", COMBINED, "combined-store.md"),
-        ("texts.h5", TEXTS, "text-store.md"),
+        ("v2/features.h5", FEATURES, "feature-store.md"),
+        ("v2/000000000-000000003.h5", SHARDS, "feature-store.md"),
+        ("v2/logits.h5", LOGITS, "logit-store.md"),
+        ("v1/combined.h5", COMBINED, "combined-store.md"),
+        ("v2/texts.h5", TEXTS, "text-store.md"),
     ],
 )
 def test_every_array_and_attribute_is_on_its_page(archive, file_format, page):
-    header = _h5.read_header(V1 / archive, file_format)
+    header = _h5.read_header(ARCHIVES / archive, file_format)
     text = (PAGES / page).read_text()
     common = (PAGES / "feature-store.md").read_text().split("## `")[0]
     assert f"`{file_format}`" in text

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.extracting import sources_of
-from clipnlc.cli.options import DEFAULT_STORE, AsJson, Quiet, Store
+from clipnlc.cli.options import AsJson, Quiet, Store
 from clipnlc.cli.output import Sayer, print_json, progress
+from clipnlc.commands import DEFAULT_STORE
 
 
 def doctor(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
-    DEFAULT_STORE,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -13,12 +12,11 @@ from clipnlc.cli.options import (
     Store,
     backbones_of,
     keys_of,
+    labels_of,
     listed,
-    shots_of,
 )
 from clipnlc.cli.output import (
     Sayer,
-    count,
     grouped,
     print_json,
     progress,
@@ -26,13 +24,15 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
+from clipnlc.cli.output import count as count_of
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from clipnlc.stages.train_heads import TrainedHead
-    from clipnlc.stages.train_nlc import Fitted
+    from clipnlc.stages.train_nlc import FittedRun
 
 
 def train_heads(
@@ -43,7 +43,9 @@ def train_heads(
     holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
     shots: Annotated[
         str,
-        typer.Option(help="Instead of a hold-out: heads fitted on these labels per class each."),
+        typer.Option(
+            help="Instead of a hold-out: labels per class, one head each, comma-separated."
+        ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="With --shots: draws and seeds.")] = 3,
     epochs: Annotated[
@@ -72,7 +74,6 @@ def train_heads(
 
     Example: clipnlc train-heads --dataset digits
     """
-    from clipnlc.labels import Labels
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
@@ -95,7 +96,7 @@ def train_heads(
             settings={name: value for name, value in given.items() if value is not None},
             holdout=holdout,
             seed=seed,
-            labels=[Labels.shots(amount) for amount in shots_of(shots)] if shots else (),
+            labels=labels_of(shots=shots, count="", holdout=None) if shots else (),
             seeds=range(seeds),
             on_progress=on_progress,
         )
@@ -115,12 +116,12 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
     for where, heads in grouped(group, lambda h: f" {h.run.phrase}" if h.run else ""):
         cached = sum(h.cached for h in heads)
         work = work_done(len(heads) - cached, "trained", cached, "head")
-        line = f"{place}: {work}{where}, on {count(heads[0].rows, 'image')} each"
+        line = f"{place}: {work}{where}, on {count_of(heads[0].rows, 'image')} each"
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
             ours, zero_shot = _mean(h.accuracy for h in heads), _mean(h.zero_shot for h in heads)
             line += (
-                f"; of {count(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right "
+                f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right "
                 f"(zero-shot {zero_shot:.1f} %)"
             )
         say(line)
@@ -156,8 +157,11 @@ def train_nlc(
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
     ] = "all",
     shots: Annotated[
-        str, typer.Option(help="Labels per class, comma-separated.")
+        str, typer.Option(help="Labels per class, comma-separated; `all` is every label.")
     ] = "1,2,4,8,16,32",
+    count: Annotated[
+        str, typer.Option(help="Instead of shots: so many labels at random, comma-separated.")
+    ] = "",
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
@@ -169,10 +173,10 @@ def train_nlc(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make combined runs of NLC and its rivals.
+    """Make fits of NLC and its rivals.
 
     Fits every combiner on the same few labels per class. Needs logits: those of extract, or of
-    train-heads. Nothing is learnt from test labels.
+    train-heads. Test is never opened.
 
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
     """
@@ -181,8 +185,8 @@ def train_nlc(
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 
-        def on_progress(fitted: "Fitted", done: int, total: int) -> None:
-            advance("runs", done, total, f"{fitted.dataset} {fitted.run.name}")
+        def on_progress(fitted: "FittedRun", done: int, total: int) -> None:
+            advance("runs", done, total, f"{fitted.dataset} {fitted.which.name}")
 
         runs = stage(
             store=store,
@@ -190,9 +194,8 @@ def train_nlc(
             backbones=backbones_of(backbones),
             head=head,
             combiners=listed(combiners) or ("all",),
-            shots=shots_of(shots),
-            holdout=holdout,
-            seeds=seeds,
+            labels=labels_of(shots=shots, count=count, holdout=holdout),
+            seeds=range(seeds),
             strict_shots=strict_shots,
             workers=workers or cores(),
             on_progress=on_progress,
@@ -207,27 +210,29 @@ def train_nlc(
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 
-def _say_fitted(say: Sayer, place: str, group: "list[Fitted]") -> None:
+def _say_fitted(say: Sayer, place: str, group: "list[FittedRun]") -> None:
     fitted = sum(len(r.combiners) for r in group)
     cached = sum(len(r.cached) for r in group)
-    drawn = [r for r in group if r.run.protocol != "no-labels"]
+    drawn = [r for r in group if r.which.kind != "none"]
     labels = [r.labels for r in drawn]
     if not drawn:
         where = "without labels"
     else:
-        sizes = dict.fromkeys(
-            str(r.run.shots) if r.run.shots else f"{100 * r.run.holdout:g} %" for r in drawn
-        )
-        kind = "shots" if drawn[0].run.shots else "of the labelled images"
-        seeds = count(len({r.run.seed for r in drawn}), "seed")
+        sizes = dict.fromkeys(r.which.setting for r in drawn)
+        if all(size.kind == "shots" for size in sizes):
+            kind = f"{', '.join(f'{size.amount:g}' for size in sizes)} shots"
+        else:
+            kind = ", ".join(size.heading for size in sizes)
+        seeds = count_of(len({r.which.seed for r in drawn}), "seed")
         spread = f"{min(labels)} to " * (min(labels) < max(labels))
-        where = f"{', '.join(sizes)} {kind} × {seeds} ({spread}{count(max(labels), 'label')})"
+        where = f"{kind} × {seeds} ({spread}{count_of(max(labels), 'label')})"
     say(f"{place}: {where}: {work_done(fitted, 'made', cached, 'fit')}")
     short = max((r.short for r in group), key=len)
     if short:
         fewest = min(short, key=lambda c: short[c])
         have = "class has" if len(short) == 1 else "classes have"
+        most = max(r.which.amount for r in group)
         say(
-            f"  {len(short)} {have} fewer than {max(r.run.shots for r in group)} labelled images "
+            f"  {len(short)} {have} fewer than {most:g} labelled images "
             f"(fewest: {fewest}, {short[fewest]}); all there are were used"
         )

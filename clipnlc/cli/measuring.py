@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.options import (
-    DEFAULT_STORE,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -14,6 +13,7 @@ from clipnlc.cli.options import (
     Store,
     backbones_of,
     head_of,
+    key_of,
     keys_of,
 )
 from clipnlc.cli.output import (
@@ -25,6 +25,7 @@ from clipnlc.cli.output import (
     write,
     writing,
 )
+from clipnlc.commands import DEFAULT_STORE
 
 
 def evaluate(
@@ -32,8 +33,18 @@ def evaluate(
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     head: Annotated[
-        str, typer.Option(help="Whose combined runs: zero-shot or linear.")
+        str, typer.Option(help="Whose logits the fits are of: zero-shot or linear.")
     ] = "zero-shot",
+    fitted_on: Annotated[
+        str,
+        typer.Option(help="Apply the fits of this data set to the others; classes match by name."),
+    ] = "",
+    keep_scores: Annotated[
+        bool,
+        typer.Option(
+            "--keep-scores", help="Keep the scores of votes and others that do not weigh."
+        ),
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Also write every row as CSV.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the tables as Markdown.")
@@ -43,29 +54,33 @@ def evaluate(
 ) -> None:
     """Make the tables of accuracy and calibration.
 
-    One table per data set and a summary, and a JSON record in the store. Needs the combined runs of
-    train-nlc; nothing is fitted.
+    One table per data set and a summary, and a JSON record in the store. Applies the fits of
+    train-nlc, each data set's own or those of another one; nothing is fitted.
 
     Example: clipnlc evaluate --dataset digits --markdown table.md
     """
     from clipnlc.reports.tables import evaluation_report
+    from clipnlc.runs.members import members_name
+    from clipnlc.runs.records import evaluation_path
     from clipnlc.stages.evaluate import evaluate as stage
-    from clipnlc.stages.evaluate import record_path
+    from clipnlc.stores.layout import Layout
 
     say = Sayer(quiet=quiet or as_json)
-    measured = 0
+    measured = False
     with progress(say, "evaluate") as advance:
 
-        def on_progress(done: int, total: int) -> None:
+        def on_progress(name: str, done: int, total: int) -> None:
             nonlocal measured
-            measured = done
-            advance("data sets", done, total, "")
+            measured = True
+            advance(name, done, total, "")
 
         evaluation = stage(
             store=store,
             datasets=keys_of(dataset) or None,
             backbones=backbones_of(backbones) or None,
             head=head_of(head),
+            fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
+            keep_scores=keep_scores,
             on_progress=on_progress,
         )
     report = evaluation_report(evaluation)
@@ -79,7 +94,13 @@ def evaluate(
         write("--markdown", markdown, rendered(report))
     show_report(report, evaluation, say, as_json=as_json)
     keys = [one.dataset for one in evaluation.datasets]
-    record = record_path(store, head, dataset=keys[0] if len(keys) == 1 else None)
+    record = evaluation_path(
+        Layout(store),
+        head,
+        members_name(evaluation.backbones),
+        dataset=keys[0] if len(keys) == 1 else None,
+        fitted_on=evaluation.fitted_on or None,
+    )
     say(f"record: {record} ({'written' if measured else 'cached'})")
     command = f"diversity{' --head linear' * (head == 'linear')}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
@@ -108,8 +129,10 @@ def diversity(
     Example: clipnlc diversity --dataset digits --plots plots
     """
     from clipnlc.reports.tables import diversity_report
+    from clipnlc.runs.members import members_name
+    from clipnlc.runs.records import diversity_path
     from clipnlc.stages.diversity import diversity as stage
-    from clipnlc.stages.diversity import record_path
+    from clipnlc.stores.layout import Layout
 
     say = Sayer(quiet=quiet or as_json)
     fresh = 0
@@ -143,5 +166,6 @@ def diversity(
     with writing("--plots", folder):
         drawn = draw_heatmaps(measured, folder)
     one = measured.datasets[0].dataset if len(measured.datasets) == 1 else None
-    say(f"record: {record_path(store, head, dataset=one)} ({'written' if fresh else 'cached'})")
+    record = diversity_path(Layout(store), head, members_name(measured.backbones), dataset=one)
+    say(f"record: {record} ({'written' if fresh else 'cached'})")
     say(f"{count(len(drawn), 'page')} of heat maps in {drawn[0].parent}")

@@ -1,11 +1,14 @@
 """Options that several commands share, and how their texts are read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipnlc.errors import DataError, MissingStageError, StoreError
+
+if TYPE_CHECKING:
+    from clipnlc.labels import Labels
 
 
 def _folder(store: Path) -> Path:
@@ -34,7 +37,6 @@ DatasetsInStore = Annotated[
 BackbonesInStore = Annotated[
     str, typer.Option("--backbones", "-b", help="Names or groups; all in the store if empty.")
 ]
-DEFAULT_STORE = Path("clipnlc-store")
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -42,12 +44,33 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def shots_of(text: str) -> tuple[int, ...]:
-    """Read `--shots`."""
+def labels_of(*, shots: str, count: str, holdout: float | None) -> "tuple[Labels, ...]":
+    """Read `--shots`, `--count` and `--holdout`: which labels to fit on, whatever the seed.
+
+    Raises:
+        DataError: a number is out of range, or both a count and a hold-out were given.
+    """
+    from clipnlc.labels import Labels
+
+    if holdout is not None and count.strip():
+        raise DataError("--count and --holdout exclude each other; give one of them")
+    if holdout is not None:
+        return (Labels.holdout(holdout),)
+    if count.strip():
+        return tuple(Labels.count(number) for number in _numbers("--count", count, "10,30"))
+    parts = listed(shots)
+    few = ",".join(part for part in parts if part != "all")
+    every = (Labels.all(),) if "all" in parts else ()
+    if not few and every:
+        return every
+    return (*(Labels.shots(number) for number in _numbers("--shots", few, "1,4,16")), *every)
+
+
+def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     parts = listed(text)
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise DataError(
-            f"--shots is {text!r}; give whole numbers of at least 1, as in --shots 1,4,16"
+            f"{option} is {text!r}; give whole numbers of at least 1, as in {option} {example}"
         )
     return tuple(int(part) for part in parts)
 
@@ -67,6 +90,18 @@ def keys_of(names: str) -> tuple[str, ...]:
     from clipnlc.datasets import store_keys
 
     return store_keys(names) if names.strip() else ()
+
+
+def key_of(name: str) -> str:
+    """Read an option that names one data set in the store.
+
+    Raises:
+        DataError: it names several.
+    """
+    keys = keys_of(name)
+    if len(keys) != 1:
+        raise DataError(f"{name!r} names {len(keys)} data sets; give one")
+    return keys[0]
 
 
 def backbones_of(names: str) -> tuple[str, ...]:

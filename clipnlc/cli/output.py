@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from clipnlc.cli.options import DEFAULT_STORE
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines

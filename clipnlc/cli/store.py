@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clipnlc.cli.options import DEFAULT_STORE, AsJson, Store, existing
+from clipnlc.cli.options import AsJson, Store, existing
 from clipnlc.cli.output import Sayer, count, print_json, print_table, progress
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import StoreError
 
 if TYPE_CHECKING:

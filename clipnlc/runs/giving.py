@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int
 
 from clipnlc.metrics import METRICS, sample_values
 from clipnlc.runs.fitted import Fitted, Given, apply
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from clipnlc.ensemble import Ensemble
     from clipnlc.runs.targets import Target
+
+Name = TypeVar("Name", bound=Hashable)
 
 BLOCK_ROWS = 512
 """Rows of all backbones' logits and features that are in memory at a time."""
@@ -28,22 +30,24 @@ class Measurable:
 
     Attributes:
         values: by measure, what it needs of each sample.
+        predicted: the class with the highest score.
         weights: of the backbones, where the combiner weighs.
         scores: where they were asked for, and the combiner does not weigh.
     """
 
-    values: Mapping[str, Float64[np.ndarray, "samples values"]]
+    values: Mapping[str, Float64[np.ndarray, "samples _"]]
+    predicted: Int[np.ndarray, " samples"]
     weights: Float32[np.ndarray, "samples backbones"] | None = None
     scores: Float32[np.ndarray, "samples classes"] | None = None
 
 
 def give(
-    fits: Mapping[str, Fitted],
+    fits: Mapping[Name, Fitted],
     target: Target,
     *,
     keep_scores: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> tuple[dict[str, Measurable], dict[str, Measurable]]:
+) -> tuple[dict[Name, Measurable], dict[str, Measurable]]:
     """Apply fits to a target, and measure its backbones alone; each block is read once.
 
     Only a fit that is not row-wise needs the features of all rows at a time (and their logits, if
@@ -75,10 +79,10 @@ def give(
                 _some(whole[name], rows) if name in whole else apply(fit, block, among=target.among)
             )
             found[name].add(given, block, target, rows)
-        for number, name in enumerate(target.backbones):
+        for number, backbone in enumerate(target.backbones):
             logits = block.logits[number]
             scores = logits if target.among is None else logits[:, target.among]
-            alone[name].add(Given(None, scores.astype(np.float64)), block, target, rows)
+            alone[backbone].add(Given(None, scores.astype(np.float64)), block, target, rows)
         on_progress(len(rows) + start, samples)
     return (
         {name: parts.joined() for name, parts in found.items()},
@@ -108,6 +112,7 @@ class _Parts:
     def __init__(self, *, keep_scores: bool) -> None:
         self._keep_scores = keep_scores
         self._values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
+        self._predicted: list[np.ndarray] = []
         self._weights: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
 
@@ -120,12 +125,14 @@ class _Parts:
             scores = scores.astype(np.float32)
             if self._keep_scores:
                 self._scores.append(scores)
+        self._predicted.append(scores.argmax(axis=1))
         for name, values in sample_values(scores.astype(np.float64), target.labels[rows]).items():
             self._values[name].append(values)
 
     def joined(self) -> Measurable:
         return Measurable(
             values={name: np.concatenate(parts) for name, parts in self._values.items()},
+            predicted=np.concatenate(self._predicted),
             weights=_joined(self._weights),
             scores=_joined(self._scores),
         )

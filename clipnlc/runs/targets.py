@@ -177,7 +177,7 @@ def foreign_target(
             dataset=dataset,
             split=split,
             sample_id=ids,
-            labels=np.array([place[number[label]] for label in labels[kept]], dtype=np.int64),  # type: ignore[index]
+            labels=np.array([place[number[label]] for label in labels[kept]], dtype=np.int64),
             class_names=tuple(known[c] for c in among),
             backbones=tuple(backbones),
             logits={

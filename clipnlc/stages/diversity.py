@@ -1,14 +1,13 @@
 """Measure how differently the backbones of a store see the same samples."""
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 from clipnlc.measures import Facts, Square
 from clipnlc.metrics import PAIRWISE
@@ -25,11 +24,15 @@ from clipnlc.reports.record import (
     defined,
     versions,
 )
+from clipnlc.runs.finding import datasets_with_logits
+from clipnlc.runs.freshness import Present, refuse_stale_logits
+from clipnlc.runs.members import members_name
+from clipnlc.runs.records import diversity_path, evaluation_path
 from clipnlc.stores.aligned import open_ensemble
 from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.features import read_feature_header
-from clipnlc.stores.layout import Layout, as_part, locate
-from clipnlc.stores.logits import LogitHeader, read_logit_header
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logit_header
 
 FEWEST = 3  # data sets from which a rank correlation is worth a line
 
@@ -47,7 +50,7 @@ def diversity(
     """Measure pairs and the whole ensemble of backbones, per data set and on average.
 
     Where `evaluate` has left records of the same logits of at least three data sets, the oracle's
-    gain and the diversity are also ranked against NLC's gain. Writes a record (see `record_path`);
+    gain and the diversity are also ranked against NLC's gain. Writes a record (see `runs.records`);
     the same stores give the same bytes. What the record that is there says of the very same files
     is not measured again.
 
@@ -66,14 +69,15 @@ def diversity(
             the record cannot be written.
     """
     layout = Layout(store)
-    names = _datasets_with_logits(layout, datasets, head)
+    names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
     ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)
     if len(ensemble) == 1:
         raise StoreError(
             f"there is only {ensemble[0]} to compare; expected at least two backbones: "
             "extract another with `clipnlc extract --backbones`"
         )
-    path = record_path(store, head, dataset=names[0] if len(names) == 1 else None)
+    members = members_name(ensemble)
+    path = diversity_path(layout, head, members, dataset=names[0] if len(names) == 1 else None)
     measures = {
         name: PAIRWISE.get(name).facts
         for name in PAIRWISE
@@ -96,37 +100,12 @@ def diversity(
         measures=measures,
         datasets=tuple(measured),
         mean=_mean(measured),
-        correlations=tuple(_correlations(layout, measured, head, split)),
+        correlations=tuple(_correlations(layout, measured, head, split, members)),
         versions=versions(),
     )
     with disk_errors(path):
         save(path, report)
     return report
-
-
-def record_path(store: Path, head: str, *, dataset: str | None = None) -> Path:
-    """Return where `diversity` leaves the record of one data set, or of several together."""
-    name = f"diversity-{as_part(head)}.json"
-    return store / name if dataset is None else Layout(store).records(dataset) / name
-
-
-# Finding the logits ----------------------------------------------------------------------------
-
-
-def _datasets_with_logits(
-    layout: Layout, datasets: Sequence[str] | None, head: str
-) -> tuple[str, ...]:
-    names = layout.datasets() if datasets is None else tuple(sorted(set(datasets)))
-    present = tuple(name for name in names if layout.logit_backbones(name, head))
-    absent = [name for name in names if name not in present]
-    if not present or (datasets is not None and absent):
-        stage = "extract" if head == "zero-shot" else "train-heads"
-        which = "" if datasets is None else f" --dataset {shlex.quote(','.join(absent))}"
-        where = "" if datasets is None else f" of {','.join(absent)}"
-        raise MissingStageError(
-            f"{layout.root} holds no {head} logits{where}; run `clipnlc {stage}{which}` first"
-        )
-    return present
 
 
 def _ensemble(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
@@ -140,20 +119,6 @@ def _ensemble(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, 
                 f"{','.join(other)}; expected the same: name those to compare with --backbones"
             )
     return first
-
-
-def _check_fresh(layout: Layout, path: Path, header: LogitHeader) -> None:
-    """Check that the features behind a logit file have not changed since."""
-    for name, digest in header.key.inputs.items():
-        place = locate(layout.root / name)
-        if place is None or place.kind != "features" or not (layout.root / name).exists():
-            continue  # a deleted input leaves what was made from it as true as before
-        if read_feature_header(layout.root / name).digest != digest:
-            made = locate(path)
-            command = made.command if made else "clipnlc extract"
-            raise StoreError(
-                f"{layout.relative(path)} is stale: {name} has changed since; run `{command}`"
-            )
 
 
 # Measuring -------------------------------------------------------------------------------------
@@ -183,9 +148,9 @@ class _Files:
         logits = {name: layout.logits(dataset, head, name) for name in backbones}
         seen = {n: layout.features(dataset, split, n) for n in backbones} if features else {}
         sources = []
+        refuse_stale_logits(Present(layout), map(layout.relative, logits.values()))
         for path in logits.values():
             header = read_logit_header(path)
-            _check_fresh(layout, path, header)
             sources.append(Source(layout.relative(path), header.digest, header.rows.get(split, 0)))
         for path in seen.values():
             found = read_feature_header(path)
@@ -266,10 +231,10 @@ def _mean(measured: Sequence[Diversity]) -> Diversity:
 
 
 def _correlations(
-    layout: Layout, measured: Sequence[Diversity], head: str, split: str
+    layout: Layout, measured: Sequence[Diversity], head: str, split: str, members: str
 ) -> list[Correlation]:
     """Rank the data sets by diversity and by NLC's gain, for everything NLC was fitted on."""
-    rows = [_nlc_rows(layout, one, head, split) for one in measured]
+    rows = [_nlc_rows(layout, one, head, split, members) for one in measured]
     settings = [s for s in rows[0] if all(s in its for its in rows)]
     if len(measured) < FEWEST or not settings:
         return []
@@ -297,9 +262,11 @@ def _correlations(
     return correlations
 
 
-def _nlc_rows(layout: Layout, one: Diversity, head: str, split: str) -> Mapping[Labels, Row]:
+def _nlc_rows(
+    layout: Layout, one: Diversity, head: str, split: str, members: str
+) -> Mapping[Labels, Row]:
     """Return evaluate's rows of NLC by setting, if its record is of these very logits."""
-    path = layout.records(one.dataset) / f"evaluate-{as_part(head)}.json"
+    path = evaluation_path(layout, head, members, dataset=one.dataset)
     if not path.exists():
         return {}
     record = evaluation_from_json(path.read_bytes(), where=str(path))

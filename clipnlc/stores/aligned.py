@@ -1,19 +1,143 @@
 """Several stores opened together, row by row the same samples."""
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32, Int, Int64
 
+from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import StoreError
-from clipnlc.stores.features import read_features
+from clipnlc.stores.features import FeatureFile, open_features
 from clipnlc.stores.layout import locate
-from clipnlc.stores.logits import read_split
+from clipnlc.stores.logits import LogitFile, open_logits
+
+
+class Columns(NamedTuple):
+    """What two stores must agree in, and the file it was read from."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    sample_id: tuple[str, ...]
+    labels: Int64[np.ndarray, " samples"]
+
+
+class AlignedFeatures(NamedTuple):
+    """One backbone's open features, and where the samples of the logits stand among them."""
+
+    file: FeatureFile
+    rows: Int64[np.ndarray, " samples"]
+
+
+class AlignedSplit:
+    """One split of several backbones' logits and features, of which any rows are read.
+
+    Made by `open_split`, which has checked that all files agree.
+
+    Attributes:
+        backbones: names, in the order of the ensembles.
+        labels: class numbers in `[0, classes)`, int64 `[samples]`.
+        class_names: one per class.
+        sample_id: one per row.
+    """
+
+    def __init__(
+        self, first: Columns, logits: Mapping[str, LogitFile], features: list[AlignedFeatures]
+    ) -> None:
+        self.backbones = tuple(logits)
+        self.labels = first.labels
+        self.class_names = first.class_names
+        self.sample_id = first.sample_id
+        self._logits = logits
+        self._features = features
+
+    def ensemble(
+        self,
+        rows: Int[np.ndarray, " rows"] | slice,
+        *,
+        features: bool,
+        classes: Int[np.ndarray, " classes"] | None = None,
+    ) -> Ensemble:
+        """Read and check these rows of all backbones; besides them, a few MB are in memory.
+
+        Args:
+            rows: row numbers in any order, or consecutive rows.
+            features: whether the ensemble has them; the split was opened with features then.
+            classes: class numbers, in the order of the ensemble's logits; as stored by default.
+
+        Raises:
+            StoreError: one of the rows is damaged or breaks the format.
+        """
+        index = np.arange(len(self.sample_id))[rows]
+        numbers = np.arange(len(self.class_names)) if classes is None else classes
+        logits = np.empty((len(self.backbones), len(index), len(numbers)), np.float32)
+        for out, file in zip(logits, self._logits.values(), strict=True):
+            file.read(index, classes=classes, out=out)
+        return Ensemble(
+            logits=logits,
+            features=self.features(index) if features else (),
+            sample_id=tuple(self.sample_id[row] for row in index),
+            backbones=self.backbones,
+            class_names=tuple(self.class_names[number] for number in numbers),
+        )
+
+    def features(self, rows: Int[np.ndarray, " rows"]) -> tuple[Float32[np.ndarray, "rows _"], ...]:
+        """Read and check the features of these rows, one array per backbone.
+
+        Raises:
+            StoreError: one of the rows is damaged or breaks the format.
+        """
+        assert self._features, "the split was opened with features"
+        found = []
+        for file, places in self._features:
+            out = np.empty((len(rows), file.dim), np.float32)
+            file.read(places[rows], out=out)
+            found.append(out)
+        return tuple(found)
+
+
+@contextmanager
+def open_split(
+    logits: Mapping[str, Path], features: Mapping[str, Path], split: str
+) -> Iterator[AlignedSplit]:
+    """Open one split of the logit file, and the feature file, of each backbone.
+
+    A feature file may hold more samples than the split, in another order: its rows are found by
+    sample_id. One backbone's labels and sample ids are in memory at a time, besides the result's.
+
+    Args:
+        logits: path by backbone.
+        features: path by backbone, the same ones; empty when no features are wanted.
+        split: its name in the logit files.
+
+    Raises:
+        MissingStageError: a file, or the split in it, has not been made.
+        StoreError: two files hold other samples, labels or classes; a file is damaged.
+    """
+    assert logits, "an ensemble has a backbone"
+    assert not features or list(features) == list(logits), "the same backbones in the same order"
+    with ExitStack() as stack:
+        files = {}
+        first: Columns | None = None
+        for backbone, path in logits.items():
+            files[backbone] = stack.enter_context(open_logits(path, split))
+            its = files[backbone].columns()
+            columns = Columns(path, its.class_names, its.sample_id, its.labels)
+            first = first or columns
+            check_aligned(first, columns)
+        assert first is not None
+        yield AlignedSplit(
+            first,
+            files,
+            [
+                _aligned_features(stack.enter_context(open_features(path)), path, first)
+                for path in features.values()
+            ],
+        )
 
 
 class AlignedLogits(NamedTuple):
@@ -46,32 +170,22 @@ class AlignedEnsemble(NamedTuple):
     class_names: tuple[str, ...]
 
 
-class Columns(NamedTuple):
-    """What two stores must agree in, and the file it was read from."""
-
-    path: Path
-    class_names: tuple[str, ...]
-    sample_id: tuple[str, ...]
-    labels: Int64[np.ndarray, " samples"]
-
-
 def open_aligned_logits(paths: Mapping[str, Path], split: str) -> AlignedLogits:
-    """Open one split of the logit file of each backbone.
-
-    Besides the result, one backbone's logits are in memory at a time.
+    """Read one split of the logit file of each backbone.
 
     Raises:
         MissingStageError: a file, or the split in it, has not been made.
         StoreError: two files hold other samples, labels or classes; a file is damaged.
     """
-    assert paths, "an ensemble has a backbone"
-    return _open_logits(paths, split)[0]
+    with open_split(paths, {}, split) as opened:
+        logits = opened.ensemble(slice(None), features=False).logits
+        return AlignedLogits(opened.labels, opened.class_names, opened.sample_id, logits)
 
 
 def open_ensemble(
     logits: Mapping[str, Path], features: Mapping[str, Path], split: str
 ) -> AlignedEnsemble:
-    """Open one split of the logit file and the feature file of each backbone.
+    """Read one split of the logit file and the feature file of each backbone.
 
     `features` names the same backbones as `logits`, or none when no features are wanted.
 
@@ -79,31 +193,29 @@ def open_ensemble(
         MissingStageError: a file, or the split in it, has not been made.
         StoreError: two files hold other samples, labels or classes; a file is damaged.
     """
-    assert logits, "an ensemble has a backbone"
-    assert not features or list(features) == list(logits), "the same backbones in the same order"
-    aligned, first = _open_logits(logits, split)
-    blocks = tuple(_aligned_features(path, first) for path in features.values())
-    ensemble = Ensemble(logits=aligned.logits, features=blocks, sample_id=aligned.sample_id)
-    return AlignedEnsemble(ensemble, aligned.labels, aligned.class_names)
+    with open_split(logits, features, split) as opened:
+        ensemble = opened.ensemble(slice(None), features=bool(features))
+        return AlignedEnsemble(ensemble, opened.labels, opened.class_names)
 
 
-def _open_logits(paths: Mapping[str, Path], split: str) -> tuple[AlignedLogits, Columns]:
-    (first_path, *other_paths) = paths.values()
-    opened, class_names = read_split(first_path, split)
-    first = Columns(first_path, class_names, opened.sample_id, opened.labels)
-    logits = np.empty((len(paths), *opened.logits.shape), np.float32)
-    logits[0] = opened.logits
-    for row, path in enumerate(other_paths, start=1):
-        opened, class_names = read_split(path, split)
-        check_aligned(first, Columns(path, class_names, opened.sample_id, opened.labels))
-        logits[row] = opened.logits
-    return AlignedLogits(first.labels, first.class_names, first.sample_id, logits), first
-
-
-def _aligned_features(path: Path, first: Columns) -> Float[np.ndarray, "samples dim"]:
-    store = read_features(path)
-    check_aligned(first, Columns(path, store.class_names, store.sample_id, store.labels))
-    return store.features.astype(np.float32, copy=False)
+def _aligned_features(file: FeatureFile, path: Path, first: Columns) -> AlignedFeatures:
+    """Find the samples of the logits in a feature file, with the same labels and classes."""
+    columns = file.columns()
+    if columns.sample_id == first.sample_id:
+        rows = np.arange(len(first.sample_id))
+    else:
+        place = {sample: row for row, sample in enumerate(columns.sample_id)}
+        absent = next((sample for sample in first.sample_id if sample not in place), None)
+        if absent is not None:
+            raise StoreError(
+                f"{path} has no sample {absent!r}, which {first.path} has; expected every sample "
+                f"of the logits: run `{_aligning_command(first.path, path)}` and the stages after "
+                "it"
+            )
+        rows = np.array([place[sample] for sample in first.sample_id], dtype=np.int64)
+    labels = columns.labels[rows]
+    check_aligned(first, Columns(path, columns.class_names, first.sample_id, labels))
+    return AlignedFeatures(file, rows)
 
 
 def check_aligned(first: Columns, other: Columns) -> None:
@@ -142,11 +254,9 @@ def _first_difference(first: Columns, other: Columns) -> str | None:
 def _aligning_command(first: Path, other: Path) -> str:
     one, two = locate(first), locate(other)
     if one is None or two is None or one.backbone is None or two.backbone is None:
-        return "clipnlc extract"
-    backbones = ",".join(dict.fromkeys([one.backbone, two.backbone]))
-    return (
-        f"clipnlc extract --dataset {shlex.quote(two.dataset)} --backbones {shlex.quote(backbones)}"
-    )
+        return command("extract")
+    backbones = list(dict.fromkeys([one.backbone, two.backbone]))
+    return command("extract", dataset=two.dataset, backbones=backbones, store=two.store)
 
 
 def _shown(name: str | None) -> str:

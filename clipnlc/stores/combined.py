@@ -1,21 +1,20 @@
-"""The combined store: what each combiner of one run learnt and gave on the test split.
+"""The combined store of version 1: what each combiner of one run learnt and gave on test.
 
-`docs/formats/combined-store.md` is the format. A combiner that weighs backbones leaves its
-weights, from which the combined logits follow exactly; any other leaves its scores.
+`docs/formats/combined-store.md` is the format. It is read for ever and no longer written: what was
+learnt lies in `fits` now, and what it gives in `given`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
-from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
+from clipnlc.stores.fitted import Fact, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate
+from clipnlc.stores.layout import as_part, from_part
 
 FORMAT = "clipnlc-combined"
 
@@ -72,38 +71,6 @@ class CombinedStore:
     digest: str = ""
 
 
-@dataclass(frozen=True)
-class CombinedHeader:
-    """What can be told of a combined file without reading its arrays.
-
-    Attributes:
-        keys: by combiner.
-        facts: by combiner.
-        digest: names the content of the file.
-        rows: number of test samples.
-    """
-
-    keys: Mapping[str, Key]
-    facts: Mapping[str, Mapping[str, Fact]]
-    digest: str
-    rows: int
-
-
-def add_combinations(path: Path, store: CombinedStore) -> str:
-    """Write the combiners of `store`, beside those in the file that still fit.
-
-    A combiner already there stays when it is not written anew, the file has the same samples,
-    backbones and classes, and no input it was made from has another digest now. The file is
-    replaced at once; the caller holds `locks.writing(path)`. Returns the digest of the content.
-
-    Raises:
-        StoreError: a weight or score is NaN or infinite; the present file is damaged; the disk
-            is full.
-    """
-    present = read_combined(path) if path.exists() else store
-    return _write(path, replace(store, combinations=_merged(present, store)))
-
-
 def read_combined(path: Path) -> CombinedStore:
     """Read and check a whole combined file.
 
@@ -121,63 +88,6 @@ def read_combined(path: Path) -> CombinedStore:
     )
     _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
     return store
-
-
-def read_combined_header(path: Path) -> CombinedHeader:
-    """Read the keys and facts of every combiner, checked, without any array.
-
-    Raises:
-        MissingStageError: there is no such file.
-        StoreError: the header is damaged, foreign or newer than this clipnlc.
-    """
-    header = _h5.read_header(path, FORMAT)
-    combiners = _combiners(header)
-    return CombinedHeader(
-        keys={name: header.key(_group(name)) for name in combiners},
-        facts={name: read_facts(header, _group(name)) for name in combiners},
-        digest=header.digest,
-        rows=header.shape("sample_id", 1)[0],
-    )
-
-
-def _write(path: Path, store: CombinedStore) -> str:
-    def refuse(problem: str) -> StoreError:
-        location = locate(path)
-        command = location.command if location else _h5.MAKERS[FORMAT]
-        return StoreError(
-            f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the logits it was made from with `clipnlc verify`, then run `{command}` again"
-        )
-
-    _check(store, refuse)
-    datasets: dict[str, _h5.Dataset] = {
-        "sample_id": store.sample_id,
-        "backbones": store.backbones,
-        "class_names": store.class_names,
-    }
-    groups = {}
-    for name, combination in store.combinations.items():
-        what, array = combination.given
-        datasets[f"{_group(name)}/{what}"] = array
-        datasets.update(fitted_datasets(combination.learnt, refuse, _group(name)))
-        groups[_group(name)] = fitted_attributes(combination.key, combination.facts)
-    return _h5.write_sealed(path, FORMAT, attributes={}, datasets=datasets, groups=groups)
-
-
-def _merged(old: CombinedStore, new: CombinedStore) -> dict[str, Combination]:
-    """Put the new combiners beside the old ones that still fit."""
-    columns = [(s.sample_id, s.backbones, s.class_names) for s in (old, new)]
-    if columns[0] != columns[1]:
-        return dict(new.combinations)
-    inputs: dict[str, str] = {}
-    for combination in new.combinations.values():
-        inputs.update(combination.key.inputs)
-    fitting = {
-        name: combination
-        for name, combination in old.combinations.items()
-        if all(inputs.get(p, digest) == digest for p, digest in combination.key.inputs.items())
-    }
-    return {**fitting, **new.combinations}
 
 
 def _combination(content: _h5.Content, name: str) -> Combination:

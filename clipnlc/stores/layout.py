@@ -130,7 +130,7 @@ def locate(path: Path) -> Location | None:
     last = from_part(path.stem)
     # From the most to the least common; no head is called like a family.
     for family, names in _PLACES:
-        depth = len(names) + 1  # names between the family and the file
+        depth = len(names)  # of the file below its family
         if len(path.parts) < depth + 2 or path.parts[-depth - 1] != family:
             continue
         dataset, *parts = (from_part(part) for part in path.parts[-depth - 2 : -1])

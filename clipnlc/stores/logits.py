@@ -106,6 +106,23 @@ class LogitHeader:
     facts: Mapping[str, Fact]
 
 
+@dataclass(frozen=True)
+class LogitFit:
+    """What a head learnt, without any logits.
+
+    Attributes:
+        key: every resolved input by name, `settings` among them.
+        learnt: the head's fitted arrays by name; empty for zero-shot heads of version 1.
+        class_names: one per class.
+        digest: names the content of the whole file.
+    """
+
+    key: Key
+    learnt: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...]
+    digest: str
+
+
 def write_logits(path: Path, store: LogitStore) -> str:
     """Seal a logit file; returns the digest of its content.
 
@@ -161,7 +178,7 @@ def read_logits(path: Path) -> LogitStore:
 
 
 class LogitFile:
-    """One split of an open logit file, read by the parts that are needed; from `open_split`."""
+    """One split of an open logit file, read by the parts that are needed; from `open_logits`."""
 
     def __init__(self, file: _h5.SealedFile, split: str) -> None:
         self.split = split
@@ -225,7 +242,7 @@ class LogitFile:
 
 
 @contextmanager
-def open_split(path: Path, split: str) -> Iterator[LogitFile]:
+def open_logits(path: Path, split: str) -> Iterator[LogitFile]:
     """Open one split of a logit file to read the parts of it that are needed.
 
     Raises:
@@ -244,8 +261,38 @@ def read_split_columns(path: Path, split: str) -> SplitColumns:
         MissingStageError: there is no such file, or it holds no such split.
         StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
     """
-    with open_split(path, split) as file:
+    with open_logits(path, split) as file:
         return file.columns()
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read and check the class names alone.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+    return _class_names(_h5.read(path, FORMAT, lambda name: name == "class_names"))
+
+
+def read_logit_fit(path: Path) -> LogitFit:
+    """Read and check what a head learnt, without its logits.
+
+    Raises:
+        MissingStageError: there is no such file.
+        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
+    """
+
+    def wanted(name: str) -> bool:
+        return name == "class_names" or name.startswith("learnt/")
+
+    content = _h5.read(path, FORMAT, wanted)
+    return LogitFit(
+        key=content.header.key(),
+        learnt=read_learnt(content, ""),
+        class_names=_class_names(content),
+        digest=content.header.digest,
+    )
 
 
 def read_split(path: Path, split: str) -> tuple[SplitLogits, tuple[str, ...]]:

@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Literal
 
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.stores.combined import read_combined_header
 from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.fits import read_fit_header
+from clipnlc.stores.given import read_given_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import TEXTS, Layout, Location, from_part, locate
 from clipnlc.stores.logits import read_logit_header
 from clipnlc.stores.shards import read_shard_header, shard_files
 from clipnlc.stores.texts import read_texts
 
-RowKind = Literal["features", "logits", "combined", "shards", "texts", "partial"]
+RowKind = Literal["features", "logits", "fits", "given", "combined", "shards", "texts", "partial"]
 
-ORDER = ("features", "logits", "combined")  # a file is made from files of an earlier kind
+ORDER = (
+    "features",
+    "logits",
+    "fits",
+    "combined",
+    "given",
+)  # a file is made from files of an earlier kind
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,15 @@ class Found:
         rows: samples.
         keys: the file's key under `""`, or one key per combiner.
         split: the splits of a logit file.
+        parts: digests of its parts, which inputs name as `path#part`: the splits of a logit file,
+            the combiners of a fit file.
     """
 
     digest: str
-    rows: int
+    rows: int | None
     keys: Mapping[str, Key]
     split: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,18 +101,30 @@ def store_status(root: Path) -> list[StatusRow]:
             f"no store at {root}; make one with `clipnlc extract`, or name one with --store"
         )
     layout = Layout(root)
-    rows = []
+    rows: list[tuple[str, int, Path, StatusRow]] = []
+    seen = Seen()
+    files = [
+        path
+        for dataset in layout.datasets()
+        for path in layout.dataset(dataset).rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix == ".shards" or (path.suffix == ".h5" and path.parent.suffix != ".shards")
+    ]
+    # What a file was made from may lie in another data set: all of one kind before the next.
+    for path, location in sorted(_located(files), key=lambda f: (_order(f[1]), f[0])):
+        made = (
+            _shards_row(layout, path, location)
+            if location.kind == "shards"
+            else _file_row(layout, path, location, seen)
+        )
+        rows.append((location.dataset, _order(location), path, made))
     for dataset in layout.datasets():
-        files = [p for p in layout.dataset(dataset).glob("*/*/*") if not p.name.startswith(".")]
-        seen = Seen()
-        for path, location in sorted(_located(files), key=lambda f: (_order(f[1]), f[0])):
-            if location.kind == "shards":
-                rows.append(_shards_row(layout, path, location))
-            else:
-                rows.append(_file_row(layout, path, location, seen))
-        rows += [_partial_row(layout, path, dataset) for path in _partials(layout, dataset)]
-    rows += [_texts_row(layout, path) for path in sorted(root.glob(f"{TEXTS}/*/*.h5"))]
-    return rows
+        rows += [
+            (dataset, len(ORDER), path, _partial_row(layout, path, dataset))
+            for path in _partials(layout, dataset)
+        ]
+    texts = [_texts_row(layout, path) for path in sorted(root.glob(f"{TEXTS}/*/*.h5"))]
+    return [row for *_, row in sorted(rows, key=lambda r: r[:3])] + texts
 
 
 def _located(files: list[Path]) -> list[tuple[Path, Location]]:
@@ -124,6 +146,7 @@ def _file_row(layout: Layout, path: Path, location: Location, seen: Seen) -> Sta
         why = str(error)
     else:
         seen.digests[name] = found.digest
+        seen.digests |= {f"{name}#{part}": digest for part, digest in found.parts.items()}
         why, stale = _staleness(layout, found, seen)
         if stale:
             seen.stale.add(name)
@@ -150,9 +173,13 @@ def _found(path: Path, location: Location) -> Found:
     if location.kind == "logits":
         logits = read_logit_header(path)
         splits = ",".join(logits.rows)
-        return Found(logits.digest, sum(logits.rows.values()), {"": logits.key}, splits)
-    combined = read_combined_header(path)
-    return Found(combined.digest, combined.rows, combined.keys)
+        rows = sum(logits.rows.values())
+        return Found(logits.digest, rows, {"": logits.key}, splits, logits.split_digests)
+    if location.kind == "given":
+        given = read_given_header(path)
+        return Found(given.digest, given.rows, given.keys)
+    fits = read_fit_header(path)
+    return Found(fits.digest, None, fits.keys, parts=fits.digests)
 
 
 def _staleness(layout: Layout, found: Found, seen: Seen) -> tuple[str, bool]:
@@ -162,14 +189,17 @@ def _staleness(layout: Layout, found: Found, seen: Seen) -> tuple[str, bool]:
     for part, key in found.keys.items():
         for name, digest in key.inputs.items():
             present = seen.digests.get(name)
-            if present is None:
-                if not (layout.root / name).exists():
-                    gone[f"{name} is no longer there"] = None
+            file, _, piece = name.partition("#")
+            if present is None and piece and file in seen.digests:
+                stale.setdefault(f"{file} has no {piece} any more", []).append(part)
+            elif present is None:
+                if not (layout.root / file).exists():
+                    gone[f"{file} is no longer there"] = None
                 else:
-                    stale.setdefault(f"{name} is damaged", []).append(part)
+                    stale.setdefault(f"{file} is damaged", []).append(part)
             elif present != digest:
                 stale.setdefault(f"{name} has changed since", []).append(part)
-            elif name in seen.stale:
+            elif file in seen.stale:
                 stale.setdefault(f"{name} is stale itself", []).append(part)
     if stale:
         return "; ".join(_reason(why, parts) for why, parts in stale.items()), True

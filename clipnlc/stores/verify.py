@@ -6,6 +6,8 @@ from pathlib import Path
 from clipnlc.errors import StoreError
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features
+from clipnlc.stores.fits import read_fits
+from clipnlc.stores.given import read_given
 from clipnlc.stores.layout import locate
 from clipnlc.stores.logits import read_logits
 from clipnlc.stores.shards import read_shard
@@ -15,6 +17,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "features": read_features,
     "shards": read_shard,
     "logits": read_logits,
+    "fits": read_fits,
+    "given": read_given,
     "combined": read_combined,
     "texts": read_texts,
 }

@@ -42,6 +42,17 @@ PUBLISHED = ("zero-shot", "test")
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """What was asked for, whichever the data set."""
+
+    layout: Layout
+    head: str
+    split: str
+    backbones: Sequence[str] | None
+    fitted_on: str | None
+
+
+@dataclass(frozen=True)
 class Found:
     """One data set and the fresh runs that are applied to it, before any array is read."""
 
@@ -84,12 +95,13 @@ def evaluate(
             damaged, or cannot be written.
     """
     layout = Layout(store)
+    asked = _Asked(layout, head, split, backbones, fitted_on)
     if fitted_on is None:
         names = datasets_with_runs(layout, datasets or (), head)
     else:
         names = tuple(sorted(set(datasets or (d for d in layout.datasets() if d != fitted_on))))
     present = Present(layout)
-    found = [_find(present, name, head, split, backbones, fitted_on) for name in names]
+    found = [_find(asked, present, name) for name in names]
     _check_one_ensemble(found)
     members = found[0].runs.members
     one = found[0].dataset if len(found) == 1 else None
@@ -97,43 +109,32 @@ def evaluate(
     kept = _kept(path, found, split)
     if kept is not None and not keep_scores:
         return kept
-    measured = []
-    for each in found:
-        measured.append(
-            _measure(
-                layout,
-                each,
-                head,
-                split,
-                keep_scores=keep_scores,
-                on_progress=lambda done, rows, name=each.dataset: on_progress(name, done, rows),
-            )
-        )
+
+    def measure(each: Found) -> Measured:
+        def on_rows(done: int, rows: int) -> None:
+            on_progress(each.dataset, done, rows)
+
+        return _measure(asked, each, keep_scores=keep_scores, on_progress=on_rows)
+
+    measured = [measure(each) for each in found]
     rows = [dataset_evaluation(each) for each in measured]
     for single, its in zip(measured, rows, strict=True):
         # The summary over one data set is its own rows.
-        evaluation = _evaluation(single, [its], its.rows, (), head, split, fitted_on)
+        evaluation = _evaluation(asked, single, [its], its.rows, ())
         place = evaluation_path(layout, head, members, dataset=its.dataset, fitted_on=fitted_on)
         _save(place, evaluation)
     if len(measured) > 1:
-        evaluation = _evaluation(measured[0], rows, *summary(measured), head, split, fitted_on)
+        evaluation = _evaluation(asked, measured[0], rows, *summary(measured))
         _save(path, evaluation)
     return evaluation
 
 
-def _find(
-    present: Present,
-    dataset: str,
-    head: str,
-    split: str,
-    backbones: Sequence[str] | None,
-    fitted_on: str | None,
-) -> Found:
+def _find(asked: _Asked, present: Present, dataset: str) -> Found:
     """Read the headers of the runs for a data set, and refuse what is stale."""
-    layout = present.layout
-    runs = find_runs(layout, fitted_on or dataset, head, backbones)
+    layout, head, split, fitted_on = asked.layout, asked.head, asked.split, asked.fitted_on
+    runs = find_runs(layout, fitted_on or dataset, head, asked.backbones)
     cure = command(
-        "train-nlc", dataset=runs.dataset, head=head, backbones=backbones, store=layout.root
+        "train-nlc", dataset=runs.dataset, head=head, backbones=asked.backbones, store=layout.root
     )
     inputs = {
         layout.relative(path): [key.inputs for key in runs.headers[run].keys.values()]
@@ -185,17 +186,15 @@ def _save(path: Path, evaluation: Evaluation) -> None:
 
 
 def _evaluation(
+    asked: _Asked,
     first: Measured,
     datasets: Sequence[DatasetEvaluation],
     rows: Sequence[Row],
     notes: Sequence[str],
-    head: str,
-    split: str,
-    fitted_on: str | None,
 ) -> Evaluation:
     return Evaluation(
-        head=head,
-        split=split,
+        head=asked.head,
+        split=asked.split,
         backbones=first.backbones,
         measures=METRICS.facts,
         datasets=tuple(datasets),
@@ -203,23 +202,17 @@ def _evaluation(
         notes=tuple(notes),
         versions=versions(),
         published_digest=published_digest(),
-        fitted_on=fitted_on or "",
+        fitted_on=asked.fitted_on or "",
     )
 
 
 def _measure(
-    layout: Layout,
-    found: Found,
-    head: str,
-    split: str,
-    *,
-    keep_scores: bool,
-    on_progress: Callable[[int, int], None],
+    asked: _Asked, found: Found, *, keep_scores: bool, on_progress: Callable[[int, int], None]
 ) -> Measured:
     runs = found.runs
-    with _target(layout, found, head, split) as target:
+    with _target(asked, found) as target:
         predictions, alone, given = predictions_and_outcomes(
-            layout, runs, target, keep_scores=keep_scores, on_progress=on_progress
+            asked.layout, runs, target, keep_scores=keep_scores, on_progress=on_progress
         )
     outcomes: dict[Setting, dict[int, Outcome]] = references(alone, predictions, target.labels)
     for (run, name), outcome in given.items():
@@ -227,7 +220,7 @@ def _measure(
         kind: Kind = "control" if name in COMBINERS.groups["controls"] else "method"
         outcomes.setdefault(Setting(name, kind, which.setting), {})[which.seed] = outcome
     # Others publish zero-shot heads on test images.
-    own = (head, split) == PUBLISHED and runs.dataset == found.dataset
+    own = (asked.head, asked.split) == PUBLISHED and runs.dataset == found.dataset
     return Measured(
         dataset=found.dataset,
         sources=found.sources,
@@ -241,21 +234,27 @@ def _measure(
     )
 
 
-def _target(layout: Layout, found: Found, head: str, split: str) -> AbstractContextManager[Target]:
-    runs = found.runs
+def _target(asked: _Asked, found: Found) -> AbstractContextManager[Target]:
+    layout, runs = asked.layout, found.runs
     if runs.dataset == found.dataset:
-        return stored_target(layout, found.dataset, split, head=head, backbones=runs.backbones)
+        return stored_target(
+            layout, found.dataset, asked.split, head=asked.head, backbones=runs.backbones
+        )
     return foreign_target(
-        layout, found.dataset, split, source=runs.dataset, head=head, backbones=runs.backbones
+        layout,
+        found.dataset,
+        asked.split,
+        source=runs.dataset,
+        head=asked.head,
+        backbones=runs.backbones,
     )
 
 
 def _left_out(unknown: Mapping[str, int], source: str) -> tuple[str, ...]:
+    """Say how many images of which classes the fits know nothing of."""
     if not unknown:
         return ()
-    images = sum(unknown.values())
-    return (
-        f"{images} image{'s' * (images != 1)} of {len(unknown)} class"
-        f"{'es' * (len(unknown) != 1)} that {source} does not have "
-        f"{'were' if images != 1 else 'was'} left out: {', '.join(unknown)}.",
-    )
+    images, classes = sum(unknown.values()), len(unknown)
+    what = f"{images} image{'s' * (images != 1)} of {classes} class{'es' * (classes != 1)}"
+    were = "were" if images > 1 else "was"
+    return (f"{what} that {source} does not have {were} left out: {', '.join(unknown)}.",)

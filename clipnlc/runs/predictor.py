@@ -1,0 +1,140 @@
+"""Everything that turns features of new photos into answers: heads, a fit, and whose features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.commands import command
+from clipnlc.errors import MissingStageError
+from clipnlc.labels import Labels
+from clipnlc.runs.finding import find_runs
+from clipnlc.runs.fitted import Fitted
+from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.heads import Heads, open_heads
+from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.fits import read_fits
+from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted ensemble, ready for features of new images.
+
+    Attributes:
+        heads: one per backbone, sorted by backbone.
+        fitted: the combiner.
+        identities: by backbone, what shaped its features: architecture, digest of the weights,
+            open_clip's version, preprocessing, precision (the field `images` of a feature key,
+            without the images themselves).
+        templates: of the prompts that the texts were made with.
+        dataset: what it was fitted on, as the store calls it.
+    """
+
+    heads: Heads
+    fitted: Fitted
+    identities: Mapping[str, Mapping[str, Any]]
+    templates: tuple[str, ...]
+    dataset: str
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The backbones' names, sorted."""
+        return self.heads.backbones
+
+
+def open_predictor(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    combiner: str,
+    which: Labels,
+    backbones: Sequence[str] | None = None,
+) -> Predictor:
+    """Read one fit of a store, with the heads that it belongs to.
+
+    Args:
+        layout: the store.
+        dataset: what it was fitted on.
+        head: whose logits.
+        combiner: its name.
+        which: the labels that it was fitted on; those without labels for a combiner that needs
+            none, whatever is asked.
+        backbones: the ensemble; by default every backbone with logits, or the only one with fits.
+
+    Raises:
+        MissingStageError: there is no such fit, or no such heads.
+        StoreError: it is stale, or a file is damaged.
+        UnknownNameError: no combiner has this name.
+    """
+    which = which if COMBINERS.get(combiner).needs_labels else Labels.none()
+    runs = find_runs(layout, dataset, head, backbones)
+    path = runs.paths.get(which.name)
+    if path is None or combiner not in runs.headers[which.name].keys:
+        cure = command(
+            "train-nlc",
+            dataset=dataset,
+            head=head,
+            combiners=combiner,
+            backbones=backbones,
+            store=layout.root,
+            **_options(which),
+        )
+        raise MissingStageError(
+            f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
+            f"{head} logits of {dataset}; run `{cure}` first"
+        )
+    key = runs.headers[which.name].keys[combiner]
+    cure = command("train-nlc", dataset=dataset, head=head, store=layout.root)
+    refuse_stale_runs(Present(layout), {layout.relative(path): [key.inputs]}, cure)
+    store = read_fits(path, [combiner])
+    stored = store.fits[combiner]
+    keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
+    return Predictor(
+        heads=open_heads(layout, dataset, head, runs.backbones),
+        fitted=Fitted(
+            name=combiner,
+            settings=stored.key.fields.get("settings", {}),
+            learnt=stored.learnt,
+            backbones=store.backbones,
+            class_names=store.class_names,
+            labels=which,
+            facts=stored.facts,
+        ),
+        identities={name: identity_of(its) for name, its in keys.items()},
+        templates=tuple(next(iter(keys.values())).fields["classes"]["templates"]),
+        dataset=dataset,
+    )
+
+
+def identity_of(features: Key) -> dict[str, Any]:
+    """Take from a feature key what any image's features depend on, the image aside."""
+    of_images = ("split", "content", "samples")
+    return {n: v for n, v in features.fields["images"].items() if n not in of_images}
+
+
+def _feature_key(layout: Layout, dataset: str, backbone: str) -> Key:
+    for split in layout.splits(dataset):
+        path = layout.features(dataset, split, backbone)
+        if path.is_file():
+            return read_feature_header(path).key
+    cure = command("extract", dataset=dataset, backbones=backbone, store=layout.root)
+    raise MissingStageError(
+        f"{layout.root} holds no features of {backbone} on {dataset}, which say how it was used; "
+        f"run `{cure}` first"
+    )
+
+
+def _options(which: Labels) -> dict[str, str]:
+    """Spell the options of `train-nlc` that make a run; enough seeds to reach its own."""
+    seeds = {"seeds": str(which.seed + 1)}
+    amount = f"{which.amount:g}"
+    return {
+        "none": {},
+        "shots": {"shots": amount, **seeds},
+        "count": {"count": amount, **seeds},
+        "holdout": {"holdout": amount, **seeds},
+        "all": {"shots": "all", **seeds},
+    }[which.kind]
