@@ -18,6 +18,7 @@ from clipnlc.cli.options import (
 from clipnlc.cli.output import (
     Sayer,
     grouped,
+    head_option,
     print_json,
     progress,
     say_next,
@@ -151,7 +152,7 @@ def train_nlc(
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     head: Annotated[
-        str, typer.Option(help="zero-shot, or linear (after train-heads).")
+        str, typer.Option(help="zero-shot, or one of train-heads: linear.")
     ] = "zero-shot",
     combiners: Annotated[
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
@@ -206,7 +207,7 @@ def train_nlc(
     for place, group in grouped(runs, lambda r: r.dataset):
         _say_fitted(say, place, group)
     keys = dict.fromkeys(r.dataset for r in runs)
-    command = f"evaluate{' --head linear' * (head == 'linear')}"
+    command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 
