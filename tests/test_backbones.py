@@ -31,7 +31,7 @@ from clipnlc.cli import main
 from clipnlc.datasets.images import load as load_image
 from clipnlc.datasets.prompts import fill
 from clipnlc.errors import BackboneError, UnknownNameError
-from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.heads.zero_shot import ZeroShotHead
 
 NANO = "nano-RN50"
 NANO_FILE = nano.WEIGHTS / f"{NANO}.safetensors"
@@ -379,12 +379,12 @@ class TestAgainstOpenClip:
         assert backbone.logit_scale == pytest.approx(np.exp(scale))
         assert backbone.logit_bias == (bias or 0.0)
         x, sentences = pixels(4, 16), ["a cat", "a dog"]
-        found = zero_shot_logits(
-            backbone.embed_images(x),
-            backbone.embed_classes([[s] for s in sentences]),
+        head = ZeroShotHead().fit_to_texts(
+            texts=backbone.embed_classes([[s] for s in sentences]),
             logit_scale=backbone.logit_scale,
             logit_bias=backbone.logit_bias,
         )
+        found = head.logits(backbone.embed_images(x))
         model = untrained(name, seed=0).eval()
         config = model.visual.preprocess_cfg
         mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))

@@ -155,7 +155,7 @@ def test_quiet_and_json(stage, fitted, photos, here):
         ]
     elif stage == "train-heads":
         assert [h["backbone"] for h in value] == BACKBONES.split(",")
-        assert all(0 <= h["linear"] <= 1 and h["cached"] for h in value)
+        assert all(0 <= h["accuracy"] <= 1 and h["cached"] for h in value)
     else:
         assert [d["dataset"] for d in value["datasets"]] == ["photos"]
         assert value["backbones"] == BACKBONES.split(",")

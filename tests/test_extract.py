@@ -31,11 +31,12 @@ from clipnlc.errors import DataError, StoreError, UnknownNameError
 from clipnlc.extraction import pixels
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.extraction.request import Request
+from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.stages.extract import Watch, extract
 from clipnlc.stores import locks
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logits
+from clipnlc.stores.logits import read_logits, write_logits
 
 RESNET, VIT = "nano-RN50", "nano-ViT-B-16"
 BOTH = (RESNET, VIT)
@@ -114,6 +115,26 @@ class TestWhatIsWritten:
         run(tmp_path, folder, split=["train", "test"], templates=templates)
         after = read_logits(layout.logits("animals", "zero-shot", RESNET))
         assert not np.array_equal(before.splits["test"].logits, after.splits["test"].logits)
+
+    def test_zero_shot_logits_are_made_again_from_what_the_head_learnt(self, tmp_path, folder):
+        run(tmp_path, folder)
+        path = Layout(tmp_path).logits("animals", "zero-shot", RESNET)
+        stored = read_logits(path)
+        head = ZeroShotHead.rebuild({}, stored.learnt)
+        for split in ("train", "test"):
+            given = features(tmp_path, "animals", split).features
+            again = np.concatenate([head.logits(given[i : i + 2]) for i in range(0, len(given), 2)])
+            np.testing.assert_array_equal(again, stored.splits[split].logits)
+
+    def test_zero_shot_logits_that_lack_what_was_learnt_stay(self, tmp_path, folder):
+        """Version 1 kept no arrays of zero-shot heads; nothing else has changed."""
+        run(tmp_path, folder)
+        layout = Layout(tmp_path)
+        path = layout.logits("animals", "zero-shot", RESNET)
+        write_logits(path, replace(read_logits(path), learnt={}))
+        before = path.read_bytes()
+        assert not write_zero_shot_logits(layout, "animals", RESNET)
+        assert path.read_bytes() == before
 
     def test_images_are_decoded_once_and_resized_once_per_size(self, tmp_path, folder, monkeypatch):
         decoded, resized = [], []

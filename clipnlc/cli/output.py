@@ -54,6 +54,11 @@ def say_next(
     say(f"next: {command(stage, dataset=names, backbones=backbones, store=store)}")
 
 
+def head_option(head: str) -> str:
+    """Spell ` --head NAME` for the next command; nothing for the default of all, zero-shot."""
+    return f" --head {head}" * (head != "zero-shot")
+
+
 def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
     """Say what differs from the file that was replaced."""
     if changed:
