@@ -35,6 +35,7 @@ COMMANDS = (
     "train-nlc",
     "evaluate",
     "diversity",
+    "predict",
     "status",
     "verify",
     "doctor",
