@@ -101,4 +101,4 @@ def _say_exported(say: Sayer, exported: "Exported") -> None:
         )
     if not exported.measured:
         say(f"note: its accuracy was not measured; run `{exported.evaluate}`, then export again")
-    say(f"next: {command('predict PHOTOS', **{'from': exported.folder})}")
+    say(f"next: {command('predict PHOTOS', from_=exported.folder)}")

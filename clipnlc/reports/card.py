@@ -4,7 +4,7 @@ Everything in it follows from the export, so it claims no more than was measured
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from clipnlc.commands import command
@@ -207,7 +207,7 @@ def _limits(export: Export) -> Iterator[str]:
 
 def _use(folder: str) -> Iterator[str]:
     name = folder if folder.isprintable() and "`" not in folder else "FOLDER"
-    yield f"```console\n$ {command('predict photos', **{'from': name})}\n```"
+    yield f"```console\n$ {command('predict photos', from_=name)}\n```"
     yield (
         f"```python\nimport clipnlc\n\nclipnlc.load({json.dumps(name, ensure_ascii=False)})"
         '.predict(["photo.jpg"])\n```'
@@ -230,7 +230,7 @@ def _listed(items: Iterator[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -150,9 +150,7 @@ def _which(runs: Runs, combiner: str) -> str:
     )
 
 
-def _measured(
-    layout: Layout, runs: Runs, combiner: str, which: Labels
-) -> Iterator[Measurement]:
+def _measured(layout: Layout, runs: Runs, combiner: str, which: Labels) -> Iterator[Measurement]:
     """Yield what evaluate's records say of this very fit, on its own data set and on others."""
     present = Present(layout)
     for dataset in (runs.dataset, *(d for d in layout.datasets() if d != runs.dataset)):
@@ -197,9 +195,7 @@ def _rows(
         for seed, accuracy in zip(row.seeds, row.accuracies, strict=True):
             if seed == which.seed:
                 found = accuracy_interval(accuracy, one.samples)
-                yield Measurement(
-                    one.dataset, split, one.samples, accuracy, found.low, found.high
-                )
+                yield Measurement(one.dataset, split, one.samples, accuracy, found.low, found.high)
 
 
 def _on_hub(backbones: Sequence[str]) -> dict[str, str]:

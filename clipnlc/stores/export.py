@@ -8,10 +8,9 @@ unpickled, and no link is followed.
 import errno
 import hashlib
 import json
-import math
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,7 +19,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from clipnlc.digests import matches_digest, read_exactly, with_digest
-from clipnlc.errors import ClipnlcError, DataError, MissingStageError, StoreError
+from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
 from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
 from clipnlc.files import replacing_folder, write_whole
 from clipnlc.labels import Labels
@@ -42,7 +41,12 @@ ROUNDING: Final = 1e-9
 
 _POINTER: Final = b"version https://git-lfs"
 _TENSOR: Final = re.compile(r"(?:heads/(0|[1-9]\d*)|combiner)/([^\W\d]\w*)")
-_IDENTITY: Final = {"architecture": str, "weights": str, "precision": str, "preprocessing": dict}
+_IDENTITY: Final[dict[str, type]] = {
+    "architecture": str,
+    "weights": str,
+    "precision": str,
+    "preprocessing": dict,
+}
 _UNRELATED_TO_THE_FIT: Final = ("measured", "clipnlc", "digest")
 
 T = TypeVar("T")
@@ -125,9 +129,7 @@ def _spelled(folder: Path, export: Export) -> tuple[bytes, dict[str, Any]]:
         arrays.update({f"heads/{number}/{name}": array for name, array in head.learnt.items()})
 
     def refuse(problem: str) -> StoreError:
-        return StoreError(
-            f"{folder} not written: {problem}; fit it again with `clipnlc train-nlc`"
-        )
+        return StoreError(f"{folder} not written: {problem}; fit it again with `clipnlc train-nlc`")
 
     for name, array in sorted(arrays.items()):
         _check_array(name, array, refuse)
@@ -387,9 +389,7 @@ def _exported_fit(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> 
 
 def _measurement(tree: Mapping[str, Any]) -> Measurement:
     images = _take(tree, "images", int)
-    low, accuracy, high = (
-        float(_take(tree, name, (int, float))) for name in ("low", "accuracy", "high")
-    )
+    low, accuracy, high = (_take(tree, name, float) for name in ("low", "accuracy", "high"))
     ordered = -ROUNDING <= low <= accuracy + ROUNDING and accuracy <= high + ROUNDING
     if images < 1 or not ordered or high > 1 + ROUNDING:
         raise ValueError(f"an accuracy on {images} images is {accuracy}, {low} to {high}")
@@ -410,17 +410,21 @@ def _texts(tree: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _take(tree: Any, name: str, kind: type[T] | tuple[type[T], ...]) -> T:  # noqa: ANN401  (any JSON)
-    """Return a member of a JSON object, of this type."""
+def _take(tree: Any, name: str, kind: type[T]) -> T:  # noqa: ANN401  (any JSON)
+    """Return a member of a JSON object, of this type; a float may be written as an integer.
+
+    Raises:
+        KeyError: there is no such member.
+        TypeError: it is of another type.
+    """
     if not isinstance(tree, dict):
         raise TypeError(f"expected an object with {name}, found {type(tree).__name__}")
     value = tree[name]
-    kinds: Sequence[type] = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
-        expected = " or ".join(one.__name__ for one in kinds)
-        raise TypeError(f"{name} is of type {type(value).__name__}, expected {expected}")
-    found: T = value
-    return found
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:  # not isinstance: a boolean is no number here
+        raise TypeError(f"{name} is of type {type(value).__name__}, expected {kind.__name__}")
+    return value
 
 
 def _line(error: Exception) -> str:
