@@ -115,7 +115,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Export]:
             raise
         raise _refused(place, f"is damaged: {error}") from error
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        problem = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        problem = f"it lacks {error}" if isinstance(error, KeyError) else _line(error)
         raise _refused(place, f"is damaged: {problem}") from error
 
 
@@ -334,18 +334,20 @@ def _check_array(name: str, array: np.ndarray, refuse: Refuse) -> None:
 
 def _export(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Export:
     """Build the value; KeyError, TypeError and ValueError say what is wrong with the tree."""
-    backbones = _take(tree, "backbones", list)
+    backbones = _objects(tree, "backbones")
     learnt: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         owner, _, own_name = name.rpartition("/")
         learnt.setdefault(owner, {})[own_name] = array
+    if not backbones:
+        raise ValueError("there are no backbones")
     strangers = learnt.keys() - {"combiner", *(f"heads/{n}" for n in range(len(backbones)))}
     if strangers:
         raise ValueError(f"there are arrays {min(strangers)}, and {len(backbones)} backbones")
     heads = tuple(_head(one, learnt.get(f"heads/{n}", {})) for n, one in enumerate(backbones))
     names = [head.backbone for head in heads]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"backbones are {names}, expected at least one, and none twice")
+    if len(set(names)) != len(names):
+        raise ValueError(f"backbones are {', '.join(names)}, expected none twice")
     return Export(
         dataset=_take(tree, "dataset", str),
         class_names=_texts(tree, "classes"),
@@ -353,7 +355,7 @@ def _export(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Export
         head=_take(tree, "head", str),
         heads=heads,
         fit=_exported_fit(_take(tree, "combiner", dict), learnt.get("combiner", {})),
-        measured=tuple(_measurement(one) for one in _take(tree, "measured", list)),
+        measured=tuple(_measurement(one) for one in _objects(tree, "measured")),
         keeps_features=_take(tree, "keeps_features", bool),
         probabilistic=_take(tree, "probabilistic", bool),
         clipnlc=_take(tree, "clipnlc", str),
@@ -403,6 +405,13 @@ def _measurement(tree: Mapping[str, Any]) -> Measurement:
     )
 
 
+def _objects(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    values = _take(tree, name, list)
+    if not all(isinstance(value, dict) for value in values):
+        raise TypeError(f"{name} are not a list of objects")
+    return values
+
+
 def _texts(tree: Mapping[str, Any], name: str) -> tuple[str, ...]:
     values = _take(tree, name, list)
     if not values or not all(isinstance(value, str) for value in values):
@@ -410,15 +419,13 @@ def _texts(tree: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _take(tree: Any, name: str, kind: type[T]) -> T:  # noqa: ANN401  (any JSON)
+def _take(tree: Mapping[str, Any], name: str, kind: type[T]) -> T:
     """Return a member of a JSON object, of this type; a float may be written as an integer.
 
     Raises:
         KeyError: there is no such member.
         TypeError: it is of another type.
     """
-    if not isinstance(tree, dict):
-        raise TypeError(f"expected an object with {name}, found {type(tree).__name__}")
     value = tree[name]
     if kind is float and type(value) is int:
         value = float(value)
@@ -428,7 +435,7 @@ def _take(tree: Any, name: str, kind: type[T]) -> T:  # noqa: ANN401  (any JSON)
 
 
 def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return " ".join((str(error) or type(error).__name__).split())[:200]
 
 
 def _refused(path: Path, problem: str) -> StoreError:
