@@ -35,6 +35,8 @@ COMMANDS = (
     "train-nlc",
     "evaluate",
     "diversity",
+    "predict",
+    "export",
     "status",
     "verify",
     "doctor",

@@ -16,10 +16,14 @@ import yaml
 from command_line import environment, good, refusal
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import clipnlc
+from clipnlc.api import encoded
 from clipnlc.combiners import COMBINERS
+from clipnlc.datasets.images import load as load_image
 from clipnlc.digests import with_digest
-from clipnlc.errors import DataError, MissingStageError, StoreError, UnknownNameError
+from clipnlc.errors import BackboneError, DataError, MissingStageError, StoreError, UnknownNameError
 from clipnlc.export import Measurement
 from clipnlc.labels import Labels
 from clipnlc.reports.card import model_card
@@ -27,7 +31,6 @@ from clipnlc.reports.files import evaluation_from_json
 from clipnlc.runs.exported import export_of, open_exported
 from clipnlc.runs.fitted import apply
 from clipnlc.runs.predictor import open_predictor
-from clipnlc.stages.export import export
 from clipnlc.stages.export import export
 from clipnlc.stores import export as folder_format
 from clipnlc.stores.export import ARRAYS, CARD, DESCRIPTION, read_export, write_export
@@ -341,7 +344,7 @@ def test_arrays_that_are_not_described_are_refused(folder):
     tree = described(folder)
     del tree["arrays"]["tensors"][WEIGHT]
     describe(folder, tree)
-    with pytest.raises(StoreError, match="'heads/0/weight_' is in it and not in ensemble.json"):
+    with pytest.raises(StoreError, match=r"'heads/0/weight_' is in it and not in ensemble"):
         read_export(folder)
     tree["arrays"]["tensors"][WEIGHT] = {"dtype": "float32", "shape": [3, 65], "blake2b": ""}
     describe(folder, tree)
@@ -568,13 +571,15 @@ def test_a_killed_export_leaves_nothing(call, store, tmp_path, monkeypatch):
 
 def test_which_fit_is_asked_for(store, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(DataError, match=r"there are 1-shots-seed-0, .*; say which with --shots"):
+    with pytest.raises(
+        DataError, match=r"several amounts of labels \(1 shot, 2 shots\); give one with"
+    ):
         export(store=store, out=out)
     with pytest.raises(MissingStageError, match=r"holds no fit of nlc at 16 per class"):
         export(store=store, out=out, which=Labels.shots(16))
     with pytest.raises(DataError, match="nlc-shuffled looks at other images"):
         export(store=store, out=out, combiner="nlc-shuffled", which=SHOTS)
-    with pytest.raises(UnknownNameError, match="unknown combiner 'ncl'.*did you mean 'nlc'"):
+    with pytest.raises(UnknownNameError, match=r"unknown combiner 'ncl'.*did you mean 'nlc'"):
         export(store=store, out=out, combiner="ncl", which=SHOTS)
     assert not out.exists()
 
@@ -714,7 +719,126 @@ def test_the_command(store, tmp_path, here):
     told = json.loads(good(*line, "--json", by=here))
     assert (told["cached"], told["classes"], told["run"]) == (True, 3, "2-shots-seed-0")
     assert told["measured"][0]["dataset"] == "photos"
-    said = refusal(*line[:-4], "--combiner", "gac", *line[-4:], by=here)
+    said = refusal(*line, "--combiner", "gac", by=here)
     assert "holds the export of another fit" in said
     more = refusal("export", "--shots", "1,2", "--out", out, "--store", store, by=here)
     assert "give one number of one" in more
+
+
+def test_the_only_fit_need_not_be_named(extracted, tmp_path):
+    at = ("--store", extracted)
+    good("train-nlc", "--shots", 1, "--seeds", 2, "--combiners", "static", *at)
+    export(store=extracted, out=tmp_path / "out", combiner="static", seed=1)
+    assert read_export(tmp_path / "out").fit.labels == Labels.shots(1, seed=1)
+
+
+def test_the_page_names_every_field(folder):
+    page = (Path(__file__).parents[1] / "docs/formats/ensemble.md").read_text("utf-8")
+    tree = described(folder)
+    nested = ("combiner", "arrays")
+    names = [*tree, *tree["backbones"][0], *tree["measured"][0], *tree["arrays"]["tensors"][WEIGHT]]
+    names += [name for one in nested for name in tree[one]]
+    for name in (*names, folder_format.FORMAT, DESCRIPTION, ARRAYS, CARD):
+        assert f"`{name}`" in page, name
+
+
+# In Python -------------------------------------------------------------------------------------
+
+
+def files_of(photos):
+    return sorted((photos / "test").rglob("*.png"))
+
+
+def test_the_command_predicts_from_the_folder_as_from_the_store(store, folder, photos, here):
+    fit = ("--shots", 2, "--seed", 1, "--store", store)
+    expected = good("predict", photos / "test", "--json", *fit, by=here)
+    given = good("predict", photos / "test", "--json", "--from", folder, by=here)
+    assert given == expected
+    assert given.count("\n") == 36
+
+
+def test_python_predicts_as_the_command(folder, photos, here):
+    lines = good("predict", photos / "test", "--json", "--from", folder, by=here).splitlines()
+    expected = [json.loads(line) for line in lines]
+    ensemble = clipnlc.load(folder)
+    assert ensemble.class_names == ("blue", "green", "red")
+    assert ensemble.backbones == ("nano-RN50", "nano-ViT-B-16")
+    assert "fitted at 2 per class on photos: 3 classes" in ensemble.describe()
+    files = files_of(photos)
+    images = [Image.open(file) for file in files]
+    arrays = [np.asarray(image) for image in images]
+    mixed = [files[0], images[1], arrays[2], str(files[3])]
+    for given in (files, images, arrays, iter(files), mixed):
+        found = ensemble.predict(given)
+        wanted = expected[: len(found)]
+        assert [one.answer for one in found] == [one["class"] for one in wanted]
+        assert [one.probability for one in found] == [one["probability"] for one in wanted]
+    assert [str(one.file) for one in found] == [
+        str(files[0]),
+        "image 1",
+        "image 2",
+        str(files[3]),
+    ]
+    assert ensemble.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"]
+)
+def test_images_in_memory_keep_their_pixels(mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("L" if mode == "I;16" else "RGB").convert(mode)
+    image.info |= {"transparency": 3, "compression": "jpeg", "dpi": (1, 1)}
+    again = load_image(encoded(image))
+    assert again.mode == mode
+    assert again.tobytes() == image.tobytes()
+    assert again.convert("RGB").tobytes() == image.convert("RGB").tobytes()
+
+
+def test_a_mode_that_no_file_has_becomes_rgb():
+    image = Image.new("RGB", (3, 2), (9, 80, 200)).convert("HSV")
+    assert load_image(encoded(image)).tobytes() == image.convert("RGB").tobytes()
+
+
+WRONG_IMAGES = {
+    "one path": ("photo.jpg", "images is one str; give a list"),
+    "floats": ([np.zeros((4, 4, 3))], r"image 0 is an array of float64 \[4, 4, 3\]; expected"),
+    "grey": ([np.zeros((4, 4), np.uint8)], r"image 0 is an array of uint8 \[4, 4\]"),
+    "nothing": ([np.zeros((0, 4, 3), np.uint8)], r"an array of uint8 \[0, 4, 3\]"),
+    "no file": (["nowhere.jpg"], r"cannot use nowhere.jpg: No such file"),
+    "bytes": ([b"photo"], "image 0 is of type bytes"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+def test_what_is_no_image_is_refused(case, folder):
+    images, expected = WRONG_IMAGES[case]
+    with pytest.raises(DataError, match=expected):
+        clipnlc.load(folder).predict(images)
+
+
+def test_other_weights_and_another_preprocessing_are_refused(folder, photos, here):
+    for path, value, expected in (
+        (("weights",), "0" * 64, "other are the weights"),
+        (("preprocessing", "interpolation"), "bilinear", "other are the preprocessing"),
+    ):
+        tree = described(folder)
+        at(tree, "backbones", 1, "identity", *path[:-1])[path[-1]] = value
+        describe(folder, tree)
+        with pytest.raises(BackboneError, match=expected):
+            clipnlc.load(folder).predict(files_of(photos)[:1])
+        assert expected in refusal("predict", photos, "--from", folder, by=here)
+
+
+def test_importing_clipnlc_is_light():
+    script = (
+        "import sys, clipnlc; print(sorted({'numpy', 'torch', 'PIL', 'h5py'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

@@ -49,7 +49,8 @@ def weights_file(backbone: Backbone) -> Path:
         raise BackboneError(
             f"the weights of {backbone.name} are not at hand and cannot be downloaded ({reason}); "
             f"fetch them elsewhere, put them into a folder as {backbone.name}.safetensors or "
-            f"{backbone.name}.pt and give --weights-dir FOLDER, or use --backbones nano"
+            f"{backbone.name}.pt and give --weights-dir FOLDER, or rehearse with --backbones nano, "
+            "which knows shapes and emoji, not photos"
         ) from None
 
 

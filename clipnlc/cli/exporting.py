@@ -33,15 +33,15 @@ def export(
     ] = "",
     combiner: Annotated[str, typer.Option(help="Whose fit.")] = "nlc",
     shots: Annotated[
-        str, typer.Option(help="The labels per class it was fitted on, or `all`.")
+        str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
     ] = "",
     count_: Annotated[
-        str, typer.Option("--count", help="Instead of shots: so many labels at random.")
+        str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
     ] = "",
     holdout: Annotated[
-        float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
+        float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the labels.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fit.")] = 0,
     head: Annotated[str, typer.Option(help="zero-shot, or linear.")] = "zero-shot",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
@@ -67,6 +67,7 @@ def export(
         head=head_of(head),
         combiner=combiner,
         which=_one(shots=shots, count=count_, holdout=holdout, seed=seed),
+        seed=seed,
         backbones=backbones_of(backbones) or None,
         force=force,
     )

@@ -1,4 +1,4 @@
-"""Sealed shards to feature files, and those to zero-shot logits. No model and no image needed."""
+"""Sealed shards to feature files, and those to zero-shot logits; needs no model and no image."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ _ROWS: Final = 8192
 
 
 def merge(layout: Layout, path: Path, key: Key) -> None:
-    """Merge the sealed shards of a feature file, which its writer holds the lock of.
+    """Merge the sealed shards of a feature file; the caller holds its lock.
 
     Raises:
         MissingStageError: the texts of this backbone were never embedded.
@@ -42,7 +42,7 @@ def merge(layout: Layout, path: Path, key: Key) -> None:
 
 
 def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
-    """Turn every split's features into zero-shot logits; return False where they are current.
+    """Write the zero-shot logits of every split; return False if they are current already.
 
     Raises:
         StoreError: a file is damaged or in use, or the splits name different classes.

@@ -19,7 +19,7 @@ from clipnlc.reports.files import evaluation_from_json
 from clipnlc.runs.exported import export_of
 from clipnlc.runs.finding import Runs, datasets_with_runs, find_runs
 from clipnlc.runs.freshness import Present
-from clipnlc.runs.predictor import open_predictor
+from clipnlc.runs.predictor import labels_fitted_on, open_predictor
 from clipnlc.runs.records import evaluation_path
 from clipnlc.stores.export import write_export
 from clipnlc.stores.layout import Layout, locate
@@ -67,6 +67,7 @@ def export(
     head: str = "zero-shot",
     combiner: str = "nlc",
     which: Labels | None = None,
+    seed: int = 0,
     backbones: Sequence[str] | None = None,
     force: bool = False,
 ) -> Exported:
@@ -78,7 +79,8 @@ def export(
         dataset: what was fitted on; by default the only one with fits.
         head: whose logits.
         combiner: its name.
-        which: the labels that it was fitted on; by default none, for a combiner that needs none.
+        which: the labels that it was fitted on; by default the only ones with this seed.
+        seed: where `which` is not given.
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.
         force: replace the export of another fit.
 
@@ -98,14 +100,14 @@ def export(
         )
     if dataset is None:
         dataset = _only_dataset(layout, head)
-    runs = find_runs(layout, dataset, head, backbones)
-    if not known.needs_labels:
-        which = Labels.none()
-    elif which is None:
-        raise DataError(_which(runs, combiner))
+    if which is None or not known.needs_labels:
+        which = _only_labels(
+            layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
+        )
     predictor = open_predictor(
         layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones
     )
+    runs = find_runs(layout, dataset, head, backbones)
     measured = tuple(_measured(layout, runs, combiner, which))
     exported = export_of(predictor, measured)
     card = model_card(exported, folder=out.resolve().name, base_models=_on_hub(runs.backbones))
@@ -141,13 +143,25 @@ def _only_dataset(layout: Layout, head: str) -> str:
     return names[0]
 
 
-def _which(runs: Runs, combiner: str) -> str:
-    present = [run for run, header in runs.headers.items() if combiner in header.keys]
-    listed = f"there are {', '.join(present)}" if present else "there is none yet"
-    return (
-        f"{combiner} is fitted on labels, and of its fits on {runs.dataset} {listed}; say which "
-        "with --shots, --count or --holdout, and --seed"
+def _only_labels(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    combiner: str,
+    backbones: Sequence[str] | None,
+    seed: int,
+) -> Labels:
+    several = labels_fitted_on(
+        layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
     )
+    if len(several) > 1:
+        raise DataError(
+            f"{layout.root} holds fits of {combiner} on {dataset} for several amounts of labels "
+            f"({', '.join(one.heading for one in several)}); give one with --shots, --count or "
+            "--holdout"
+        )
+    return several[0]
 
 
 def _measured(layout: Layout, runs: Runs, combiner: str, which: Labels) -> Iterator[Measurement]:
