@@ -768,8 +768,8 @@ def test_python_predicts_as_the_command(folder, photos, here):
     images = [Image.open(file) for file in files]
     arrays = [np.asarray(image) for image in images]
     mixed = [files[0], images[1], arrays[2], str(files[3])]
-    for given in (files, images, arrays, iter(files), mixed):
-        found = ensemble.predict(given)
+    for several in (files, images, arrays, iter(files), mixed):
+        found = ensemble.predict(several)
         wanted = expected[: len(found)]
         assert [one.answer for one in found] == [one["class"] for one in wanted]
         assert [one.probability for one in found] == [one["probability"] for one in wanted]
