@@ -17,8 +17,9 @@ def command(stage: str, *, store: Path | None = None, **options: Value) -> str:
     Args:
         stage: the command's name, with what comes before its options.
         store: the store it is about; left out where it is the default or None.
-        options: by name, underscores for hyphens; lists are joined by commas, True is a flag, and
-            None, False and what is empty are left out.
+        options: by name, underscores for hyphens, and one at the end where Python has the word
+            (`from_`); lists are joined by commas, True is a flag, and None, False and what is empty
+            are left out.
 
     >>> command("extract", store=Path("my store"), dataset=["cub", "dtd"], backbones="RN50.openai")
     "clipnlc extract --dataset cub,dtd --backbones RN50.openai --store 'my store'"
@@ -29,7 +30,7 @@ def command(stage: str, *, store: Path | None = None, **options: Value) -> str:
     if store is not None and store != DEFAULT_STORE:
         options["store"] = store
     for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{name.rstrip('_').replace('_', '-')}"
         if value is True:
             words.append(option)
         elif isinstance(value, Sequence) and not isinstance(value, str):

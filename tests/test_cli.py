@@ -36,6 +36,7 @@ COMMANDS = (
     "evaluate",
     "diversity",
     "predict",
+    "export",
     "status",
     "verify",
     "doctor",

@@ -15,6 +15,7 @@ import typer
 
 from clipnlc.cli.catalogues import backbones, datasets
 from clipnlc.cli.doctor import doctor
+from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
 from clipnlc.cli.making import nano_data, pretrain
@@ -65,6 +66,7 @@ for _command in (
     evaluate,
     diversity,
     predict,
+    export,
     status,
     verify,
     doctor,

@@ -95,6 +95,15 @@ class Head(Learner, ABC):
     ) -> None:
         """Set every array named in `learnt`; rows come in a canonical order, texts normalised."""
 
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The width of the features that it was fitted on.
+
+        Raises:
+            ValueError: not fitted.
+        """
+
     @abstractmethod
     def logits(
         self, features: Float[np.ndarray, "samples dim"]
@@ -119,6 +128,12 @@ class AffineHead(Head):
     weight_: Float[np.ndarray, "classes dim"]
     bias_: Float[np.ndarray, " classes"]
     logit_scale_: Float[np.ndarray, ""]
+
+    @property
+    def dim(self) -> int:
+        """The width of the weights."""
+        self.require_fitted()
+        return int(self.weight_.shape[1])
 
     def logits(
         self, features: Float[np.ndarray, "samples dim"]

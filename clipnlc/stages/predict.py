@@ -19,7 +19,7 @@ from clipnlc.datasets.prompts import fill
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
 from clipnlc.extraction.models import Models
-from clipnlc.extraction.photos import stream_photos
+from clipnlc.extraction.photos import Encoded, stream_photos
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted, apply
@@ -96,7 +96,7 @@ class Predicted:
 
 def predict(
     predictor: Predictor,
-    files: Iterable[Path],
+    files: Iterable[Path | Encoded],
     *,
     backbones: Sequence[Backbone],
     models: Models,
@@ -113,7 +113,7 @@ def predict(
 
     Args:
         predictor: the fitted ensemble.
-        files: the photos, taken as they are needed.
+        files: the photos, on disk or in memory, taken as they are needed.
         backbones: where the predictor's backbones are; see `find_backbones`.
         models: where they are loaded; see `models_for`.
         memory: a JSON file of identities of weights that were found before; only read.
