@@ -451,8 +451,6 @@ class TestRefusals:
         shutil.copytree(fitted / "photos", fitted / "again")
         said = refusal("predict", photos, "--shots", 2, "--store", fitted, by=here)
         assert "holds fits of several data sets (again, photos); give one with --dataset" in said
-        ended = here("predict", photos, "--shots", 2, "--store", fitted, "--dataset", "again")
-        assert ended.code in (0, 2)  # the copy's fits say what they were made from
 
     @pytest.mark.parametrize(
         ("more", "said"),
