@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,12 +196,9 @@ def test_any_flipped_byte_is_refused(folder):
     for name in (DESCRIPTION, ARRAYS):
         path = folder / name
         good_bytes = path.read_bytes()
-        rows = (
-            range(len(good_bytes))
-            if name == DESCRIPTION
-            else [*range(1200), *range(1200, len(good_bytes), 997)]
-        )
-        for place in rows:
+        step = 7 if name == DESCRIPTION else 97
+        # Every byte of the header of the arrays too.
+        for place in [*range(0, len(good_bytes), step), *range(900 * (name == ARRAYS))]:
             bad = bytearray(good_bytes)
             bad[place] ^= 1 << (place % 8)
             path.write_bytes(bad)
@@ -772,7 +770,11 @@ def test_python_predicts_as_the_command(folder, photos, here):
         found = ensemble.predict(several)
         wanted = expected[: len(found)]
         assert [one.answer for one in found] == [one["class"] for one in wanted]
-        assert [one.probability for one in found] == [one["probability"] for one in wanted]
+        probabilities = [one["probability"] for one in wanted]
+        # The last bits of features depend on how many images go through a model together.
+        exact = len(found) == len(expected)
+        close = probabilities if exact else pytest.approx(probabilities, abs=1e-6)
+        assert [one.probability for one in found] == close
     assert [str(one.file) for one in found] == [
         str(files[0]),
         "image 1",
@@ -820,14 +822,18 @@ def test_what_is_no_image_is_refused(case, folder):
 def test_other_weights_and_another_preprocessing_are_refused(folder, photos, here):
     for path, value, expected in (
         (("weights",), "0" * 64, "other are the weights"),
-        (("preprocessing", "interpolation"), "bilinear", "other are the preprocessing"),
+        (
+            ("preprocessing", "interpolation"),
+            "bilinear",
+            r"the preprocessing \(interpolation bilinear there, bicubic here\)",
+        ),
     ):
         tree = described(folder)
         at(tree, "backbones", 1, "identity", *path[:-1])[path[-1]] = value
         describe(folder, tree)
         with pytest.raises(BackboneError, match=expected):
             clipnlc.load(folder).predict(files_of(photos)[:1])
-        assert expected in refusal("predict", photos, "--from", folder, by=here)
+        assert re.search(expected, refusal("predict", photos, "--from", folder, by=here))
 
 
 def test_importing_clipnlc_is_light():
