@@ -137,11 +137,7 @@ class SealedFile:
         entry = self.header.entries[name]
         if entry.block_rows is None:
             return _read_dataset(self._file, name, entry)
-        source = self._source(name)
-        array = np.empty(entry.shape, entry.dtype)
-        for start in range(0, len(array), source.piece):
-            source.read(start, start + source.piece, into=array[start : start + source.piece])
-        return array
+        return self._source(name).whole()
 
 
 class _Blocks:
@@ -162,9 +158,20 @@ class _Blocks:
         else:
             self.digests = _read_dataset(file, digests_of(name), entry.digests)
 
-    def read(self, start: int, stop: int, into: np.ndarray | None = None) -> np.ndarray:
+    def read(self, start: int, stop: int) -> np.ndarray:
         """Read and check the rows from `start`, where a block begins, to the end of a block."""
-        rows = self._unchecked(start, stop, into)
+        rows: np.ndarray = self.dataset[start:stop]
+        self._check(start, rows)
+        return rows
+
+    def whole(self) -> np.ndarray:
+        """Read and check the whole array."""
+        array = np.empty(self.dataset.shape, self.dataset.dtype)
+        self.dataset.read_direct(array)
+        self._check(0, array)
+        return array
+
+    def _check(self, start: int, rows: np.ndarray) -> None:
         for offset in range(0, len(rows), self.length):
             block = rows[offset : offset + self.length]
             number = (start + offset) // self.length
@@ -173,21 +180,12 @@ class _Blocks:
                     f"the checksum of {self.name!r} does not match in rows {start + offset} to "
                     f"{start + offset + len(block) - 1}"
                 )
-        return rows
-
-    def _unchecked(self, start: int, stop: int, into: np.ndarray | None = None) -> np.ndarray:
-        if into is None:
-            count = min(stop, len(self.dataset)) - start
-            into = np.empty((count, *self.dataset.shape[1:]), self.dataset.dtype)
-        if into.size:
-            self.dataset.read_direct(into, np.s_[start : start + len(into)])
-        return into
 
     def _made(self, entry: Entry) -> UInt8[np.ndarray, "blocks 16"]:
         whole = hashlib.blake2b(digest_size=blocks.DIGEST_BYTES)
         digests = blocks.BlockDigests(self.length)
         for start in range(0, len(self.dataset), self.piece):
-            rows = self._unchecked(start, start + self.piece)
+            rows = self.dataset[start : start + self.piece]
             whole.update(blocks.as_bytes(rows))
             digests.update(rows)
         if whole.hexdigest() != entry.blake2b:
