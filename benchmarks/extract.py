@@ -56,6 +56,7 @@ from clipnlc.backbones import parse
 from clipnlc.backbones.loaded import LoadedBackbone
 from clipnlc.backbones.openclip import open_clip, untrained
 from clipnlc.datasets.images import load
+from clipnlc.extraction.request import Request
 from clipnlc.stages.extract import extract
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
@@ -531,11 +532,13 @@ def _together_and_apart(
         start = np.array([time.perf_counter(), time.process_time()])
         for together in names:
             extract(
-                store=store,
-                dataset=[str(scratch / "photos")],
-                name="photos",
-                backbones=together,
-                limit=limit,
+                Request(
+                    store=store,
+                    dataset=[str(scratch / "photos")],
+                    name="photos",
+                    backbones=together,
+                    limit=limit,
+                )
             )
         return np.array([time.perf_counter(), time.process_time()]) - start
 

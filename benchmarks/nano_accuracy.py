@@ -16,6 +16,7 @@ import numpy as np
 
 from clipnlc.backbones import nano
 from clipnlc.datasets.nano import KEYS
+from clipnlc.extraction.request import Request
 from clipnlc.metrics.accuracy import accuracy
 from clipnlc.stages.extract import extract
 from clipnlc.stages.train_nlc import TEST
@@ -30,7 +31,7 @@ def measure(weights: Path, names: list[str]) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout(Path(folder))
         given = [f"{name}@{weights / name}.safetensors" for name in names]
-        extract(store=layout.root, dataset=["nano"], backbones=given, split=[TEST])
+        extract(Request(store=layout.root, dataset=["nano"], backbones=given, split=[TEST]))
         found: dict[str, dict[str, float]] = {}
         for name in names:
             found[name] = {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,25 @@ from stores_examples import write_features
 
 from clipnlc.digests import content_digest
 from clipnlc.labels import Labels
+from clipnlc.reports.record import Row
 from clipnlc.runs.fitted import fit
 from clipnlc.runs.members import members_name
+from clipnlc.runs.records import evaluation_path
 from clipnlc.stores.aligned import open_ensemble
 from clipnlc.stores.fits import Fit, FitStore, add_fits
+from clipnlc.stores.given import read_given
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import LogitStore, SplitLogits, read_logit_header, write_logits
+from clipnlc.stores.logits import (
+    LogitStore,
+    SplitLogits,
+    read_logit_header,
+    read_logits,
+    write_logits,
+)
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
+MEMBERS = tuple(sorted(BACKBONES))  # as an evaluation names them
 SHOTS = (1, 4)
 SEEDS = (0, 1, 2)
 WITH_LABELS = ("nlc", "static")
@@ -155,3 +166,41 @@ def older_evaluation(text: str, *, version: int) -> str:
         for one in tree["datasets"]:
             del one["published"]
     return json.dumps(tree)
+
+
+def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
+    drawn = Labels.shots(shots) if shots else Labels.none()
+    (found,) = [r for r in rows if r.method == method and r.drawn == drawn]
+    return found
+
+
+def logits_and_labels(layout: Layout, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in MEMBERS]
+    return np.stack([s.logits for s in stores]).astype(float), stores[0].labels
+
+
+def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weigh by einsum as the file of what the run gives says."""
+    path = given_path(layout, dataset, f"{shots}-shots-seed-{seed}")
+    logits, labels = logits_and_labels(layout, dataset)
+    return np.einsum("bsc,sb->sc", logits, read_given(path).given["nlc"].weights), labels
+
+
+def given_path(layout: Layout, dataset: str, run: str) -> Path:
+    members = members_name(BACKBONES)
+    return layout.given(dataset, "test", source=dataset, head="zero-shot", members=members, run=run)
+
+
+def fits_path(layout: Layout, dataset: str, run: str) -> Path:
+    return layout.fits(dataset, "zero-shot", members_name(BACKBONES), run)
+
+
+def record_path(root: Path, dataset: str | None = None) -> Path:
+    return evaluation_path(Layout(root), "zero-shot", members_name(BACKBONES), dataset=dataset)
+
+
+def replace_split(path: Path, split: str, **changes) -> None:
+    """Write a logit file with another split."""
+    store = read_logits(path)
+    changed = replace(store.splits[split], **changes)
+    write_logits(path, replace(store, splits={**store.splits, split: changed}))

@@ -1,4 +1,4 @@
-"""Extractions as processes of their own, which tests of engines and of resuming start and kill."""
+"""Extractions, in this process or in others that tests of engines and of resuming kill."""
 
 import json
 import os
@@ -12,6 +12,9 @@ import psutil
 from datasets_on_disk import CLASSES
 from PIL import Image
 
+from clipnlc.extraction.request import Request
+from clipnlc.stages.extract import Watch, extract
+
 BOTH = ("nano-RN50", "nano-ViT-B-16")
 
 # Settings come as JSON. `kill` names processes below this one by how an argument of theirs begins:
@@ -21,12 +24,12 @@ import json, os, sys, threading, time
 from pathlib import Path
 import psutil
 from clipnlc.errors import ClipnlcError
-from clipnlc.extraction import engines, on_ray
-from clipnlc.extraction.engines import Engine
+from clipnlc.extraction import crew, on_ray
+from clipnlc.extraction.request import Engine, Request
 from clipnlc.stages.extract import Watch, extract
 
 settings = json.loads(sys.argv[1])
-engines.SHARD_ROWS = settings.pop("shard_rows", engines.SHARD_ROWS)
+crew.SHARD_ROWS = settings.pop("shard_rows", crew.SHARD_ROWS)
 on_ray._RESTARTS = settings.pop("restarts", on_ray._RESTARTS)
 kill, name = settings.pop("kill", ""), settings.pop("name", "")
 killed, seen = [], []
@@ -62,14 +65,20 @@ if __name__ == "__main__":
     engine = Engine(tuple(settings.pop("devices", ["cpu"])), settings.pop("engine", "local"))
     began = time.perf_counter()
     try:
-        extract(store=Path(settings.pop("store")), dataset=[settings.pop("data")],
-                backbones=settings.pop("backbones"), engine=engine,
-                watch=Watch(progress=progress), **settings)
+        request = Request(store=Path(settings.pop("store")), dataset=[settings.pop("data")],
+                          backbones=settings.pop("backbones"), engine=engine, **settings)
+        extract(request, watch=Watch(progress=progress))
     except ClipnlcError as problem:
         print(json.dumps({"error": str(problem)}))
         sys.exit(2)
     print(json.dumps({"seen": seen, "killed": killed, "wall": time.perf_counter() - began}))
 """
+
+
+def run(store, data, backbones=BOTH, *, watch=None, **settings):
+    """Extract one data set within this process."""
+    request = Request(store=store, dataset=[str(data)], backbones=list(backbones), **settings)
+    return extract(request, watch=watch or Watch())
 
 
 def environment():

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from tiny_backbones import load, register, save
 
 from clipnlc.backbones import GROUPS, loaded, nano, parse, resolve
+from clipnlc.backbones import identity as identities
 from clipnlc.backbones.catalogue import catalogue
-from clipnlc.backbones.identity import identity
+from clipnlc.backbones.identity import identity, verify_memory
 from clipnlc.backbones.loaded import choose_device, choose_precision, describe
 from clipnlc.backbones.openclip import quiet, tokenizer, untrained
 from clipnlc.backbones.preprocessing import Preprocessing, preprocessing_of
@@ -30,7 +31,7 @@ from clipnlc.cli import main
 from clipnlc.datasets.images import load as load_image
 from clipnlc.datasets.prompts import fill
 from clipnlc.errors import BackboneError, UnknownNameError
-from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.heads.zero_shot import ZeroShotHead
 
 NANO = "nano-RN50"
 NANO_FILE = nano.WEIGHTS / f"{NANO}.safetensors"
@@ -130,7 +131,7 @@ class TestCatalogue:
         (row,) = catalogue("RN50.openai")
         assert (row.dim, row.input) == (1024, 224)
         assert row.parameters == pytest.approx(102e6, rel=0.01)
-        assert set(row.groups) == {"all", "resnets"}
+        assert set(row.groups) == {"all", "resnets", "small"}
 
 
 class TestLoading:
@@ -259,7 +260,7 @@ class TestBadWeights:
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: the weights of ViT-B-32.laion400m_e31 are not at hand and")
         assert "as ViT-B-32.laion400m_e31.safetensors or ViT-B-32.laion400m_e31.pt and give" in line
-        assert line.endswith("--weights-dir FOLDER, or use --backbones nano")
+        assert "give --weights-dir FOLDER, or rehearse with --backbones nano" in line
 
 
 class TestDevices:
@@ -378,12 +379,12 @@ class TestAgainstOpenClip:
         assert backbone.logit_scale == pytest.approx(np.exp(scale))
         assert backbone.logit_bias == (bias or 0.0)
         x, sentences = pixels(4, 16), ["a cat", "a dog"]
-        found = zero_shot_logits(
-            backbone.embed_images(x),
-            backbone.embed_classes([[s] for s in sentences]),
+        head = ZeroShotHead().fit_to_texts(
+            texts=backbone.embed_classes([[s] for s in sentences]),
             logit_scale=backbone.logit_scale,
             logit_bias=backbone.logit_bias,
         )
+        found = head.logits(backbone.embed_images(x))
         model = untrained(name, seed=0).eval()
         config = model.visual.preprocess_cfg
         mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
@@ -423,6 +424,37 @@ class TestIdentity:
         save_file(untrained(backbone.architecture, seed=1).state_dict(), backbone.file)
         second = identity(backbone, memory)
         assert {k for k in first if first[k] != second[k]} == {"weights"}
+
+    def test_a_flipped_byte_in_the_memory_is_never_believed(self, backbone, tmp_path):
+        memory = tmp_path / "memory.json"
+        first = identity(backbone, memory)
+        content = memory.read_bytes()
+        for at in range(0, len(content), 5):
+            memory.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            assert identity(backbone, memory) == first, at
+            if memory.read_bytes() != content:  # still harmless, or made anew and written
+                assert verify_memory(memory) is None
+
+    def test_sound_entries_beside_a_damaged_one_are_kept(self, backbone, tmp_path, monkeypatch):
+        memory = tmp_path / "memory.json"
+        other = resolve("nano-RN50")[0]
+        first = [identity(one, memory) for one in (backbone, other)]
+        memory.write_text(memory.read_text().replace(first[1]["weights"], "0" * 64))
+        again = []
+        digest = identities._digest
+        monkeypatch.setattr(identities, "_digest", lambda file: again.append(file) or digest(file))
+        assert [identity(one, memory) for one in (backbone, other)] == first
+        assert [file.name for file in again] == [weights_file(other).name]
+
+    def test_a_memory_of_before_the_digests_is_not_believed(self, backbone, tmp_path):
+        memory = tmp_path / "memory.json"
+        first = identity(backbone, memory)
+        (entry,) = json.loads(memory.read_text())
+        old = {name: entry[name] for name in ("file", "stamp", "identity")}
+        old["identity"] = {**first, "weights": "0" * 64}
+        memory.write_text(json.dumps({entry["entry"]: old}))
+        assert identity(backbone, memory) == first
+        assert verify_memory(memory) is None
 
     @pytest.mark.parametrize("content", ["", "[]", '{"a', "\x00"])
     def test_a_damaged_memory_is_made_anew(self, backbone, tmp_path, content):

@@ -16,6 +16,7 @@ LAYERS = "layers point down; siblings on one line do not know each other"
 STAGES = "stages talk only through stores"
 H5PY = "only stores._h5 imports h5py"
 TYPER = "only cli imports typer"
+CIRCLES = "no import circles between siblings"
 
 VIOLATIONS = {
     "stage imports stage": ("stages/diversity.py", "import clipnlc.stages.extract", STAGES),
@@ -28,6 +29,12 @@ VIOLATIONS = {
         "stages/extract.py",
         "def late():\n    import typer",
         TYPER,
+    ),
+    "a circle": ("extraction/worker.py", "import clipnlc.extraction.crew", CIRCLES),
+    "a circle deep down, for types only": (
+        "datasets/nano/palette.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import clipnlc.datasets.nano.sets",
+        CIRCLES,
     ),
     "a module nobody placed": ("utils.py", "", LAYERS),
 }

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
@@ -128,6 +129,42 @@ def test_a_second_call_hashes_only_what_changed(tmp_path, kind, monkeypatch):
         put(root / "test" / "cat" / "00.png", png(5))
         open_split(root, "test", hash_cache=tmp_path / "deep" / "cache")
         assert read == [root / "test" / "cat" / "00.png"]
+
+
+@pytest.mark.parametrize("column", ["root", "name", "size", "mtime_ns", "sha256", "digest"])
+def test_an_altered_row_of_the_hash_cache_is_not_believed(tmp_path, column):
+    cache, names = tmp_path / "cache", ["a.png", "b.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    hashes = fingerprints.hash_files(tmp_path, names, cache)
+    with sqlite3.connect(cache) as connection:
+        change = f"UPDATE file_hashes SET {column} = {column} || '0' WHERE name = 'b.png'"  # noqa: S608
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(DataError, match=r"the row of 'b.png0?' does not match its digest; delete"):
+        fingerprints.verify_cache(cache)
+    assert fingerprints.hash_files(tmp_path, names, cache) == hashes
+
+
+def test_hashes_of_before_their_digests_are_not_believed(tmp_path):
+    """The table of clipnlc 0.1.0."""
+    file, cache = tmp_path / "a.png", tmp_path / "cache"
+    file.write_bytes(b"a")
+    stat = file.stat()
+    with sqlite3.connect(cache) as connection:
+        connection.execute(
+            "CREATE TABLE hashes (root TEXT, name TEXT, size INTEGER, mtime_ns INTEGER,"
+            " ctime_ns INTEGER, sha256 TEXT, PRIMARY KEY (root, name)) WITHOUT ROWID"
+        )
+        row = (str(tmp_path), "a.png", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, "false")
+        connection.execute("INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+    assert "carry no digest" in fingerprints.verify_cache(cache)
+    for _ in range(2):
+        assert fingerprints.hash_files(tmp_path, ["a.png"], cache) == (
+            fingerprints.hash_file(file),
+        )
+    assert fingerprints.verify_cache(cache) is None
 
 
 def test_a_hash_cache_that_is_not_ours_is_refused(tmp_path):

@@ -1,7 +1,5 @@
 """evaluate: its numbers against independent ones, what it refuses, and what it leaves behind."""
 
-import csv
-import io
 import math
 import shutil
 import subprocess
@@ -13,9 +11,16 @@ import numpy as np
 import pytest
 from evaluation_examples import (
     BACKBONES,
+    MEMBERS,
     SEEDS,
     SHOTS,
+    fits_path,
+    logits_and_labels,
+    nlc,
     older_evaluation,
+    record_path,
+    replace_split,
+    row,
     sample_ids,
     write_backbones,
     write_dataset,
@@ -28,25 +33,14 @@ from scipy.special import softmax
 from clipnlc.combiners.votes import Vote1
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
-from clipnlc.labels import Labels
-from clipnlc.measures import Block, Measure
-from clipnlc.metrics import METRICS
 from clipnlc.reports.files import evaluation_from_json, to_json
-from clipnlc.reports.markdown import markdown
-from clipnlc.reports.record import Evaluation, Row
-from clipnlc.reports.spreadsheet import evaluation_csv
-from clipnlc.reports.tables import evaluation_report
-from clipnlc.reports.terminal import console, show
+from clipnlc.reports.record import Evaluation
 from clipnlc.runs.members import members_name
-from clipnlc.runs.records import evaluation_path
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.fits import Fit, FitStore, add_fits, read_fits
-from clipnlc.stores.given import read_given
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logits, write_logits
-
-MEMBERS = tuple(sorted(BACKBONES))
+from clipnlc.stores.logits import read_logits
 
 
 @pytest.fixture(scope="module")
@@ -65,50 +59,6 @@ def layout(tmp_path) -> Layout:
     layout = Layout(tmp_path)
     write_dataset(layout, "digits")
     return layout
-
-
-def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
-    drawn = Labels.shots(shots) if shots else Labels.none()
-    (found,) = [r for r in rows if r.method == method and r.drawn == drawn]
-    return found
-
-
-def logits_and_labels(layout: Layout, dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in MEMBERS]
-    return np.stack([s.logits for s in stores]).astype(float), stores[0].labels
-
-
-def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weigh by einsum as the file of what the run gives says."""
-    path = given_path(layout, dataset, f"{shots}-shots-seed-{seed}")
-    logits, labels = logits_and_labels(layout, dataset)
-    return np.einsum("bsc,sb->sc", logits, read_given(path).given["nlc"].weights), labels
-
-
-def given_path(layout: Layout, dataset: str, run: str, *, source: str | None = None) -> Path:
-    return layout.given(
-        dataset,
-        "test",
-        source=source or dataset,
-        head="zero-shot",
-        members=members_name(BACKBONES),
-        run=run,
-    )
-
-
-def fits_path(layout: Layout, dataset: str, run: str) -> Path:
-    return layout.fits(dataset, "zero-shot", members_name(BACKBONES), run)
-
-
-def record_path(root: Path, dataset: str | None = None, *, backbones=BACKBONES) -> Path:
-    return evaluation_path(Layout(root), "zero-shot", members_name(backbones), dataset=dataset)
-
-
-def replace_split(path: Path, split: str, **changes) -> None:
-    """Write a logit file with another split."""
-    store = read_logits(path)
-    changed = replace(store.splits[split], **changes)
-    write_logits(path, replace(store, splits={**store.splits, split: changed}))
 
 
 def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
@@ -535,146 +485,3 @@ def test_a_record_of_an_older_version_is_measured_again_and_kept(layout, version
     assert "brier" in evaluate(store=layout.root).measures
     (kept,) = [p for p in path.parent.iterdir() if p != path]
     assert kept.read_text() == older
-
-
-def share_of_sure_rows(block: Block) -> np.ndarray:
-    """A new measure: 1 where the probability is above one half."""
-    return (block.probs.max(axis=1, keepdims=True) > 0.5).astype(np.float64)
-
-
-def test_a_new_measure_is_one_row_and_appears_everywhere(layout, monkeypatch):
-    first = evaluate(store=layout.root)
-    new = Measure(
-        title="share of sure rows",
-        unit="%",
-        better="higher",
-        bounds=(0.0, 1.0),
-        meaning="rows with a class above one half",
-        each=f"{__name__}:share_of_sure_rows",
-    )
-    monkeypatch.setitem(METRICS.table, "sure", new)
-    found = evaluate(store=layout.root)  # the record that is there lacks it, so it is made anew
-    logits, _ = logits_and_labels(layout, "digits")
-    probs = softmax(logits[0], axis=1).max(axis=1)
-    backbone = row(found.summary, MEMBERS[0])
-    assert "sure" not in first.measures
-    assert backbone.measures["sure"] == (probs > 0.5).mean()
-    assert row(found.summary, "oracle").measures["sure"] is None
-
-    path = record_path(layout.root, "digits")
-    assert evaluation_from_json(path.read_text(), where=str(path)).measures["sure"] == new.facts
-    lines = list(csv.DictReader(io.StringIO(evaluation_csv(found))))
-    shown = next(line for line in lines if line["method"] == MEMBERS[0])
-    assert float(shown["sure"]) == backbone.measures["sure"]
-    report = evaluation_report(found)
-    title = "summary: share of sure rows in %, higher is better"
-    assert f"### {title}" in markdown(report)
-    table = next(table for table in report.tables if table.title == title)
-    cells = {line.name: line.cells for section in table.sections for line in section.lines}
-    assert cells[MEMBERS[0]][0].text == f"{100 * backbone.measures['sure']:.1f}"
-    to = console()
-    with to.capture() as captured:
-        show(report, to)
-    assert title in captured.get()
-    assert "share of sure rows: rows with a class above one half." in captured.get()
-
-
-def test_every_measure_of_one_data_set_agrees_with_its_function(example, evaluation):
-    digits = evaluation.datasets[0]
-    pairs = [nlc(example, "digits", 4, seed) for seed in SEEDS]
-    found = row(digits.rows, "nlc", shots=4)
-    assert list(found.measures) == list(evaluation.measures) == list(METRICS)
-    for name in METRICS:
-        expected = np.mean([METRICS.get(name)(scores, labels) for scores, labels in pairs])
-        assert found.measures[name] == pytest.approx(expected, abs=1e-6)
-    assert found.measures["accuracy"] == found.accuracy
-    oracle = row(digits.rows, "oracle")
-    known = {name for name, value in oracle.measures.items() if value is not None}
-    assert known == {"accuracy", "class-mean-accuracy"}  # it has no probabilities
-    assert oracle.measures["accuracy"] == oracle.accuracy
-
-
-def test_the_summary_averages_what_is_not_pooled(evaluation):
-    found = row(evaluation.summary, "nlc", shots=1)
-    alone = [row(one.rows, "nlc", shots=1) for one in evaluation.datasets]
-    for name in METRICS:
-        mean = np.mean([its.measures[name] for its in alone])
-        pooled = METRICS.get(name).pooled
-        assert (found.measures[name] == pytest.approx(mean, abs=1e-12)) != pooled
-
-
-# What fits give ----------------------------------------------------------------------------------
-
-
-def all_given(layout: Layout) -> dict[str, bytes]:
-    paths = sorted(layout.root.glob("*/given/**/*.h5"))
-    return {layout.relative(path): path.read_bytes() for path in paths}
-
-
-def test_scores_are_kept_where_they_are_asked_for(layout):
-    first = evaluate(store=layout.root)
-    path = given_path(layout, "digits", "no-labels")
-    without = read_given(path)
-    assert without.given["vote-1"].scores is None
-    assert evaluate(store=layout.root, keep_scores=True) == first
-    kept = read_given(path)
-    assert kept.given["vote-1"].scores.shape == (60, 4)
-    assert kept.given["log-avg"].scores is None  # its weights say as much in less
-    values, before = kept.given["vote-1"].values, without.given["vote-1"].values
-    assert all(np.array_equal(values[name], before[name]) for name in METRICS)
-    written = all_given(layout)
-    assert evaluate(store=layout.root) == first
-    assert all_given(layout) == written  # scores that were kept do no harm
-
-
-def test_a_new_measure_makes_what_is_given_anew(layout, monkeypatch):
-    evaluate(store=layout.root)
-    before = all_given(layout)
-    new = replace(METRICS.get("brier"), title="again")
-    monkeypatch.setitem(METRICS.table, "again", new)
-    calls = []
-    evaluate(store=layout.root, on_progress=lambda *at: calls.append(at))
-    assert calls
-    after = all_given(layout)
-    assert after.keys() == before.keys()
-    assert all(after[name] != before[name] for name in before)
-    given = read_given(given_path(layout, "digits", "4-shots-seed-1")).given["nlc"]
-    assert np.array_equal(given.values["again"], given.values["brier"])
-
-
-def test_only_what_is_lacking_is_applied(layout):
-    evaluate(store=layout.root)
-    before = all_given(layout)
-    lost = given_path(layout, "digits", "4-shots-seed-1")
-    lost.unlink()
-    for record in layout.root.rglob("evaluate-*.json"):
-        record.unlink()
-    times = {name: (layout.root / name).stat().st_mtime_ns for name in all_given(layout)}
-    evaluate(store=layout.root)
-    assert all_given(layout) == before
-    assert times == {name: (layout.root / name).stat().st_mtime_ns for name in times}
-
-
-@pytest.mark.parametrize("rows", [1, 7])
-def test_blocks_of_any_length_give_the_same_bytes(rows, layout, monkeypatch):
-    evaluate(store=layout.root, keep_scores=True)
-    record = record_path(layout.root, "digits")
-    whole = record.read_bytes(), all_given(layout)
-    record.unlink()
-    shutil.rmtree(layout.dataset("digits") / "given")
-    monkeypatch.setattr("clipnlc.runs.giving.BLOCK_ROWS", rows)
-    evaluate(store=layout.root, keep_scores=True)
-    assert (record.read_bytes(), all_given(layout)) == whole
-
-
-def test_fits_that_need_more_memory_than_there_is_take_several_passes(layout, monkeypatch):
-    evaluate(store=layout.root)
-    whole = all_given(layout)
-    shutil.rmtree(layout.dataset("digits") / "given")
-    record_path(layout.root, "digits").unlink()
-    monkeypatch.setattr("clipnlc.stages.evaluate.applying._TOGETHER", 10_000)
-    calls = []
-    evaluate(store=layout.root, on_progress=lambda *at: calls.append(at))
-    assert len(calls) > 1
-    assert calls[-1][1] == calls[-1][2]
-    assert all_given(layout) == whole

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import open_clip
 import pytest
 import torch
 from datasets_on_disk import png, put, write, write_table
+from extracting import files
+from extracting import run as run_extract
 from safetensors.torch import load_file, save_file
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 from tiny_backbones import save
@@ -27,11 +30,13 @@ from clipnlc.datasets.source import open_split
 from clipnlc.errors import DataError, StoreError, UnknownNameError
 from clipnlc.extraction import pixels
 from clipnlc.extraction.finishing import write_zero_shot_logits
+from clipnlc.extraction.request import Request
+from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.stages.extract import Watch, extract
 from clipnlc.stores import locks
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logits
+from clipnlc.stores.logits import read_logits, write_logits
 
 RESNET, VIT = "nano-RN50", "nano-ViT-B-16"
 BOTH = (RESNET, VIT)
@@ -44,16 +49,11 @@ def folder(tmp_path_factory):
 
 
 def run(store, dataset, backbones=(RESNET,), **settings):
-    return extract(store=store, dataset=[str(dataset)], backbones=list(backbones), **settings)
+    return run_extract(store, dataset, backbones, **settings)
 
 
 def features(store, dataset, split="test", backbone=RESNET):
     return read_features(Layout(store).features(dataset, split, backbone))
-
-
-def files(store):
-    """The HDF5 files of a store, by name, with their bytes."""
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*.h5"))}
 
 
 def fails(capsys, *arguments):
@@ -116,6 +116,26 @@ class TestWhatIsWritten:
         after = read_logits(layout.logits("animals", "zero-shot", RESNET))
         assert not np.array_equal(before.splits["test"].logits, after.splits["test"].logits)
 
+    def test_zero_shot_logits_are_made_again_from_what_the_head_learnt(self, tmp_path, folder):
+        run(tmp_path, folder)
+        path = Layout(tmp_path).logits("animals", "zero-shot", RESNET)
+        stored = read_logits(path)
+        head = ZeroShotHead.rebuild({}, stored.learnt)
+        for split in ("train", "test"):
+            given = features(tmp_path, "animals", split).features
+            again = np.concatenate([head.logits(given[i : i + 2]) for i in range(0, len(given), 2)])
+            np.testing.assert_array_equal(again, stored.splits[split].logits)
+
+    def test_zero_shot_logits_that_lack_what_was_learnt_stay(self, tmp_path, folder):
+        """Version 1 kept no arrays of zero-shot heads; nothing else has changed."""
+        run(tmp_path, folder)
+        layout = Layout(tmp_path)
+        path = layout.logits("animals", "zero-shot", RESNET)
+        write_logits(path, replace(read_logits(path), learnt={}))
+        before = path.read_bytes()
+        assert not write_zero_shot_logits(layout, "animals", RESNET)
+        assert path.read_bytes() == before
+
     def test_images_are_decoded_once_and_resized_once_per_size(self, tmp_path, folder, monkeypatch):
         decoded, resized = [], []
         load, resizer = pixels.load, Preprocessing.resizer
@@ -143,13 +163,11 @@ class TestWhatIsWritten:
 
     def test_progress_knows_what_comes_after(self, tmp_path):
         sets = ["digits", "shapes"]
-        extract(store=tmp_path, dataset=sets, backbones=[RESNET], split=["test"], limit=4)
+        request = Request(store=tmp_path, dataset=sets, backbones=[RESNET], limit=4)
+        extract(replace(request, split=["test"]))
         seen = {}
         extract(
-            store=tmp_path,
-            dataset=["colors", *sets],
-            backbones=[RESNET],
-            limit={"train": 5, "test": 4},
+            replace(request, dataset=["colors", *sets], limit={"train": 5, "test": 4}),
             watch=Watch(progress=lambda p: seen.setdefault((p.dataset, p.split), p.rest)),
         )
         assert seen == {
@@ -438,14 +456,15 @@ class TestErrors:
 HOLDING = """
 import sys, time
 from pathlib import Path
+from clipnlc.extraction.request import Request
 from clipnlc.stages.extract import Watch, extract
 
 def hold(_):
     print("holding", flush=True)
     time.sleep(600)
 
-extract(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"],
-        watch=Watch(progress=hold))
+request = Request(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"])
+extract(request, watch=Watch(progress=hold))
 """
 
 

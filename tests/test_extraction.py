@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from extracting import BOTH, files, write_images
+from extracting import BOTH, files, run, write_images
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 
 from clipnlc import backbones as backbone_names
@@ -13,12 +13,15 @@ from clipnlc.backbones import nano
 from clipnlc.backbones.loaded import LoadedBackbone
 from clipnlc.datasets.source import open_split
 from clipnlc.errors import BackboneError, DataError
-from clipnlc.extraction import engines, groups, worker
-from clipnlc.extraction.groups import Groups, default_decoders, free_memory
+from clipnlc.extraction import crew, estimate, passes, pixels, worker
+from clipnlc.extraction.embedding import Spent
+from clipnlc.extraction.estimate import free_memory, memory
 from clipnlc.extraction.models import Models
-from clipnlc.extraction.order import Job, Order, Progress, Spent, span_size, spans
+from clipnlc.extraction.order import Job, Order, Progress, span_size, spans
+from clipnlc.extraction.passes import Passes
+from clipnlc.extraction.pixels import default_decoders
 from clipnlc.machine import cores
-from clipnlc.stages.extract import Watch, extract
+from clipnlc.stages.extract import Watch
 from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -30,10 +33,6 @@ RESNET, VIT = BOTH
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("data") / "many", train=50, test=23)
-
-
-def run(store, data, backbones=BOTH, **settings):
-    return extract(store=store, dataset=[str(data)], backbones=list(backbones), **settings)
 
 
 def loaded_counts(monkeypatch):
@@ -93,7 +92,7 @@ class TestSpans:
             assert size == 16 or rows / size >= workers
 
     def test_progress_with_gaps_of_its_own_per_backbone(self, tmp_path, data, monkeypatch):
-        monkeypatch.setattr(engines, "SHARD_ROWS", 16)
+        monkeypatch.setattr(crew, "SHARD_ROWS", 16)
         order = self.order(tmp_path, data, 50, [[(0, 24)], [(16, 20), (40, 50)]])
         seen = []
 
@@ -105,7 +104,7 @@ class TestSpans:
             def close(self):
                 pass
 
-        engines.work_off(
+        crew.run_order(
             order, Nobody(), 1, on_progress=lambda p: seen.append((p.done, p.began_at, p.total))
         )
         assert seen[-1] == (50, 4, 50)
@@ -133,7 +132,7 @@ class TestEmbedding:
         bad = [0, *range(14, 19), *range(30, 50), 69]
         for i in bad:
             images[i].write_bytes(b"no image")
-        monkeypatch.setattr(engines, "SHARD_ROWS", 16)  # one shard has nothing to read at all
+        monkeypatch.setattr(crew, "SHARD_ROWS", 16)  # one shard has nothing to read at all
         outcomes = run(
             tmp_path / "a", root, split=["test"], on_bad_image="skip", batch_size=20, workers=4
         )
@@ -147,7 +146,7 @@ class TestEmbedding:
         assert [s.split("test/")[-1] for s, _ in found.skipped] == [names[i] for i in bad]
 
     def test_nothing_readable_in_several_shards(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(engines, "SHARD_ROWS", 16)
+        monkeypatch.setattr(crew, "SHARD_ROWS", 16)
         for i in range(40):
             path = tmp_path / "broken" / "test" / "cat" / f"{i:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +182,7 @@ class TestEmbedding:
             raise problem
 
         monkeypatch.setattr(LoadedBackbone, "forward", full)
-        with pytest.raises(BackboneError, match=r"memory was short while .* --batch-size, .*--tog"):
+        with pytest.raises(BackboneError, match=r"out of memory while .* --batch-size or .*--tog"):
             run(tmp_path, data, [RESNET])
 
     def test_another_failure_stays_what_it_is(self, tmp_path, data, monkeypatch):
@@ -246,7 +245,7 @@ class TestTexts:
             run(tmp_path, data, [RESNET], split=["train"])
 
 
-class TestGroups:
+class TestPasses:
     def test_together_gives_the_same_bytes(self, tmp_path, data, monkeypatch):
         run(tmp_path / "whole", data)
         counts = loaded_counts(monkeypatch)
@@ -259,7 +258,7 @@ class TestGroups:
 
     def test_little_free_memory_makes_several_passes(self, tmp_path, data, monkeypatch):
         run(tmp_path / "whole", data)
-        monkeypatch.setattr(groups, "free_memory", lambda _device: 10**6)
+        monkeypatch.setattr(passes, "free_memory", lambda _device: 10**6)
         released = []
         release = Models.release
         monkeypatch.setattr(Models, "release", lambda self: released.append(1) or release(self))
@@ -268,7 +267,7 @@ class TestGroups:
         assert files(tmp_path / "passes") == files(tmp_path / "whole")
 
     def chosen(self, copies):
-        found = Groups(
+        found = Passes(
             [backbone_names.parse(name) for name in BOTH],
             Models("cpu", "fp32"),
             together=None,
@@ -280,18 +279,18 @@ class TestGroups:
     def test_workers_on_one_device_share_its_memory(self, monkeypatch):
         size = sum((nano.WEIGHTS / f"{name}.safetensors").stat().st_size for name in BOTH)
         need = sum(
-            groups.memory(backbone_names.parse(n), Models("cpu", "fp32"), batch_size=None, copies=1)
+            memory(backbone_names.parse(n), Models("cpu", "fp32"), batch_size=None, copies=1)
             for n in BOTH
         )
         assert need > size
-        monkeypatch.setattr(groups, "free_memory", lambda _device: 1.3 * need)
+        monkeypatch.setattr(passes, "free_memory", lambda _device: 1.3 * need)
         assert self.chosen(1) == [list(BOTH)]
         assert self.chosen(8) == [[RESNET], [VIT]]
 
     def test_free_memory_in_a_container(self, tmp_path, monkeypatch):
         whole = free_memory("cpu")
         assert whole > 0
-        monkeypatch.setattr(groups, "_CGROUP", tmp_path)
+        monkeypatch.setattr(estimate, "_CGROUP", tmp_path)
         for name, text in (("memory.max", "1000000"), ("memory.current", "900000"),
                            ("memory.stat", "anon 1\ninactive_file 50000\n")):  # fmt: skip
             (tmp_path / name).write_text(text)
@@ -300,7 +299,7 @@ class TestGroups:
         assert free_memory("cpu") > 150_000
 
     def test_decoders_share_the_cores(self, monkeypatch):
-        monkeypatch.setattr(groups, "cores", lambda: 16)
+        monkeypatch.setattr(pixels, "cores", lambda: 16)
         assert [default_decoders("cpu", n) for n in (1, 2, 16, 32)] == [8, 4, 1, 1]
         assert [default_decoders("cuda:0", n) for n in (1, 8)] == [16, 2]
 

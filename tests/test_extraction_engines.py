@@ -97,7 +97,7 @@ class TestDeaths:
         expected = "Ray gave up a worker on many/"
         if "engine" not in settings:
             expected = "a worker on cpu died 3 times over the images "
-            assert "(killed by signal 9, as for want of memory)" in facts["error"]
+            assert "(killed by signal 9, probably out of memory)" in facts["error"]
         assert facts["error"].startswith(expected)
         assert "what is sealed stays" in facts["error"]
         assert "\n" not in facts["error"]
@@ -169,13 +169,14 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from clipnlc.backbones.openclip import open_clip
-from clipnlc.extraction import engines
+from clipnlc.extraction import crew
+from clipnlc.extraction.request import Engine, Request
 from clipnlc.stages import extract as stage
 import clipnlc.stores.features, datasets, safetensors.torch
 
 open_clip()
 torch.set_num_threads(1)
-engines.SHARD_ROWS = 16
+crew.SHARD_ROWS = 16
 
 def begin(into):
     child = os.fork()
@@ -183,8 +184,9 @@ def begin(into):
         return child
     os.setsid()
     try:
-        stage.extract(store=Path(into), dataset=[data], backbones=["nano-RN50", "nano-ViT-B-16"],
-                      batch_size=8, engine=engines.Engine(tuple(devices.split(","))))
+        both, engine = ["nano-RN50", "nano-ViT-B-16"], Engine(tuple(devices.split(",")))
+        stage.extract(Request(store=Path(into), dataset=[data], backbones=both, batch_size=8,
+                              engine=engine))
     except BaseException as problem:
         print(repr(problem), file=sys.stderr, flush=True)
         os._exit(1)
@@ -292,9 +294,10 @@ def fill(filler, room):
 MEASURE = """
 import resource, sys
 from pathlib import Path
+from clipnlc.extraction.request import Request
 from clipnlc.stages.extract import extract
 
-extract(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"])
+extract(Request(store=Path(sys.argv[1]), dataset=[sys.argv[2]], backbones=["nano-RN50"]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

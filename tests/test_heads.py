@@ -5,8 +5,10 @@ import pytest
 
 from clipnlc.fitting import cross_entropy
 from clipnlc.heads import HEADS
+from clipnlc.heads.base import AffineHead, normalise, product_by_blocks
 from clipnlc.heads.linear import LinearHead
-from clipnlc.heads.zero_shot import ZeroShotHead, zero_shot_logits
+from clipnlc.heads.zero_shot import ZeroShotHead
+from clipnlc.testing import HEAD_CHECKS, check_head
 
 NAMES = list(HEADS)
 
@@ -27,76 +29,96 @@ def make(samples=60, classes=4, dim=8, *, seed=0):
 
 
 @pytest.mark.parametrize("name", NAMES)
-class TestContract:
-    def test_logits_have_a_row_per_sample_and_are_finite(self, name):
-        logits = HEADS.get(name)().fit(**make()).logits(make(7, seed=1)["features"])
-        assert logits.shape == (7, 4)
-        assert logits.dtype == np.float32
-        assert np.isfinite(logits).all()
+@pytest.mark.parametrize("check", HEAD_CHECKS, ids=lambda check: check.__name__.strip("_"))
+def test_contract(check, name):
+    check(HEADS.get(name))
 
-    def test_inputs_stay_as_they_were(self, name):
-        given, copy = make(), make()
-        HEADS.get(name)().fit(**given).logits(given["features"])
-        for key in ("features", "labels", "texts"):
-            np.testing.assert_array_equal(given[key], copy[key])
 
-    def test_the_order_of_rows_does_not_matter(self, name):
-        given = make()
-        order = np.random.default_rng(0).permutation(60)
-        mixed = given | {
-            "features": given["features"][order],
-            "labels": given["labels"][order],
-            "sample_id": [given["sample_id"][i] for i in order],
-        }
-        one, other = (HEADS.get(name)().fit(**rows).state() for rows in (given, mixed))
-        for key, value in one.items():
-            np.testing.assert_array_equal(other[key], value)
+class NearestMean(AffineHead):
+    """Cosines with the mean of each class's features: a head that needs no texts."""
 
-    def test_renaming_classes_renames_logits(self, name):
-        given = make()
-        names = np.array([2, 0, 3, 1])
-        renamed = given | {
-            "labels": np.argsort(names)[given["labels"]],
-            "texts": given["texts"][names],
-        }
-        logits = HEADS.get(name)().fit(**renamed).logits(given["features"])
-        expected = HEADS.get(name)().fit(**given).logits(given["features"])[:, names]
-        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+    needs_labels = True
+    needs_texts = False
 
-    def test_features_and_texts_are_normalised(self, name):
-        given = make()
-        longer = given | {"features": given["features"] * 7, "texts": given["texts"] * 3}
-        np.testing.assert_allclose(
-            HEADS.get(name)().fit(**longer).logits(longer["features"]),
-            HEADS.get(name)().fit(**given).logits(given["features"]),
-            rtol=1e-3,
-            atol=1e-3,
+    def _learn(self, examples, *, texts, logit_scale, logit_bias):
+        assert texts.shape == (0, examples.unit.shape[1])
+        means = np.zeros((examples.classes, examples.unit.shape[1]), dtype=np.float32)
+        np.add.at(means, examples.labels, examples.unit)
+        self.weight_ = normalise(means)
+        self.bias_ = np.full(len(means), logit_bias, dtype=np.float32)
+        self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
+
+
+class PlainProduct(NearestMean):
+    """Its last bits depend on how many rows there are."""
+
+    def logits(self, features):
+        return normalise(features.astype(np.float32)) @ self.weight_.T * float(self.logit_scale_)
+
+
+class ClaimsNoTexts(LinearHead):
+    needs_texts = False
+
+
+class ClaimsNoLabels(NearestMean):
+    needs_labels = False
+
+
+class ClaimsLabels(ZeroShotHead):
+    needs_labels = True
+
+
+class ClaimsViews(NearestMean):
+    needs_views = True
+
+
+class Forgetful(NearestMean):
+    """`weight_` is not among what it says it has learnt."""
+
+    learnt = ("bias_", "logit_scale_")
+
+
+class Ordered(NearestMean):
+    """Learns from the first rows it is given."""
+
+    def fit(self, *, features, labels, sample_id, **more):
+        return super().fit(
+            features=features[:30], labels=labels[:30], sample_id=sample_id[:30], **more
         )
 
-    def test_same_seed_same_bits_and_refit_forgets(self, name):
-        head = HEADS.get(name)(seed=3).fit(**make(40, seed=5)).fit(**make())
-        again = HEADS.get(name)(seed=3).fit(**make())
-        for key, value in head.state().items():
-            np.testing.assert_array_equal(again.state()[key], value)
 
-    def test_state_travels(self, name):
-        given = make()
-        head = HEADS.get(name)().fit(**given)
-        state = head.state()
-        assert all(isinstance(value, np.ndarray) for value in state.values())
-        again = HEADS.get(name)().load_state(state)
-        np.testing.assert_array_equal(
-            again.logits(given["features"]), head.logits(given["features"])
-        )
+class TestSuite:
+    """The conformance suite passes a foreign head that keeps the contract, and no other."""
 
-    def test_unfitted_use_and_foreign_states_are_refused(self, name):
-        with pytest.raises(ValueError, match="is not fitted; call fit or load_state"):
-            HEADS.get(name)().logits(make()["features"])
-        with pytest.raises(ValueError, match=r"learns \[.*\], the state has \['foreign_'\]"):
-            HEADS.get(name)().load_state({"foreign_": np.zeros(1)})
+    def test_passes_a_head_that_needs_no_texts(self):
+        check_head(NearestMean)
 
-    def test_one_row_is_enough(self, name):
-        assert np.isfinite(HEADS.get(name)().fit(**make(1)).logits(make()["features"])).all()
+    @pytest.mark.parametrize(
+        ("cls", "message"),
+        [
+            (PlainProduct, "logits of blocks of 1"),
+            (ClaimsNoTexts, "zero-size array"),
+            (ClaimsNoLabels, "learnt without rows"),
+            (ClaimsLabels, "other labels teach it nothing else"),
+            (ClaimsViews, "needs_views is true"),
+            (Forgetful, "has no attribute 'weight_'"),
+            (Ordered, "learnt from rows in another order"),
+        ],
+    )
+    def test_refuses_a_head_that_breaks_it(self, cls, message):
+        with pytest.raises((AssertionError, AttributeError, ValueError), match=message):
+            check_head(cls)
+
+
+class TestProductByBlocks:
+    @pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 700])
+    def test_is_the_product(self, rows):
+        random = np.random.default_rng(rows)
+        left = random.normal(size=(rows, 33)).astype(np.float32)
+        right = random.normal(size=(33, 7)).astype(np.float32)
+        found = product_by_blocks(left, right)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, left.astype(float) @ right, rtol=1e-5, atol=1e-5)
 
 
 class TestZeroShot:
@@ -104,22 +126,9 @@ class TestZeroShot:
         given = make()
         f, t = given["features"].astype(float), given["texts"].astype(float)
         cosines = [[x @ y / np.sqrt((x @ x) * (y @ y)) for y in t] for x in f]
-        logits = zero_shot_logits(
-            given["features"], given["texts"], logit_scale=20.0, logit_bias=-1.0
-        )
+        head = ZeroShotHead().fit_to_texts(texts=given["texts"], logit_scale=20.0, logit_bias=-1.0)
+        logits = head.logits(given["features"])
         np.testing.assert_allclose(logits, 20 * np.array(cosines) - 1, rtol=1e-4, atol=1e-5)
-
-    def test_no_labels_no_rows(self):
-        given = make() | {
-            "features": np.empty((0, 8), dtype=np.float32),
-            "labels": np.empty(0, dtype=np.int64),
-            "sample_id": [],
-        }
-        head = ZeroShotHead().fit(**given)
-        np.testing.assert_array_equal(
-            head.logits(make()["features"]),
-            zero_shot_logits(make()["features"], given["texts"], logit_scale=20.0),
-        )
 
 
 class TestLinear:
@@ -183,3 +192,12 @@ class TestLinear:
 
     def test_without_a_stopping_share_every_epoch_is_run(self):
         assert int(LinearHead(epochs=7).fit(**make()).epochs_) == 7
+
+    def test_what_it_learnt_answers_without_its_settings(self):
+        """Version 1 of the stores named no settings."""
+        given = make()
+        head = LinearHead(epochs=7).fit(**given)
+        again = LinearHead.rebuild({}, head.state())
+        np.testing.assert_array_equal(
+            again.logits(given["features"]), head.logits(given["features"])
+        )

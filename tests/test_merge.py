@@ -4,13 +4,14 @@ import shutil
 
 import pytest
 from extracting import BOTH, extracted, files, finish, leftovers, start, write_images
+from extracting import run as run_extract
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 
 from clipnlc.cli import main
 from clipnlc.errors import DataError, MissingStageError, StoreError
-from clipnlc.extraction import engines
+from clipnlc.extraction import crew
 from clipnlc.stages import extract as extract_stage
-from clipnlc.stages.extract import Watch, extract
+from clipnlc.stages.extract import Watch
 from clipnlc.stages.merge import merge
 from clipnlc.stores import locks, shards
 from clipnlc.stores.features import read_feature_header
@@ -33,10 +34,7 @@ def whole(tmp_path_factory, data):
 
 
 def run(store, data, rows=None, backbones=BOTH, **settings):
-    return extract(
-        store=store, dataset=[str(data)], backbones=list(backbones), split=["test"],
-        batch_size=16, rows=rows, **settings,
-    )  # fmt: skip
+    return run_extract(store, data, backbones, split=["test"], batch_size=16, rows=rows, **settings)
 
 
 def path_of(store, backbone=RESNET):
@@ -64,7 +62,7 @@ class TestRows:
 
     def test_the_same_rows_again_embed_nothing(self, tmp_path, data, monkeypatch):
         run(tmp_path, data, (0, 32))
-        monkeypatch.setattr(engines, "embed", None)
+        monkeypatch.setattr(crew, "embed", None)
         assert run(tmp_path, data, (0, 32))[0].rows == 32
 
     def test_a_plain_run_takes_over(self, tmp_path, data, whole):
@@ -88,7 +86,7 @@ class TestRows:
 
     def test_rows_of_two_splits(self, tmp_path, data):
         with pytest.raises(DataError, match="--rows is for a single data set and split"):
-            extract(store=tmp_path, dataset=[str(data)], backbones=[RESNET], rows=(0, 8))
+            run_extract(tmp_path, data, [RESNET], rows=(0, 8))
 
 
 class TestAtOnce:

@@ -4,12 +4,12 @@ import json
 import math
 
 import pytest
-from extracting import BOTH, write_images
+from extracting import BOTH, run, write_images
 
 from clipnlc.cli import main
 from clipnlc.errors import ClipnlcError
-from clipnlc.extraction import groups
-from clipnlc.extraction.engines import Engine
+from clipnlc.extraction import estimate, passes, pixels
+from clipnlc.extraction.request import Engine, Request
 from clipnlc.machine import cores
 from clipnlc.stages import plan as stage
 from clipnlc.stages.extract import extract
@@ -28,8 +28,9 @@ def short_probe(monkeypatch):
     monkeypatch.setattr(stage, "_PROBE", 0.4)
 
 
-def planned(store, data, **settings):
-    return plan(store=store, dataset=[str(data)], backbones=list(BOTH), **settings)
+def planned(store, data, backbones=BOTH, *, probe=True, on_progress=lambda *_: None, **settings):
+    request = Request(store=store, dataset=[str(data)], backbones=list(backbones), **settings)
+    return plan(request, probe=probe, on_progress=on_progress)
 
 
 def test_a_store_that_is_not_there(tmp_path, data):
@@ -58,7 +59,7 @@ def test_a_store_that_is_not_there(tmp_path, data):
 
 def test_disk_is_what_the_features_take(tmp_path, data):
     found = planned(tmp_path, data, probe=False)
-    extract(store=tmp_path, dataset=[str(data)], backbones=list(BOTH))
+    run(tmp_path, data)
     files = list(tmp_path.rglob("many/features/**/*.h5"))
     taken = sum(p.stat().st_size for p in files)
     overhead = 30_000 * len(files)  # names, texts, and what HDF5 adds
@@ -70,8 +71,8 @@ def test_what_is_cached(tmp_path, data):
     assert before.hours is None
     assert before.pixel_seconds is None
     assert all(b.seconds is None for b in before.backbones)
-    extract(store=tmp_path, dataset=[str(data)], backbones=[RESNET])
-    extract(store=tmp_path, dataset=[str(data)], backbones=[VIT], split=["test"])
+    run(tmp_path, data, [RESNET])
+    run(tmp_path, data, [VIT], split=["test"])
     some = planned(tmp_path, data, probe=False)
     assert [(s.cached, s.lacking) for s in some.splits] == [((RESNET,), (VIT,)), (BOTH, ())]
     assert [(b.backbone, b.images) for b in some.backbones] == [(VIT, 7)]
@@ -81,13 +82,13 @@ def test_what_is_cached(tmp_path, data):
     (tmp_path / "templates.txt").write_text("a drawing of a {c}\n")
     prompts = planned(tmp_path, data, probe=False, templates=tmp_path / "templates.txt")
     assert [s.cached for s in prompts.splits] == [(RESNET,), BOTH]
-    extract(store=tmp_path, dataset=[str(data)], backbones=[VIT])
+    run(tmp_path, data, [VIT])
     done = planned(tmp_path, data)
     assert (done.backbones, done.groups, done.disk_bytes) == ((), (), 0)
 
 
 def test_nothing_is_written_to_a_store_that_is(tmp_path, data):
-    extract(store=tmp_path, dataset=[str(data)], backbones=[RESNET])
+    run(tmp_path, data, [RESNET])
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.h5")}
     planned(tmp_path, data, probe=False)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.h5")} == before
@@ -96,9 +97,7 @@ def test_nothing_is_written_to_a_store_that_is(tmp_path, data):
 def test_a_data_set_that_is_not_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    found = plan(
-        store=tmp_path / "store", dataset=["cub"], backbones=list(BOTH), split=["test"], probe=False
-    )
+    found = planned(tmp_path / "store", "cub", split=["test"], probe=False)
     (split,) = found.splits
     assert (split.dataset, split.split, split.images) == ("cub", "test", 5794)
     assert split.download_bytes is None or split.download_bytes > 0
@@ -108,7 +107,7 @@ def test_a_data_set_that_is_not_at_hand(tmp_path, monkeypatch):
 
 
 def test_little_memory_makes_groups(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(groups, "free_memory", lambda _device: 10**6)
+    monkeypatch.setattr(passes, "free_memory", lambda _device: 10**6)
     found = planned(tmp_path, data, probe=False)
     assert found.groups == ((RESNET,), (VIT,))
     monkeypatch.undo()
@@ -116,14 +115,7 @@ def test_little_memory_makes_groups(tmp_path, data, monkeypatch):
 
 
 def test_compiled_forwards_are_timed_without_the_wait(tmp_path, data):
-    found = plan(
-        store=tmp_path,
-        dataset=[str(data)],
-        backbones=[VIT],
-        compiled=True,
-        batch_size=2,
-        engine=Engine(("cpu",)),
-    )
+    found = planned(tmp_path, data, [VIT], compiled=True, batch_size=2, engine=Engine(("cpu",)))
     (backbone,) = found.backbones
     assert 0 < backbone.seconds < 0.5  # compiling takes several
 
@@ -132,7 +124,7 @@ def test_some_rows(tmp_path, data):
     found = planned(tmp_path, data, probe=False, split=["test"], rows=(8, 100))
     assert [s.images for s in found.splits] == [4]
     assert [b.images for b in found.backbones] == [4, 4]
-    extract(store=tmp_path, dataset=[str(data)], backbones=list(BOTH), split=["test"])
+    run(tmp_path, data, split=["test"])
     found = planned(tmp_path, data, probe=False, split=["test"], rows=(8, 100))
     assert [s.cached for s in found.splits] == [BOTH]
 
@@ -144,7 +136,8 @@ def test_every_pass_decodes_anew(tmp_path, data, monkeypatch):
 
 
 def test_workers_on_one_device_need_its_memory_together(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(groups, "cores", lambda: 2)
+    for module in (estimate, pixels):
+        monkeypatch.setattr(module, "cores", lambda: 2)
     one = planned(tmp_path, data, probe=False, batch_size=1)
     two = planned(tmp_path, data, probe=False, batch_size=1, engine=Engine(("cpu", "cpu")))
     assert (two.workers, two.decoders) == (2, 1)
@@ -166,15 +159,21 @@ def test_refusals_are_those_of_extract(tmp_path, data, settings, message):
     for do in (plan, extract):
         with pytest.raises(ClipnlcError, match=message):
             do(
-                store=tmp_path, dataset=[str(data)], backbones=[RESNET], engine=Engine(("cpu",)),
-                **settings,
+                Request(
+                    store=tmp_path, dataset=[str(data)], backbones=[RESNET],
+                    engine=Engine(("cpu",)), **settings,
+                )
             )  # fmt: skip
 
 
 def test_a_name_for_two(tmp_path, data):
     for do in (plan, extract):
         with pytest.raises(ClipnlcError, match="--name names one data set, but 2 were given"):
-            do(store=tmp_path, dataset=["digits", str(data)], backbones=[RESNET], name="mine")
+            do(
+                Request(
+                    store=tmp_path, dataset=["digits", str(data)], backbones=[RESNET], name="mine"
+                )
+            )
 
 
 def test_the_command(tmp_path, data, capsys):

@@ -19,19 +19,16 @@ from safetensors import safe_open
 from tiny_backbones import load
 from torch.nn.functional import normalize
 
-from clipnlc.backbones import contrastive, nano
-from clipnlc.backbones.contrastive import (
-    CaptionedImages,
-    Recipe,
-    Training,
-    augmented,
-    clip_loss,
-)
+from clipnlc.backbones import nano
 from clipnlc.backbones.openclip import architecture_config, untrained
 from clipnlc.backbones.vocabulary import RESERVED, learn_merges, write_merges
 from clipnlc.cli import main
 from clipnlc.errors import BackboneError, DataError, UnknownNameError
 from clipnlc.stages.pretrain import pretrain
+from clipnlc.training import loop
+from clipnlc.training.captions import CaptionedImages
+from clipnlc.training.contrastive import augmented, clip_loss
+from clipnlc.training.loop import Recipe, Training
 
 BACKBONE = "nano-RN50"
 STEPS = 8
@@ -299,7 +296,7 @@ class TestBatches:
             return clip_loss(image, text, scale, excluded)
 
         monkeypatch.setattr(training.model, "encode_text", encode_text)
-        monkeypatch.setattr(contrastive, "clip_loss", loss)
+        monkeypatch.setattr(loop, "clip_loss", loss)
         training.run()
         assert len(drawn) == 12
         kinds = set()

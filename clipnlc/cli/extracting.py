@@ -1,7 +1,6 @@
-"""`extract`, the stage that needs images, and `merge`, which puts its parts together."""
+"""`extract`, the stage that needs images, and `merge`, which merges what several workers sealed."""
 
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,13 +28,14 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
-from clipnlc.commands import DEFAULT_STORE
+from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance
 
 if TYPE_CHECKING:
     from clipnlc.extraction.order import Progress
+    from clipnlc.extraction.request import Request
     from clipnlc.stages.extract import Outcome
 
 SKIPPED_SHOWN = 5  # unreadable images that are named; the feature file lists all
@@ -74,7 +74,7 @@ def extract(
     source: Annotated[
         list[str],
         typer.Option(
-            help="Local place of a data set that else comes from the hub: KEY=PATH, repeatable, "
+            help="Local copy of a data set, instead of the hub's: KEY=PATH, repeatable, "
             "or one folder with a subfolder per key."
         ),
     ] = [],  # noqa: B006  (Typer copies it)
@@ -82,7 +82,7 @@ def extract(
         bool,
         typer.Option(
             "--accept-different-data",
-            help="Go on, and record it, where a known data set has other rows or classes.",
+            help="Continue, and record it, where a known data set has other rows or classes.",
         ),
     ] = False,
     prompts: Annotated[
@@ -99,7 +99,7 @@ def extract(
         ),
     ] = "",
     weights_dir: Annotated[
-        Path | None, typer.Option(help="Folder with the weights files, for want of a network.")
+        Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
@@ -124,7 +124,7 @@ def extract(
         bool,
         typer.Option(
             "--compile",
-            help="Compile the forwards first: pays on a GPU in long runs; --plan tells the speed.",
+            help="Compile the forwards first: worth it in long runs on a GPU; --plan measures.",
         ),
     ] = False,
     workers: Annotated[
@@ -135,50 +135,53 @@ def extract(
     ] = "fail",
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Only say what it would take; probes the device for a minute."),
+        typer.Option(
+            "--plan", help="Only print the expected cost; measures the device for a minute."
+        ),
     ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Make feature stores and zero-shot logits.
 
-    Images and class names are embedded once per backbone. Needs images. What is there under the
-    same settings is left alone; an interrupted run goes on where it stopped.
+    Images and class names are embedded once per backbone. Needs images. Files that exist
+    under the same settings are kept; an interrupted run continues where it stopped.
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
-    from clipnlc.extraction.engines import Engine
+    from clipnlc.extraction.request import Engine, Request
 
     if on_bad_image not in ("fail", "skip"):
         raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
     if engine not in ("local", "ray"):
         raise DataError(f"--engine is {engine!r}; choose local or ray")
-    asked = {
-        "store": store,
-        "dataset": [dataset],
-        "backbones": backbones.split(","),
-        "split": listed(split),
-        "name": name or None,
-        "templates": templates,
-        "class_names": class_names,
-        "image_column": image_column or None,
-        "label_column": label_column or None,
-        "sources": sources_of(source),
-        "accept_different_data": accept_different_data,
-        "prompts": prompts,
-        "limit": limit_of(limit),
-        "rows": rows_of(rows),
-        "weights_dir": weights_dir,
-        "batch_size": batch_size or None,
-        "together": together or None,
-        "engine": Engine(listed(device) or ("auto",), engine, ray_address or None),  # type: ignore[arg-type]
-        "precision": precision,
-        "compiled": compiled,
-        "workers": workers or None,
-    }
+    request = Request(
+        store=store,
+        dataset=[dataset],
+        backbones=backbones.split(","),
+        split=listed(split),
+        name=name or None,
+        templates=templates,
+        class_names=class_names,
+        image_column=image_column or None,
+        label_column=label_column or None,
+        sources=sources_of(source),
+        accept_different_data=accept_different_data,
+        prompts=prompts,
+        limit=limit_of(limit),
+        rows=rows_of(rows),
+        weights_dir=weights_dir,
+        batch_size=batch_size or None,
+        together=together or None,
+        engine=Engine(listed(device) or ("auto",), engine, ray_address or None),  # type: ignore[arg-type]
+        precision=precision,
+        compiled=compiled,
+        workers=workers or None,
+        on_bad_image=on_bad_image,  # type: ignore[arg-type]
+    )
     say = Sayer(quiet=quiet or as_json)
     if plan:
-        _plan(asked, say, as_json=as_json)
+        _plan(request, say, as_json=as_json)
         return
     from clipnlc.stages.extract import Watch
     from clipnlc.stages.extract import extract as stage
@@ -188,8 +191,7 @@ def extract(
     with progress(say, "extract") as advance:
         spending = _Spending(advance)
         outcomes = stage(
-            **asked,  # type: ignore[arg-type]
-            on_bad_image=on_bad_image,  # type: ignore[arg-type]
+            request,
             watch=Watch(
                 note=lambda line: say(f"note: {line}"),
                 progress=spending.images,
@@ -204,14 +206,15 @@ def extract(
     if spending.progress:
         say(spending.summary())
     if any(o.missing for o in outcomes):
-        say(f"next: the other rows, or clipnlc merge{_store_option(store)} when they are there")
+        merge_all = command("merge", store=store)
+        say(f"next: the other rows, or {merge_all} when they are there")
         return
     keys = dict.fromkeys(o.dataset for o in outcomes)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
 
 
 class _Spending:
-    """Shows an extraction as it goes, and keeps what it took in all."""
+    """Shows the progress of an extraction, and adds up the time it took."""
 
     def __init__(self, advance: Advance) -> None:
         self.progress: list["Progress"] = []  # one per split, and per pass over it
@@ -247,23 +250,19 @@ def _effort(now: "Progress") -> Effort:
     return Effort(dict(now.seconds), dict(now.forward), dict(now.embedded))
 
 
-def _plan(asked: dict[str, object], say: Sayer, *, as_json: bool) -> None:
+def _plan(request: "Request", say: Sayer, *, as_json: bool) -> None:
     from clipnlc.cli.planning import show_plan
     from clipnlc.stages.plan import plan as stage
 
     with progress(say, "extract --plan") as advance:
         planned = stage(
-            **asked,  # type: ignore[arg-type]
+            request,
             on_progress=lambda what, done, total: advance(what, done, total, ""),
         )
     if as_json:
         print_json(planned)
     elif not say.quiet:
         show_plan(planned, say)
-
-
-def _store_option(store: Path) -> str:
-    return f" --store {shlex.quote(str(store))}" if store != DEFAULT_STORE else ""
 
 
 def sources_of(given: list[str]) -> dict[str, Path] | Path | None:
@@ -324,7 +323,7 @@ def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
         start, stop = waiting[0]
         say(
             f"  {count(len(waiting), 'range')} of rows not sealed yet, first {start}:{stop}; "
-            "whoever seals the last one merges"
+            "the worker that seals the last one merges"
         )
     skipped = group[0].skipped
     for sample, reason in skipped[:SKIPPED_SHOWN]:
@@ -340,9 +339,9 @@ def merge(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make feature stores of what `extract --rows` sealed.
+    """Make feature stores from the shards of `extract --rows`.
 
-    Checks that the ranges tile their split, and writes the zero-shot logits. Needs no images. The
+    Checks that the ranges cover their split, and writes the zero-shot logits. Needs no images. The
     last worker of `extract --rows` does the same by itself.
 
     Example: clipnlc merge --dataset digits
@@ -367,10 +366,13 @@ def merge(
     waiting = [one for one in merged if one.missing]
     if waiting:
         start, stop = waiting[0].missing[0]
+        extract_them = command(
+            "extract", dataset=waiting[0].dataset, rows=f"{start}:{stop}", store=store
+        )
         raise MissingStageError(
             f"{len(waiting)} of {count(len(merged), 'feature file')} lack rows, first "
             f"{waiting[0].dataset}/{waiting[0].split} {waiting[0].backbone} rows {start} to "
-            f"{stop}; run `clipnlc extract` for them with --rows {start}:{stop}, or without --rows"
+            f"{stop}; run `{extract_them}` for them, or without --rows for all"
         )
     keys = dict.fromkeys(one.dataset for one in merged)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)

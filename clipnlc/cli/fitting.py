@@ -18,6 +18,7 @@ from clipnlc.cli.options import (
 from clipnlc.cli.output import (
     Sayer,
     grouped,
+    head_option,
     print_json,
     progress,
     say_next,
@@ -29,6 +30,8 @@ from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from clipnlc.stages.train_heads import TrainedHead
     from clipnlc.stages.train_nlc import FittedRun
 
@@ -37,42 +40,65 @@ def train_heads(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
+    head: Annotated[str, typer.Option(help="Which head to train.")] = "linear",
     holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 300,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of one step.")] = 256,
+    shots: Annotated[
+        str,
+        typer.Option(
+            help="Instead of a hold-out: labels per class, one head each, comma-separated."
+        ),
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="With --shots: draws and seeds.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the rows; 300 if not given.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of Adam; 2e-05 if not given.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows of one step; 256 if not given.")
+    ] = None,
     early_stopping: Annotated[
-        float, typer.Option(help="Share of the head's own rows that decides when to stop.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the split and the order of the rows.")] = 0,
+        float | None,
+        typer.Option(
+            help="Share of the head's own rows that decides when to stop; 0.0 if not given: never."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the hold-out and the order of the rows.")] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make linear logits, with a head per backbone.
+    """Make logits of a trained head per backbone.
 
-    Needs features of train and test. A head starts from the class texts; a tenth of train is kept
-    for the combiners.
+    Needs features of train and test. A linear head starts from the class texts. A tenth of train is
+    kept for the combiners; with --shots, heads are fitted on a few labels, and all the rest is kept.
 
     Example: clipnlc train-heads --dataset digits
     """
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
+    given = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "stopping_share": early_stopping,
+    }
     with progress(say, "train-heads") as advance:
 
-        def on_progress(head: "TrainedHead", done: int, total: int) -> None:
-            advance("heads", done, total, f"{head.dataset} {head.backbone}")
+        def on_progress(trained: "TrainedHead", done: int, total: int) -> None:
+            advance("heads", done, total, f"{trained.dataset} {trained.backbone}")
 
         heads = stage(
             store=store,
             dataset=keys_of(dataset),
             backbones=backbones_of(backbones),
+            head=head,
+            settings={name: value for name, value in given.items() if value is not None},
             holdout=holdout,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
             seed=seed,
+            labels=labels_of(shots=shots, count="", holdout=None) if shots else (),
+            seeds=range(seeds),
             on_progress=on_progress,
         )
     if as_json:
@@ -80,31 +106,45 @@ def train_heads(
         return
     for place, group in grouped(heads, lambda h: h.dataset):
         _say_trained(say, place, group)
+    if shots:
+        return  # no stage reads such heads yet
     keys = dict.fromkeys(h.dataset for h in heads)
-    command = "train-nlc --head linear --holdout 1"
-    say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+    next_command = f"train-nlc --head {head} --holdout 1"
+    say_next(say, next_command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 
 def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
-    cached = sum(h.cached for h in group)
-    work = work_done(len(group) - cached, "trained", cached, "head")
-    linear, zero_shot = (
-        100 * sum(shares) / len(group)
-        for shares in ([h.linear for h in group], [h.zero_shot for h in group])
-    )
-    mean = "on average " * (len(group) > 1)
-    say(
-        f"{place}: {work}, on {count_of(group[0].rows, 'image')} each; of "
-        f"{count_of(group[0].held_out, 'held-out image')} {mean}{linear:.1f} % right "
-        f"(zero-shot {zero_shot:.1f} %)"
-    )
-    for head in group:
-        say_replaced(say, head.backbone, head.changed)
-        if head.linear < head.zero_shot:
-            say(
-                f"  {head.backbone} lost to its zero-shot head: "
-                f"{100 * head.linear:.1f} % against {100 * head.zero_shot:.1f} %"
+    for where, heads in grouped(group, lambda h: f" {h.run.phrase}" if h.run else ""):
+        cached = sum(h.cached for h in heads)
+        work = work_done(len(heads) - cached, "trained", cached, "head")
+        line = f"{place}: {work}{where}, on {count_of(heads[0].rows, 'image')} each"
+        if heads[0].accuracy is not None:
+            mean = "on average " * (len(heads) > 1)
+            ours, zero_shot = _mean(h.accuracy for h in heads), _mean(h.zero_shot for h in heads)
+            line += (
+                f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right "
+                f"(zero-shot {zero_shot:.1f} %)"
             )
+        say(line)
+        for head in heads:
+            _say_head(say, head)
+
+
+def _mean(shares: "Iterable[float | None]") -> float:
+    known = [100 * share for share in shares if share is not None]
+    return sum(known) / len(known)
+
+
+def _say_head(say: Sayer, head: "TrainedHead") -> None:
+    name = f"{head.backbone}, {head.run.name}," if head.run else head.backbone
+    say_replaced(say, name, head.changed)
+    if head.accuracy is None or head.zero_shot is None:
+        return
+    if head.accuracy < head.zero_shot:
+        say(
+            f"  {name} lost to its zero-shot head: "
+            f"{100 * head.accuracy:.1f} % against {100 * head.zero_shot:.1f} %"
+        )
 
 
 def train_nlc(
@@ -112,7 +152,7 @@ def train_nlc(
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     head: Annotated[
-        str, typer.Option(help="zero-shot, or linear (after train-heads).")
+        str, typer.Option(help="zero-shot, or one of train-heads: linear.")
     ] = "zero-shot",
     combiners: Annotated[
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
@@ -167,7 +207,7 @@ def train_nlc(
     for place, group in grouped(runs, lambda r: r.dataset):
         _say_fitted(say, place, group)
     keys = dict.fromkeys(r.dataset for r in runs)
-    command = f"evaluate{' --head linear' * (head == 'linear')}"
+    command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 

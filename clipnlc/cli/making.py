@@ -30,8 +30,8 @@ def pretrain(
 ) -> None:
     """Make the weights of an open_clip model.
 
-    Trains it from scratch with the CLIP loss on captioned images. An interrupted run goes on from
-    its last checkpoint, to the same bits as an unbroken one.
+    Trains it from scratch with the CLIP loss on captioned images. An interrupted run continues
+    from its last checkpoint, to the same bits as an unbroken one.
 
     Example: clipnlc pretrain --data corpus.parquet --backbone nano-RN50 --out weights --steps 6000
     """

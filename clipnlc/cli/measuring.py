@@ -19,6 +19,7 @@ from clipnlc.cli.options import (
 from clipnlc.cli.output import (
     Sayer,
     count,
+    head_option,
     progress,
     say_next,
     show_report,
@@ -102,7 +103,7 @@ def evaluate(
         fitted_on=evaluation.fitted_on or None,
     )
     say(f"record: {record} ({'written' if measured else 'cached'})")
-    command = f"diversity{' --head linear' * (head == 'linear')}"
+    command = f"diversity{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
 

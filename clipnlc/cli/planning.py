@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(plan: "Plan", say: "Sayer") -> None:
-    """Print what there is to embed, what each backbone costs, and the sums."""
+    """Print what would be embedded, what each backbone costs, and the totals."""
     from rich.table import Table
 
     work = Table(box=None)
@@ -29,7 +29,7 @@ def show_plan(plan: "Plan", say: "Sayer") -> None:
         )
     print_table(work)
     if not plan.backbones:
-        say("every feature is there: nothing to do")
+        say("all features exist: nothing to do")
         return
     costs = Table(box=None)
     for column in ("backbone", "images", "GFLOPs", "prompts", "weights", "memory", "images/s"):

@@ -25,6 +25,19 @@ _UNREADABLE = (
 )
 
 
+class ImageError(DataError):
+    """An image that cannot be decoded.
+
+    Attributes:
+        reason: why, without the image's name.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        """Take the whole message; `reason` has a default because unpickling gives the message."""
+        super().__init__(message)
+        self.reason = reason
+
+
 def load(data: bytes, sample_id: str = "image") -> Image.Image:
     """Decode an image file held in memory in the mode it is stored in (open_clip resizes that).
 
@@ -35,7 +48,7 @@ def load(data: bytes, sample_id: str = "image") -> Image.Image:
         sample_id: named in the error.
 
     Raises:
-        DataError: the bytes are no image, or the image is truncated or damaged.
+        ImageError: the bytes are no image, or the image is truncated or damaged.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -47,8 +60,9 @@ def load(data: bytes, sample_id: str = "image") -> Image.Image:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in reason:
             reason = "not an image, or of an unknown format"
-        raise DataError(
-            f"cannot decode {sample_id} ({len(data)} bytes): {reason}; replace or remove it, or use --on-bad-image skip"
+        raise ImageError(
+            f"cannot decode {sample_id} ({len(data)} bytes): {reason}; replace or remove it, or use --on-bad-image skip",
+            reason,
         ) from error
 
 

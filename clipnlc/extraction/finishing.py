@@ -1,14 +1,13 @@
-"""Sealed shards to feature files, and those to zero-shot logits. No model and no image needed."""
+"""Sealed shards to feature files, and those to zero-shot logits; needs no model and no image."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32
 
+from clipnlc.commands import command
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.heads.zero_shot import zero_shot_logits
+from clipnlc.heads import HEADS, Head
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores import logits as logit_files
@@ -23,7 +22,7 @@ _ROWS: Final = 8192
 
 
 def merge(layout: Layout, path: Path, key: Key) -> None:
-    """Merge the sealed shards of a feature file, which its writer holds the lock of.
+    """Merge the sealed shards of a feature file; the caller holds its lock.
 
     Raises:
         MissingStageError: the texts of this backbone were never embedded.
@@ -42,7 +41,7 @@ def merge(layout: Layout, path: Path, key: Key) -> None:
 
 
 def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
-    """Turn every split's features into zero-shot logits; return False where they are current.
+    """Write the zero-shot logits of every split; return False if they are current already.
 
     Raises:
         StoreError: a file is damaged or in use, or the splits name different classes.
@@ -72,39 +71,44 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
         columns = {s: feature_files.read_feature_columns(p) for s, p in paths.items()}
         first, *others = columns.values()
         for other in others:
-            if other.class_names != first.class_names or not np.array_equal(
-                other.texts, first.texts
-            ):
+            if not _same_classifier(first, other):
+                cure = command("extract", dataset=dataset, backbones=backbone, store=layout.root)
                 raise StoreError(
                     f"the splits of {dataset} have other class names or prompts for {backbone}; "
-                    f"extract all of them alike: clipnlc extract --dataset {dataset} "
-                    f"--backbones {backbone}"
+                    f"extract all of them alike: run `{cure}`"
                 )
+        zero_shot: Head = HEADS.get(HEAD)()
+        zero_shot.fit_to_texts(
+            texts=first.texts, logit_scale=first.logit_scale, logit_bias=first.logit_bias
+        )
         logit_files.write_logits(
             target,
             logit_files.LogitStore(
                 splits={
                     split: logit_files.LogitBlocks(
-                        _blocks(paths[split], found), found.labels, found.sample_id
+                        map(
+                            zero_shot.logits, feature_files.read_feature_blocks(paths[split], _ROWS)
+                        ),
+                        found.labels,
+                        found.sample_id,
                     )
                     for split, found in columns.items()
                 },
                 class_names=first.class_names,
                 key=key,
-                learnt={},
+                learnt=zero_shot.state(),
                 facts={},
             ),
         )
     return True
 
 
-def _blocks(
-    path: Path, columns: feature_files.FeatureColumns
-) -> Iterator[Float32[np.ndarray, "block classes"]]:
-    for block in feature_files.read_feature_blocks(path, _ROWS):
-        yield zero_shot_logits(
-            block,
-            columns.texts,
-            logit_scale=columns.logit_scale,
-            logit_bias=columns.logit_bias,
-        )
+def _same_classifier(
+    one: feature_files.FeatureColumns, other: feature_files.FeatureColumns
+) -> bool:
+    """Tell whether two splits have the same classes, texts and logit scale."""
+    return (
+        one.class_names == other.class_names
+        and np.array_equal(one.texts, other.texts)
+        and (one.logit_scale, one.logit_bias) == (other.logit_scale, other.logit_bias)
+    )

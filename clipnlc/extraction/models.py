@@ -1,18 +1,22 @@
-"""The backbones of a run in memory: loaded when first needed, let go together."""
+"""The backbones of a run in memory: loaded when first needed, released together."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from clipnlc.extraction.groups import default_batch_size
-
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.backbones.loaded import LoadedBackbone, Precision
+    from clipnlc.extraction.request import Request
 
 _NVIDIA: Final = Path("/proc/driver/nvidia")
-"""Present where a CUDA device can be; only then is torch asked (importing it takes seconds)."""
+"""Present where a CUDA device can be; torch, which takes seconds to import, is asked only then."""
+
+
+def default_batch_size(device: str) -> int:
+    """Return the images of one forward: few on a CPU, to fit its caches; more on a GPU."""
+    return 16 if device == "cpu" else 64
 
 
 class Models:
@@ -36,9 +40,19 @@ class Models:
         self._settings: tuple[str, Precision] | None = None
         self._loaded: dict[str, LoadedBackbone] = {}
 
+    @classmethod
+    def of(cls, request: Request) -> Models:
+        """Make the models of a request, on the first of its devices."""
+        return cls(
+            request.engine.devices[0],
+            request.precision,
+            compiled=request.compiled,
+            batch_size=request.batch_size,
+        )
+
     @property
     def precision(self) -> Precision:
-        """The precision that was asked for; `auto` is resolved, without torch where it can be.
+        """The requested precision; `auto` is resolved, without importing torch if possible.
 
         Raises:
             BackboneError: the device or the precision cannot be used here.
@@ -52,7 +66,7 @@ class Models:
 
     @property
     def device(self) -> str:
-        """The device that was asked for; `auto` is resolved.
+        """The requested device; `auto` is resolved.
 
         Raises:
             BackboneError: the device or the precision cannot be used here.
@@ -68,7 +82,7 @@ class Models:
         return self._settings
 
     def load(self, backbone: Backbone) -> LoadedBackbone:
-        """Return the backbone in memory.
+        """Return the backbone, loaded when it is first asked for.
 
         Raises:
             BackboneError: its weights cannot be loaded, or the device cannot be used.
@@ -87,7 +101,7 @@ class Models:
         return self._loaded[backbone.name]
 
     def release(self) -> None:
-        """Let all backbones go, and give their memory back."""
+        """Drop all backbones and free their memory."""
         if not self._loaded:
             return
         import gc

@@ -1,4 +1,4 @@
-"""The same workers as actors of a Ray cluster, whose task it is to restart what dies."""
+"""The same workers as actors of a Ray cluster, which restarts those that die."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import redirect_stdout
 from typing import Any, Final
 
 from clipnlc.errors import BackboneError, ClipnlcError
-from clipnlc.extraction.engines import TRIES, Part
-from clipnlc.extraction.order import Order, Span, Spent
-from clipnlc.extraction.worker import OnBatch
+from clipnlc.extraction.embedding import Spent
+from clipnlc.extraction.order import Order, Span
+from clipnlc.extraction.worker import TRIES, OnBatch, Part
 from clipnlc.machine import cores
 
 _RESTARTS: Final = 30
-"""Deaths of one worker in a run after which Ray gives up: else one that dies as it starts would
-be started for ever."""
+"""Deaths of one worker in a run after which Ray gives up; without a limit, one that dies as it
+starts would be restarted for ever."""
 
 
 class RangeWorker:
@@ -29,7 +29,7 @@ class RangeWorker:
         self._order: object = None
 
     def embed(self, boxed: list[Any], span: Span) -> list[tuple[int, Spent]] | ClipnlcError:
-        """Seal one span; return what `OnBatch` is called with, or what the user must mend.
+        """Seal one span; return what `OnBatch` is called with, or the error to show to the user.
 
         The order comes as a reference in a box, so that it is fetched once and not for every
         span. An error is returned, not raised: Ray would wrap it.
@@ -48,7 +48,7 @@ class RangeWorker:
 
 
 class RayCrew:
-    """One actor per device; what dies is begun again by Ray.
+    """One actor per device; Ray restarts those that die.
 
     The store must lie on a disk that every node of the cluster shares.
     """
@@ -58,13 +58,13 @@ class RayCrew:
         self._actors: list[Any] = []
 
     def embed(self, order: Order, todo: Sequence[Span], on_batch: OnBatch) -> None:
-        """Embed and seal spans; see `engines.Workers.embed`.
+        """Embed and seal spans; see `crew.Workers.embed`.
 
         Raises:
             BackboneError: Ray is not installed or not reachable, or a worker died repeatedly.
-            ClipnlcError: what a worker refused.
+            ClipnlcError: as `crew.Workers.embed`.
         """
-        with redirect_stdout(sys.stderr):  # where Ray's remarks on deaths belong
+        with redirect_stdout(sys.stderr):  # Ray prints its remarks on deaths
             self._embed(_ray(), order, todo, on_batch)
 
     def _embed(self, ray: Any, order: Order, todo: Sequence[Span], on_batch: OnBatch) -> None:  # noqa: ANN401
@@ -98,7 +98,7 @@ class RayCrew:
                     running[actor.embed.remote([shared], waiting.popleft())] = actor
 
     def close(self) -> None:
-        """Leave the cluster, which ends one of our own."""
+        """Leave the cluster; one that was started here ends."""
         if self._actors:
             self._actors.clear()
             with redirect_stdout(sys.stderr):
@@ -143,7 +143,7 @@ def _join(ray: Any, address: str | None, devices: Sequence[str]) -> None:  # noq
     there = ray.cluster_resources()
     gpus = sum(device.startswith("cuda") for device in devices)
     if there.get("CPU", 0) < len(devices) or there.get("GPU", 0) < gpus:
-        ray.shutdown()  # an actor that finds no place would be waited for in silence
+        ray.shutdown()  # an actor that cannot be placed would block without a message
         raise BackboneError(
             f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, "
             f"too few for {len(devices)} workers; name fewer --devices, or add nodes first"

@@ -1,25 +1,25 @@
-"""What is to be embedded: picklable, so that any process on any machine can do a part of it."""
+"""The work of one split: picklable, so that any process on any machine can do a part of it."""
 
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
 
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.source import Split
+from clipnlc.extraction.embedding import Spent
+from clipnlc.extraction.pixels import BadImage
 from clipnlc.stores.key import Key
 from clipnlc.stores.shards import missing_ranges
 
-BadImage = Literal["fail", "skip"]
 Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One feature file to be made or checked."""
+    """One feature file to make or check."""
 
     backbone: Backbone
     path: Path
@@ -28,18 +28,18 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """One split to be embedded by some backbones.
+    """One split to embed with some backbones.
 
     Attributes:
         dataset: its key.
         split: its samples; images are read where they are needed.
-        rows: the samples asked for, as rows of the split.
+        rows: the samples to embed, as rows of the split.
         jobs: one feature file per backbone.
         precision: `fp32`, `fp16` or `bf16`.
         compiled: whether forwards are compiled.
         batch_size: images of one forward.
         decoders: threads that decode and resize.
-        on_bad_image: stop at an unreadable image, or leave it out and record it.
+        on_bad_image: `fail` at an unreadable image, or `skip` and record it.
     """
 
     dataset: str
@@ -64,15 +64,15 @@ class Span:
 
 @dataclass
 class Progress:
-    """How far an extraction of one split is; passed on after every batch.
+    """Progress of one split's extraction, reported after every batch.
 
     Attributes:
         dataset: its key.
         split: its name.
         total: images of this split.
-        done: images embedded by every backbone asked for.
-        began_at: images that were there when this run began.
-        rest: images of the splits to come in this pass; None where nobody can tell.
+        done: images embedded by every requested backbone.
+        began_at: images that were embedded before this run began.
+        rest: images of the later splits of this pass; None if unknown.
         seconds: time that threads spent, by `wait` (for pixels), `decode`, `resize`, `forward`
             and `write`.
         forward: seconds of `forward`, by backbone.
@@ -89,7 +89,7 @@ class Progress:
     forward: dict[str, float] = field(default_factory=dict)
     embedded: dict[str, int] = field(default_factory=dict)
 
-    def add(self, images: int, spent: "Spent") -> None:
+    def add(self, images: int, spent: Spent) -> None:
         """Count one batch, or one sealed shard (of no new images)."""
         self.done += images
         for name, seconds in spent.seconds.items():
@@ -99,20 +99,12 @@ class Progress:
             self.embedded[name] = self.embedded.get(name, 0) + images
 
 
-@dataclass
-class Spent:
-    """Seconds that one batch took in threads."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    forward: dict[str, float] = field(default_factory=dict)
-
-
 def spans(order: Order, *, size: int, within: Range | None = None) -> list[Span]:
     """Cut what is not sealed yet into ranges of at most `size` rows, in order, none overlapping.
 
-    Cuts lie on multiples of `size`, which is one of the batch size, so that the batches, and with
-    them the last bits of the features, do not depend on who does which range. Others lie only
-    where `within` or a shard that is there ends.
+    Cuts lie on multiples of `size`, itself a multiple of the batch size, so that the batches, and
+    with them the last bits of the features, do not depend on which worker does which range. Other
+    cuts lie only where `within` or an existing shard ends.
 
     Raises:
         StoreError: a shard is damaged.
@@ -136,7 +128,7 @@ def spans(order: Order, *, size: int, within: Range | None = None) -> list[Span]
 
 
 def span_size(rows: int, batch_size: int, workers: int, most: int) -> int:
-    """Choose the rows of a shard: `most`, or fewer where several workers would else stand idle.
+    """Choose the rows of a shard: `most`, or fewer so that every one of several workers has work.
 
     >>> span_size(100_000, 64, 1, 2048), span_size(1000, 64, 2, 2048)
     (2048, 128)

@@ -3,21 +3,46 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from clipnlc.datasets.images import load
-from clipnlc.datasets.source import Sample, Split
+from clipnlc.datasets.images import ImageError, load
+from clipnlc.datasets.source import Sample
 from clipnlc.errors import DataError
-from clipnlc.extraction.order import BadImage
+from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.backbones.preprocessing import Preprocessing
 
+BadImage = Literal["fail", "skip"]
 Geometry = tuple[object, ...]
 Resize = Callable[[Any], UInt8[np.ndarray, "height width 3"]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that cannot be read.
+
+    Attributes:
+        sample_id: of the image.
+        reason: why, without the image's name.
+        message: the whole message, as feature stores record it.
+    """
+
+    sample_id: str
+    reason: str
+    message: str
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where samples are read from: a `datasets.source.Split`, or a list of files."""
+
+    def read(self, start: int, stop: int) -> Iterator[Sample | Skipped]:
+        """Yield the samples of the rows `start` to `stop` (excluded), in order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,19 +52,25 @@ class Pixels:
     Attributes:
         pixels: by geometry; the same samples in each.
         labels, sample_id: of the samples that could be read.
-        skipped: the others, each with the reason.
-        seconds: that this thread spent in `decode` (and reading) and `resize`.
+        skipped: the others.
+        seconds: spent by this thread in `decode` (and reading) and `resize`.
     """
 
     pixels: Mapping[Geometry, UInt8[np.ndarray, "samples height width 3"]]
     labels: tuple[int, ...]
     sample_id: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Skipped, ...]
     seconds: Mapping[str, float]
 
     def __len__(self) -> int:
         """Return the number of samples, readable or not."""
         return len(self.sample_id) + len(self.skipped)
+
+
+def default_decoders(device: str, workers: int) -> int:
+    """Return the threads that decode in one of several workers: on a CPU forwards need cores too."""
+    share = max(1, cores() // workers)
+    return max(1, share // 2) if device == "cpu" else share
 
 
 def resizers(preprocessings: "Sequence[Preprocessing]") -> dict[Geometry, Resize]:
@@ -48,7 +79,7 @@ def resizers(preprocessings: "Sequence[Preprocessing]") -> dict[Geometry, Resize
 
 
 def read_pixels(
-    split: Split,
+    source: Source,
     rows: Int64[np.ndarray, " rows"],
     resize: Mapping[Geometry, Resize],
     on_bad_image: BadImage,
@@ -59,16 +90,22 @@ def read_pixels(
         DataError: a file has gone, or an image cannot be read and `on_bad_image` is `fail`.
     """
     pixels: dict[Geometry, list[np.ndarray]] = {geometry: [] for geometry in resize}
-    kept, skipped = [], []
+    kept: list[Sample] = []
+    skipped: list[Skipped] = []
     decoding = resizing = 0.0
     began = time.perf_counter()
-    for sample in _samples(split, rows):
+    for sample in _samples(source, rows):
+        if isinstance(sample, Skipped):
+            if on_bad_image == "fail":
+                raise DataError(sample.message)
+            skipped.append(sample)
+            continue
         try:
             image = load(sample.data, sample.sample_id)
-        except DataError as problem:
+        except ImageError as problem:
             if on_bad_image == "fail":
                 raise
-            skipped.append((sample.sample_id, str(problem)))
+            skipped.append(Skipped(sample.sample_id, problem.reason, str(problem)))
             continue
         kept.append(sample)
         decoded = time.perf_counter()
@@ -85,10 +122,10 @@ def read_pixels(
     )
 
 
-def _samples(split: Split, rows: Int64[np.ndarray, " rows"]) -> Iterator[Sample]:
+def _samples(source: Source, rows: Int64[np.ndarray, " rows"]) -> Iterator[Sample | Skipped]:
     """Read rows, neighbours together."""
     first = 0
     for i in range(1, len(rows) + 1):
         if i == len(rows) or rows[i] != rows[i - 1] + 1:
-            yield from split.read(int(rows[first]), int(rows[i - 1]) + 1)
+            yield from source.read(int(rows[first]), int(rows[i - 1]) + 1)
             first = i

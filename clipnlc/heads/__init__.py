@@ -2,9 +2,11 @@
 
 To add one:
 
-1. Write a file here with a subclass of `Head`. Settings go to `__init__` as keywords; what is
-   learnt is set in `fit`, has a name ending in `_` and is listed in `learnt`.
-2. Add one row to `HEADS`. The conformance test of the family then covers it.
+1. Write a file here with a subclass of `Head`: what it needs as class attributes, settings as
+   keywords of `__init__`; what is learnt is set in `_learn`, has a name ending in `_` and is listed
+   in `learnt`.
+2. Add one row to `HEADS`. The conformance suite (`clipnlc.testing.HEAD_CHECKS`) then covers it, and
+   `clipnlc train-heads --head NAME` makes its logits.
 """
 
 from clipnlc.heads.base import Head

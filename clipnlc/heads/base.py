@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +12,10 @@ from clipnlc.labels import canonical_rows
 from clipnlc.learner import Learner
 
 _Head = TypeVar("_Head", bound="Head")
+
+_ROWS: Final = 256
+"""Rows of one product of `product_by_blocks`: smaller blocks are slower, and larger ones waste more
+on a few rows."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Examples:
         unit: the features, each row of length 1.
         labels: class numbers.
         sample_id: one identifier per row.
+        classes: how many there are; some may have no row.
     """
 
     unit: Float[np.ndarray, "samples dim"]
     labels: Int[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
+    classes: int
 
 
 def normalise(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
@@ -42,13 +48,21 @@ def normalise(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows
 class Head(Learner, ABC):
     """The contract of the family.
 
-    `fit` learns and forgets what was learnt before; the order of the rows changes nothing.
+    `fit` learns and forgets what was learnt before; the order of the rows changes nothing. A row's
+    logits have the same bits in any block of rows, on the same machine. Whoever fits heads reads
+    here what one needs and refuses, by name, a head that needs what it cannot give.
 
     Attributes:
-        needs_labels: `fit` learns from labelled rows; otherwise it takes the texts alone.
+        needs_labels: `fit` learns from labelled rows; otherwise `fit_to_texts` is enough.
+        needs_texts: `fit` reads the class texts and the logit scale; otherwise it ignores them.
+        needs_views: it learns from features of augmented crops of the images, too.
+        needs_validation: it learns from labelled rows that are kept from it to choose by, too.
     """
 
     needs_labels: ClassVar[bool]
+    needs_texts: ClassVar[bool] = True
+    needs_views: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
 
     def fit(  # noqa: PYI019  (see Learner)
         self: _Head,
@@ -56,11 +70,12 @@ class Head(Learner, ABC):
         features: Float[np.ndarray, "samples dim"],
         labels: Int[np.ndarray, " samples"],
         sample_id: Sequence[str],
-        texts: Float[np.ndarray, "classes dim"],
-        logit_scale: float,
+        texts: Float[np.ndarray, "classes dim"] | None = None,
+        logit_scale: float | None = None,
         logit_bias: float = 0.0,
+        classes: int | None = None,
     ) -> _Head:
-        """Learn from labelled rows, starting at the class texts.
+        """Learn from labelled rows, and from the class texts if the head needs them.
 
         Args:
             features: as the backbone gave them; they are normalised here.
@@ -69,31 +84,80 @@ class Head(Learner, ABC):
             texts: one embedding per class.
             logit_scale: the backbone's own factor on cosines (100 for OpenAI's).
             logit_bias: the backbone's own shift of the logits, where it has one.
+            classes: how many there are; needed only without texts.
+
+        Raises:
+            ValueError: rows, labels and sample ids do not fit together; a label names no class;
+                the head needs texts or rows and there are none.
         """
+        name = type(self).__name__
+        if self.needs_texts and (texts is None or logit_scale is None):
+            raise ValueError(f"{name} learns from texts; give texts and logit_scale")
+        count = classes if texts is None else len(texts)
+        if count is None:
+            raise ValueError(f"without texts, {name} has to be told how many classes there are")
+        _check_rows(features, labels, sample_id, count)
+        if self.needs_labels and not len(labels):
+            raise ValueError(f"{name} learns from labelled rows, and there are none")
         self.forget()
         rows = canonical_rows(sample_id)
+        given = texts if self.needs_texts and texts is not None else features[:0]
         self._learn(
             Examples(
                 unit=normalise(features[rows].astype(np.float32)),
                 labels=labels[rows],
                 sample_id=tuple(sample_id[row] for row in rows),
+                classes=count,
             ),
-            texts=normalise(texts.astype(np.float32)),
-            logit_scale=logit_scale,
+            texts=normalise(given.astype(np.float32)),
+            logit_scale=1.0 if logit_scale is None else logit_scale,
             logit_bias=logit_bias,
         )
         return self
+
+    def fit_to_texts(  # noqa: PYI019  (see Learner)
+        self: _Head,
+        *,
+        texts: Float[np.ndarray, "classes dim"],
+        logit_scale: float,
+        logit_bias: float = 0.0,
+    ) -> _Head:
+        """Learn from the class texts alone; arguments as in `fit`.
+
+        Raises:
+            ValueError: the head needs labels.
+        """
+        return self.fit(
+            features=np.empty((0, texts.shape[1]), dtype=np.float32),
+            labels=np.empty(0, dtype=np.int64),
+            sample_id=(),
+            texts=texts,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+        )
 
     @abstractmethod
     def _learn(
         self,
         examples: Examples,
         *,
-        texts: Float[np.ndarray, "classes dim"],
+        texts: Float[np.ndarray, "texts dim"],
         logit_scale: float,
         logit_bias: float,
     ) -> None:
-        """Set every array named in `learnt`; rows come in a canonical order, texts normalised."""
+        """Set every array named in `learnt`.
+
+        Rows come in a canonical order. Texts come normalised; a head that needs none gets `[0, dim]`.
+        """
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The width of the features that it was fitted on.
+
+        Raises:
+            ValueError: not fitted.
+        """
 
     @abstractmethod
     def logits(
@@ -104,6 +168,10 @@ class Head(Learner, ABC):
         Raises:
             ValueError: not fitted.
         """
+
+    def facts(self) -> dict[str, int | float | str]:
+        """Return what is worth knowing of the fit besides its accuracy, by name; often nothing."""
+        return {}
 
 
 class AffineHead(Head):
@@ -120,23 +188,60 @@ class AffineHead(Head):
     bias_: Float[np.ndarray, " classes"]
     logit_scale_: Float[np.ndarray, ""]
 
+    @property
+    def dim(self) -> int:
+        """The width of the weights."""
+        self.require_fitted()
+        return int(self.weight_.shape[1])
+
     def logits(
         self, features: Float[np.ndarray, "samples dim"]
     ) -> Float[np.ndarray, "samples classes"]:
         """Return `scale * f W^T + b`, in float32."""
         self.require_fitted()
-        unit = normalise(features.astype(np.float32, copy=False))
-        return affine(unit, self.weight_, self.bias_, float(self.logit_scale_))
+        logits = product_by_blocks(unit_rows(features), self.weight_.T)
+        logits *= float(self.logit_scale_)
+        logits += self.bias_
+        return logits
 
 
-def affine(
-    unit: Float[np.ndarray, "samples dim"],
-    weight: Float[np.ndarray, "classes dim"],
-    bias: Float[np.ndarray, " classes"],
-    scale: float,
-) -> Float[np.ndarray, "samples classes"]:
-    """Return `scale * unit W^T + b`, in the dtype of the arrays."""
-    logits: np.ndarray = unit @ weight.T
-    logits *= scale
-    logits += bias
-    return logits
+def unit_rows(features: Float[np.ndarray, "samples dim"]) -> Float[np.ndarray, "samples dim"]:
+    """Normalise rows in float32, each with the same bits whatever rows stand beside it."""
+    # In another memory layout, the order of a row's sum depends on how many rows there are.
+    return normalise(np.ascontiguousarray(features, dtype=np.float32))
+
+
+def product_by_blocks(
+    rows: Float[np.ndarray, "samples dim"], matrix: Float[np.ndarray, "dim outputs"]
+) -> Float[np.ndarray, "samples outputs"]:
+    """Return `rows @ matrix`, each row with the same bits whatever rows stand beside it.
+
+    Matrix libraries choose how to sum by the sizes of a product, so a row's last bits depend on the
+    number of rows. Here every product has the same number: the last ones are filled up with zeros.
+    """
+    product = np.empty((len(rows), matrix.shape[1]), dtype=np.result_type(rows, matrix))
+    whole = len(rows) - len(rows) % _ROWS
+    for begin in range(0, whole, _ROWS):
+        np.matmul(rows[begin : begin + _ROWS], matrix, out=product[begin : begin + _ROWS])
+    if rest := len(rows) - whole:
+        filled = np.zeros((_ROWS, rows.shape[1]), dtype=rows.dtype)
+        filled[:rest] = rows[whole:]
+        product[whole:] = (filled @ matrix)[:rest]
+    return product
+
+
+def _check_rows(
+    features: Float[np.ndarray, "samples dim"],
+    labels: Int[np.ndarray, " labels"],
+    sample_id: Sequence[str],
+    classes: int,
+) -> None:
+    if not len(features) == len(labels) == len(sample_id):
+        raise ValueError(
+            f"{len(features)} rows, {len(labels)} labels and {len(sample_id)} sample ids; expected "
+            "one of each per sample"
+        )
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"labels must lie in [0, {classes}), found {labels.min()} to {labels.max()}"
+        )

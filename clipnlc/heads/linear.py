@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipnlc.errors import DataError
 from clipnlc.fitting import Adam, cross_entropy, cross_entropy_gradient
-from clipnlc.heads.base import AffineHead, Examples, affine
+from clipnlc.heads.base import AffineHead, Examples
 from clipnlc.labels import stratified_split
 
 
@@ -23,7 +24,10 @@ class _Affine:
         return _Affine(self.weight.copy(), self.bias.copy(), self.scale)
 
     def logits(self, unit: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows classes"]:
-        return affine(unit, self.weight, self.bias, self.scale)
+        logits: np.ndarray = unit @ self.weight.T
+        logits *= self.scale
+        logits += self.bias
+        return logits
 
     def loss(self, unit: Float[np.ndarray, "rows dim"], labels: Int[np.ndarray, " rows"]) -> float:
         return cross_entropy(self.logits(unit), labels)
@@ -72,8 +76,15 @@ class LinearHead(AffineHead):
             patience: epochs without a lower cross-entropy on those rows before training stops. The
                 weights are those of the best epoch.
             seed: of the minibatches and of the rows kept out.
+
+        Raises:
+            DataError: the stopping share is out of range.
         """
         super().__init__(seed=seed)
+        if not 0 <= stopping_share < 1:
+            raise DataError(
+                f"--early-stopping is {stopping_share}; give a share of at least 0 and below 1"
+            )
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -84,7 +95,7 @@ class LinearHead(AffineHead):
         self,
         examples: Examples,
         *,
-        texts: Float[np.ndarray, "classes dim"],
+        texts: Float[np.ndarray, "texts dim"],
         logit_scale: float,
         logit_bias: float,
     ) -> None:
@@ -99,6 +110,11 @@ class LinearHead(AffineHead):
         self.epochs_ = np.array(self._train(model, examples, kept, held), dtype=np.int64)
         self.weight_, self.bias_ = model.weight, model.bias
         self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
+
+    def facts(self) -> dict[str, int | float | str]:
+        """Return the passes over the rows that made the weights."""
+        self.require_fitted()
+        return {"epochs": int(self.epochs_)}
 
     def _train(
         self,

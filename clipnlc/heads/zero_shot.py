@@ -3,31 +3,17 @@
 import numpy as np
 from jaxtyping import Float
 
-from clipnlc.heads.base import AffineHead, Examples, affine, normalise
-
-
-def zero_shot_logits(
-    features: Float[np.ndarray, "samples dim"],
-    texts: Float[np.ndarray, "classes dim"],
-    *,
-    logit_scale: float,
-    logit_bias: float = 0.0,
-) -> Float[np.ndarray, "samples classes"]:
-    """Return `logit_scale * cos(image, text) + logit_bias`, float32 (Radford et al. 2021).
-
-    >>> image, text = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32) * 3
-    >>> zero_shot_logits(image, text, logit_scale=100.0).tolist()
-    [[100.0, 0.0]]
-    """
-    unit = normalise(features.astype(np.float32, copy=False))
-    weight = normalise(texts.astype(np.float32, copy=False))
-    return affine(unit, weight, np.full(len(texts), logit_bias, dtype=np.float32), logit_scale)
+from clipnlc.heads.base import AffineHead, Examples
 
 
 class ZeroShotHead(AffineHead):
-    """Cosines with the class texts, times the backbone's logit scale, plus its bias.
+    """Logits `logit_scale * cos(image, text) + logit_bias` (Radford et al. 2021).
 
     `weight_` are the texts, each of length 1; no row is looked at.
+
+    >>> image, texts = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32) * 3
+    >>> ZeroShotHead().fit_to_texts(texts=texts, logit_scale=100.0).logits(image).tolist()
+    [[100.0, 0.0]]
     """
 
     needs_labels = False
@@ -36,7 +22,7 @@ class ZeroShotHead(AffineHead):
         self,
         examples: Examples,  # noqa: ARG002  (this head needs none)
         *,
-        texts: Float[np.ndarray, "classes dim"],
+        texts: Float[np.ndarray, "texts dim"],
         logit_scale: float,
         logit_bias: float,
     ) -> None:

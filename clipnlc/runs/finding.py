@@ -34,8 +34,9 @@ def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> 
     absent = [name for name in names if name not in present] if datasets else []
     if absent or not present:
         where = f" of {','.join(absent)}" if absent else ""
-        stage = "extract" if head == "zero-shot" else "train-heads"
-        cure = command(stage, dataset=absent, store=layout.root)
+        trained = head != "zero-shot"
+        stage = "train-heads" if trained else "extract"
+        cure = command(stage, dataset=absent, head=head if trained else None, store=layout.root)
         raise MissingStageError(f"{layout.root} holds no {head} logits{where}; run `{cure}` first")
     return present
 

@@ -105,11 +105,7 @@ def _rebuilt(layout: Layout, dataset: str, head: str, backbone: str, fit: LogitF
         path = layout.features(dataset, split, backbone)
         if path.is_file():
             columns = read_feature_columns(path)
-            none = np.empty((0, columns.texts.shape[1]), dtype=np.float32)
-            return cls().fit(
-                features=none,
-                labels=np.empty(0, dtype=np.int64),
-                sample_id=(),
+            return cls().fit_to_texts(
                 texts=columns.texts,
                 logit_scale=columns.logit_scale,
                 logit_bias=columns.logit_bias,

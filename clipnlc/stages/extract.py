@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,25 +15,25 @@ from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
-from clipnlc.datasets.prompts import fill, read_templates
+from clipnlc.datasets.prompts import fill
 from clipnlc.datasets.source import Split
 from clipnlc.errors import MissingStageError
-from clipnlc.extraction.engines import Alone, Engine, Workers, open_engine, work_off
+from clipnlc.extraction.crew import Alone, Workers, open_workers, run_order
 from clipnlc.extraction.finishing import merge, write_zero_shot_logits
-from clipnlc.extraction.groups import Groups, default_batch_size, default_decoders
-from clipnlc.extraction.jobs import (
-    Limit,
-    Rows,
-    changes,
-    check_single_split,
-    job_of,
+from clipnlc.extraction.inputs import (
     limited,
     open_datasets,
+    open_split,
     range_of,
-    same_images,
+    splits_of,
+    templates_of,
 )
-from clipnlc.extraction.models import Models
-from clipnlc.extraction.order import BadImage, Job, Order, Progress, Range
+from clipnlc.extraction.jobs import changes, job_of, same_images
+from clipnlc.extraction.models import Models, default_batch_size
+from clipnlc.extraction.order import Job, Order, Progress, Range
+from clipnlc.extraction.passes import Passes
+from clipnlc.extraction.pixels import default_decoders
+from clipnlc.extraction.request import Limit, Request
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
@@ -48,18 +47,18 @@ _NO_FULL_STOP: Final = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one feature file.
+    """Result for one feature file.
 
     Attributes:
         dataset: its key.
         split: its name.
         backbone: its name.
         rows: samples in the file, or sealed so far where it is not finished.
-        cached: it was there, with the same key.
+        cached: it existed already, with the same key.
         changed: `field: old -> new`, where a file with another key was replaced.
         skipped: unreadable images that have no row, each with the reason.
-        missing: ranges of rows that somebody else is to embed, for a run of some rows only.
-        merged: the file is there; false while rows are missing, or another worker is merging.
+        missing: ranges of rows that other workers are to embed, for a run of some rows only.
+        merged: the file exists; false while rows are missing, or another worker is merging.
     """
 
     dataset: str
@@ -75,12 +74,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what while an extraction runs.
+    """Progress callbacks.
 
     Attributes:
-        note: one line for the user.
-        progress: after every batch of images.
-        texts: after every batch of prompts: backbone, prompts done, prompts in all.
+        note: called with one line for the user.
+        progress: called after every batch of images.
+        texts: called after every batch of prompts: backbone, prompts done, prompts in all.
     """
 
     note: Callable[[str], None] = lambda _: None
@@ -88,65 +87,16 @@ class Watch:
     texts: Callable[[str, int, int], None] = lambda _name, _done, _total: None
 
 
-def extract(
-    *,
-    store: Path,
-    dataset: Sequence[str],
-    backbones: Sequence[str],
-    split: Sequence[str] = (),
-    name: str | None = None,
-    sources: Mapping[str, Path] | Path | None = None,
-    accept_different_data: bool = False,
-    prompts: str = "openai",
-    templates: Path | None = None,
-    class_names: Path | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    limit: Limit | None = None,
-    rows: Rows | None = None,
-    weights_dir: Path | None = None,
-    batch_size: int | None = None,
-    together: int | None = None,
-    engine: Engine = Engine(),  # noqa: B008  (frozen)
-    precision: str = "auto",
-    compiled: bool = False,
-    workers: int | None = None,
-    on_bad_image: BadImage = "fail",
-    watch: Watch = Watch(),
-) -> list[Outcome]:
+def extract(request: Request, *, watch: Watch = Watch()) -> list[Outcome]:
     """Write the features of every backbone on every split, and the zero-shot logits.
 
     Images are decoded once and resized once per distinct input for all backbones that fit in
-    memory together. What is there under the same key is left alone; a run that was interrupted
-    goes on where it stopped.
+    memory together. Files that exist under the same key are left alone; an interrupted run
+    continues where it stopped.
 
     Args:
-        store: the store's folder.
-        dataset: keys, groups or paths.
-        backbones: names or groups.
-        split: splits to extract; by default every split the data set has.
-        name: the store's name for a path; needs exactly one data set.
-        sources: local places of data sets that else come from the hub: by key, or one folder
-            with a subfolder per key.
-        accept_different_data: go on, and record it, where a known data set has other rows or
-            classes than expected.
-        prompts: whose templates: `openai`, `clip-benchmark`, or `simple` (the first one alone).
-        templates: file of prompt templates that replace the data set's own.
-        class_names: file of class names that replace the data set's own.
-        image_column: column of the images, for tables and tars.
-        label_column: column of the labels, for tables and tars.
-        limit: at most this many images per split, spread evenly over it.
-        rows: embed only this range of a single split's rows; whoever seals the last merges.
-        weights_dir: folder with the weights files of pretrained tags, instead of the hub.
-        batch_size: images of one forward; by default 16 on a CPU, 64 elsewhere.
-        together: backbones in memory at a time; by default as many as fit.
-        engine: where the work is done.
-        precision: `auto`, `fp32`, `fp16`, `bf16`.
-        compiled: compile the forwards of images first; a part of the key, for the last bits of
-            features differ.
-        workers: threads that decode and resize; by default one per core, half of them on a CPU.
-        on_bad_image: stop at an unreadable image, or leave it out and record it.
-        watch: who is told what on the way.
+        request: what to extract, where to, and how.
+        watch: called as it goes.
 
     Returns:
         One outcome per feature file, in the order data set, split, backbone.
@@ -157,46 +107,22 @@ def extract(
         UnknownNameError: a name is not known.
         StoreError: a store file is damaged or in use.
     """
-    found = open_datasets(
-        dataset,
-        name=name,
-        limit=limit,
-        sources=sources,
-        accept_different_data=accept_different_data,
-        prompts=prompts,
-    )
-    parts = {one.key: tuple(split) or one.split_names() for one in found}
-    check_single_split(rows, parts)
-    chosen = backbone_names.resolve(backbones, weights_dir)
-    models = Models(engine.devices[0], precision, compiled=compiled, batch_size=batch_size)
-    layout = Layout(store)
+    found = open_datasets(request)
+    parts = splits_of(request, found)
+    chosen = backbone_names.resolve(request.backbones, request.weights_dir)
+    models = Models.of(request)
     work = _Work(
-        layout=layout,
+        request=request,
+        layout=Layout(request.store),
         models=models,
-        groups=Groups(
-            chosen,
-            models,
-            together=together,
-            batch_size=batch_size,
-            copies=engine.devices.count(engine.devices[0]),
-        ),
-        engine=engine,
-        staff=open_engine(engine, models),
-        templates=read_templates(templates) if templates else None,
-        class_names=class_names,
-        image_column=image_column,
-        label_column=label_column,
-        limit=limit,
-        rows=rows,
-        batch_size=batch_size,
-        workers=workers,
-        on_bad_image=on_bad_image,
+        passes=Passes.of(request, chosen, models),
+        workers=open_workers(request.engine, models),
         watch=watch,
     )
     outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
-    with closing(work.staff):
-        for _ in work.groups:
-            rest = _rest(found, parts, layout, work.groups.left, limit)
+    with closing(work.workers):
+        for _ in work.passes:
+            rest = _rest(found, parts, work.layout, work.passes.left, request.limit)
             for one in found:
                 for outcome in work.dataset(one, parts[one.key], rest):
                     place = outcomes.setdefault((outcome.dataset, outcome.split), {})
@@ -208,64 +134,51 @@ def extract(
 class _Work:
     """What is the same for every split."""
 
+    request: Request
     layout: Layout
     models: Models
-    groups: Groups
-    engine: Engine
-    staff: Workers
-    templates: tuple[str, ...] | None
-    class_names: Path | None
-    image_column: str | None
-    label_column: str | None
-    limit: Limit | None
-    rows: Rows | None
-    batch_size: int | None
-    workers: int | None
-    on_bad_image: BadImage
+    passes: Passes
+    workers: Workers
     watch: Watch
-    told: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
 
     def dataset(
         self, found: Dataset, parts: Sequence[str], rest: Mapping[tuple[str, str], int | None]
     ) -> list[Outcome]:
-        """Do the splits of a data set with the backbones of this pass, and the logits."""
-        templates = self.templates or found.templates
-        nano = any(backbone.source == "nano" for backbone in self.groups.left)
+        """Extract the splits of a data set with the backbones of this pass; write its logits."""
+        templates = templates_of(self.request, found)
+        nano = any(backbone.source == "nano" for backbone in self.passes.left)
         outcomes = []
         for part in parts:
-            split = found.open(
-                part,
-                class_names_file=self.class_names,
-                image_column=self.image_column,
-                label_column=self.label_column,
-                hash_cache=self.layout.root / "file-hashes.sqlite",
-            )
+            hash_cache = self.layout.root / "file-hashes.sqlite"
+            split = open_split(self.request, found, part, hash_cache=hash_cache)
             if nano and any(template.endswith(".") for template in templates):
-                self._tell(_NO_FULL_STOP)
+                self._note(_NO_FULL_STOP)
             for note in split.notes:
-                self._tell(f"{found.key}: {note}")
+                self._note(f"{found.key}: {note}")
             outcomes += self._split(found.key, split, templates, rest[found.key, part])
         finished = Counter(o.backbone for o in outcomes if o.merged)
         for backbone in finished:
             if finished[backbone] < len(parts):
-                continue  # its other splits are for another pass, or for another worker
+                continue  # its other splits belong to another pass, or to another worker
             # Of several workers that saw the last range sealed, one writes and the others need not.
-            with suppress(locks.InUseError) if self.rows else nullcontext():
+            with suppress(locks.InUseError) if self.request.rows else nullcontext():
                 write_zero_shot_logits(self.layout, found.key, backbone)
         return outcomes
 
-    def _tell(self, note: str) -> None:
-        """Say a note once, though there may be several passes."""
-        if note not in self.told:
-            self.told.add(note)
+    def _note(self, note: str) -> None:
+        """Report a note once, though there may be several passes."""
+        if note not in self.noted:
+            self.noted.add(note)
             self.watch.note(note)
 
     def _split(
         self, dataset: str, split: Split, templates: tuple[str, ...], rest: int | None
     ) -> list[Outcome]:
-        """Do one split; backbones that are put off to another pass have no outcome."""
-        rows = limited(split.name, len(split), self.limit)
-        within = None if self.rows is None else range_of(self.rows, len(rows))
+        """Extract one split; backbones that are left to another pass have no outcome."""
+        rows = limited(split.name, len(split), self.request.limit)
+        wanted = self.request.rows
+        within = None if wanted is None else range_of(wanted, len(rows))
         jobs = [
             job_of(
                 self.layout,
@@ -278,12 +191,12 @@ class _Work:
                 samples=len(rows),
                 templates=templates,
             )
-            for backbone in self.groups.left
+            for backbone in self.passes.left
         ]
         changed = {job.path: changes(job) for job in jobs}
         lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
         if lacking:
-            now = self.groups.now()
+            now = self.passes.now()
             lacking = [job for job in lacking if job.backbone in now]
             jobs = [job for job in jobs if job.backbone in now or changed[job.path] is None]
         for job in jobs:
@@ -314,7 +227,7 @@ class _Work:
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
         with suppress(MissingStageError):
-            read_texts(path)  # a damaged one is told now, not when the images are done
+            read_texts(path)  # a damaged one fails now, not when the images are done
             return
         model = self.models.load(job.backbone)
         texts = model.embed_classes(
@@ -336,7 +249,8 @@ class _Work:
         within: Range | None,
         rest: int | None,
     ) -> None:
-        device, workers = self.models.device, len(self.engine.devices)
+        request, device = self.request, self.models.device
+        count = len(request.engine.devices)
         order = Order(
             dataset=dataset,
             split=split,
@@ -344,29 +258,29 @@ class _Work:
             jobs=tuple(jobs),
             precision=self.models.precision,
             compiled=self.models.compiled,
-            batch_size=self.batch_size or default_batch_size(device),
-            decoders=self.workers or default_decoders(device, workers),
-            on_bad_image=self.on_bad_image,
+            batch_size=request.batch_size or default_batch_size(device),
+            decoders=request.workers or default_decoders(device, count),
+            on_bad_image=request.on_bad_image,
         )
-        if not isinstance(self.staff, Alone):
+        if not isinstance(self.workers, Alone):
             self.models.release()
-        work_off(
+        run_order(
             order,
-            self.staff,
-            workers,
+            self.workers,
+            count,
             within=within,
             rest=rest,
             on_progress=self.watch.progress,
         )
 
     def _merge_if_last(self, job: Job) -> None:
-        """Merge where every range is sealed; while others are at work, leave it to the last."""
+        """Merge if every range is sealed; while other workers write, leave it to the last."""
         with suppress(locks.InUseError), locks.writing(job.path):
             if changes(job) is not None and not self._missing(job):
                 merge(self.layout, job.path, job.key)
 
     def _missing(self, job: Job) -> tuple[Range, ...]:
-        """List what is not sealed, though another worker may merge and remove shards meanwhile."""
+        """List the ranges not sealed yet; another worker may merge and remove shards meanwhile."""
         rows = job.key.fields["images"]["samples"]
         missing: list[Range] = []
         with suppress(MissingStageError):
@@ -405,9 +319,9 @@ def _rest(
     backbones: Sequence[Backbone],
     limit: Limit | None,
 ) -> dict[tuple[str, str], int | None]:
-    """Tell of each split how many images those after it will have; None where nobody can tell.
+    """Count the images in later splits; None if unknown.
 
-    A split of which every backbone has a file is taken for cached.
+    A split for which every backbone has a file is assumed to be cached.
     """
     rest: dict[tuple[str, str], int | None] = {}
     after: int | None = 0
@@ -424,14 +338,14 @@ def _rest(
 
 
 def _clean_up(job: Job) -> None:
-    """Remove the shards that a run killed between merging and cleaning up left behind."""
+    """Remove the shards left by a run that was killed after merging."""
     if shards_of(job.path).is_dir():
         with suppress(locks.InUseError), locks.writing(job.path):
             shards.remove_shards(job.path)
 
 
 def _keep_features(job: Job, split: Split) -> None:
-    """Make shards of the features that are there, with the labels as they are now."""
+    """Make shards of the existing features, with the labels as they are now."""
     old = feature_files.read_feature_columns(job.path)
     place = {s: i for i, s in enumerate(split.sample_id)}
     shards.remove_shards(job.path)

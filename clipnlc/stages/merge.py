@@ -1,10 +1,11 @@
-"""Merge what several workers sealed: ranges of rows to feature files, and those to logits."""
+"""Merge the shards that several workers sealed into feature files, and write their logits."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipnlc.commands import command
 from clipnlc.errors import MissingStageError
 from clipnlc.extraction.finishing import merge as merge_shards
 from clipnlc.extraction.finishing import write_zero_shot_logits
@@ -12,17 +13,17 @@ from clipnlc.extraction.order import Range
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, from_part
+from clipnlc.stores.layout import Layout, from_part, locate
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of the shards of one feature file.
+    """Result for the shards of one feature file.
 
     Attributes:
         dataset, split, backbone: whose shards.
         rows: samples that are sealed.
-        missing: ranges that are not; empty where the file was made.
+        missing: ranges that are not; empty if the file was written.
     """
 
     dataset: str
@@ -39,10 +40,10 @@ def merge(
     backbones: Sequence[str] = (),
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> list[Merged]:
-    """Make a feature file of all shards that tile their split; list what is missing of the others.
+    """Merge the shards of every split that is complete; list what is missing of the others.
 
-    Neither images nor weights are needed: the shards say under which settings they were made, and
-    the texts of their backbone were kept when the first of them was.
+    Neither images nor weights are needed: the shards hold the settings they were made with, and
+    the texts of their backbone are in the store.
 
     Args:
         store: the store's folder.
@@ -65,7 +66,8 @@ def merge(
     ]
     if not found:
         raise MissingStageError(
-            f"{store} holds no unmerged shards; make some with `clipnlc extract --rows`"
+            f"{store} holds no unmerged shards; make some with `{command('extract', store=store)}` "
+            "and --rows"
         )
     merged = []
     for number, (key, split, backbone, path) in enumerate(found):
@@ -83,7 +85,7 @@ def _merge(layout: Layout, path: Path, dataset: str, split: str, backbone: str) 
     key = _newest_key(path)
     rows = key.fields["images"]["samples"]
     if _is_merged(path, key):
-        shards.remove_shards(path)  # a run was killed while it did so
+        shards.remove_shards(path)  # left by a run that was killed
         return Merged(dataset, split, backbone, rows, ())
     missing = tuple(shards.missing_ranges(path, key, rows, rows))
     if not missing:
@@ -98,14 +100,19 @@ def _is_merged(path: Path, key: Key) -> bool:
         return False
 
 
+def _extract(path: Path) -> str:
+    place = locate(path)
+    return place.command if place else command("extract")
+
+
 def _newest_key(path: Path) -> Key:
-    """Return the key under which most rows are sealed; the others' shards are stale."""
+    """Return the key under which most rows are sealed; shards of other keys are stale."""
     rows: Counter[Key] = Counter()
     for file in shards.shard_files(path):
         header = shards.read_shard_header(file)
         rows[header.key] += header.stop - header.start
     if not rows:
         raise MissingStageError(
-            f"{path} has no sealed shards yet; run `clipnlc extract` to make them"
+            f"{path} has no sealed shards yet; run `{_extract(path)}` to make them"
         )
     return rows.most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""What an extraction would take, told before anything runs."""
+"""What an extraction would take, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Final
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones.identity import identity
-from clipnlc.datasets.prompts import read_templates
-from clipnlc.extraction.engines import Engine
-from clipnlc.extraction.groups import (
-    Groups,
-    default_batch_size,
-    default_decoders,
-    free_memory,
-    memory,
-)
-from clipnlc.extraction.jobs import (
-    Limit,
-    Rows,
-    changes,
-    check_single_split,
-    job_of,
+from clipnlc.extraction.estimate import forward_seconds, free_memory, memory, pixel_seconds
+from clipnlc.extraction.inputs import (
     limited,
     open_datasets,
+    open_split,
     range_of,
-    same_images,
+    splits_of,
+    templates_of,
 )
-from clipnlc.extraction.models import Models
-from clipnlc.extraction.probe import forward_seconds, pixel_seconds
+from clipnlc.extraction.jobs import changes, job_of, same_images
+from clipnlc.extraction.models import Models, default_batch_size
+from clipnlc.extraction.passes import Passes
+from clipnlc.extraction.pixels import default_decoders
+from clipnlc.extraction.request import Request
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -52,12 +44,12 @@ class PlannedSplit:
 
     Attributes:
         dataset, split: which one.
-        images: that would be embedded by a backbone that has none of them; None if nobody can
-            tell before the download.
+        images: that would be embedded by a backbone that has none of them; None if unknown before
+            the download.
         download_bytes: of the data set's chosen splits together, still to be downloaded; None if
-            nobody can tell.
-        cached: backbones whose features are there already.
-        lacking: backbones whose features are not.
+            unknown.
+        cached: backbones whose features exist already.
+        lacking: backbones whose features do not.
     """
 
     dataset: str
@@ -75,9 +67,9 @@ class PlannedBackbone:
     Attributes:
         backbone: its name.
         images: to be embedded, over all splits whose size is known.
-        prompts: at most to be embedded; those that the store has are not subtracted.
+        prompts: to be embedded at most; those in the store are not subtracted.
         gflops: of one image, in 10^9 floating-point operations (two for a multiply-add).
-        download_bytes: of its weights, estimated; 0 if at hand, None if they cannot be had.
+        download_bytes: of its weights, estimated; 0 if local, None if unavailable.
         memory_bytes: that it takes while embedding, in all workers on one device, estimated.
         seconds: one image takes in the forward, measured; None if nothing was measured.
     """
@@ -99,7 +91,7 @@ class Plan:
         device: where forwards would run.
         precision: in which they would.
         workers: devices side by side.
-        splits: what there is to embed.
+        splits: what would be embedded.
         backbones: those with images to embed.
         groups: backbones in memory together, one tuple per pass over the images.
         free_memory: of the device, in bytes.
@@ -124,85 +116,40 @@ class Plan:
     hours: float | None
 
 
-def plan(  # noqa: D417  (the rest is as in extract)
+def plan(
+    request: Request,
     *,
-    store: Path,
-    dataset: Sequence[str],
-    backbones: Sequence[str],
-    split: Sequence[str] = (),
-    name: str | None = None,
-    sources: Mapping[str, Path] | Path | None = None,
-    accept_different_data: bool = False,
-    prompts: str = "openai",
-    templates: Path | None = None,
-    class_names: Path | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    limit: Limit | None = None,
-    rows: Rows | None = None,
-    weights_dir: Path | None = None,
-    batch_size: int | None = None,
-    together: int | None = None,
-    engine: Engine = Engine(),  # noqa: B008  (frozen)
-    precision: str = "auto",
-    compiled: bool = False,
-    workers: int | None = None,
     probe: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> Plan:
-    """Tell what `extract` with the same arguments would do; nothing is downloaded or written.
+    """Return what `extract` of the same request would do; nothing is downloaded or written.
 
-    What is on disk is opened (and its files hashed, as `extract` would); of the rest the registry
-    tells the expected number of images.
+    Data on disk is opened (and its files hashed, as `extract` would); for the rest the registry
+    gives the expected number of images.
 
     Args:
+        request: as for `extract`.
         probe: measure the speed of every backbone that has work to do.
         on_progress: called before each measurement: what, its number, their count.
 
     Raises:
         ClipnlcError: as `extract`, for what can be known before it runs.
     """
-    opened = open_datasets(
-        dataset,
-        name=name,
-        limit=limit,
-        sources=sources,
-        accept_different_data=accept_different_data,
-        prompts=prompts,
-    )
-    chosen = backbone_names.resolve(backbones, weights_dir)
-    models = Models(engine.devices[0], precision, compiled=compiled, batch_size=batch_size)
-    parts = {one.key: tuple(split) or one.split_names() for one in opened}
-    check_single_split(rows, parts)
+    opened = open_datasets(request)
+    chosen = backbone_names.resolve(request.backbones, request.weights_dir)
+    models = Models.of(request)
+    parts = splits_of(request, opened)
     splits: list[PlannedSplit] = []
     classes: dict[str, int] = {}
     for found in opened:
-        sentences = read_templates(templates) if templates else found.templates
         survey = _Survey(
-            Layout(store),
-            found,
-            sentences,
-            class_names,
-            image_column,
-            label_column,
-            limit,
-            rows,
-            models,
+            request, Layout(request.store), found, templates_of(request, found), models
         )
         mine = parts[found.key]
         splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(
-        tuple(splits),
-        classes,
-        chosen,
-        models,
-        engine=engine,
-        together=together,
-        batch_size=batch_size,
-        workers=workers,
-        probe=probe,
-        on_progress=on_progress,
+        request, tuple(splits), classes, chosen, models, probe=probe, on_progress=on_progress
     )
 
 
@@ -210,14 +157,10 @@ def plan(  # noqa: D417  (the rest is as in extract)
 class _Survey:
     """Looks at one data set without changing anything."""
 
+    request: Request
     layout: Layout
     found: Dataset
     templates: tuple[str, ...]
-    class_names: Path | None
-    image_column: str | None
-    label_column: str | None
-    limit: Limit | None
-    rows: Rows | None
     models: Models
     prompts: int = 0
 
@@ -229,13 +172,7 @@ class _Survey:
             names = tuple(b.name for b in chosen)
             self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
             return PlannedSplit(self.found.key, part, images, download, (), names)
-        opened = self.found.open(
-            part,
-            class_names_file=self.class_names,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            hash_cache=self._hash_cache,
-        )
+        opened = open_split(self.request, self.found, part, hash_cache=self._hash_cache)
         self.prompts = len(opened.class_names) * len(self.templates)
         images, rows = self._wanted(opened.name, len(opened))
         cached, lacking = [], []
@@ -247,9 +184,10 @@ class _Survey:
         return PlannedSplit(self.found.key, opened.name, images, 0, tuple(cached), tuple(lacking))
 
     def _wanted(self, split: str, there: int) -> tuple[int, int]:
-        """Tell how many images are asked for here, and how many the feature file will hold."""
-        rows = len(limited(split, there, self.limit))
-        start, stop = (0, rows) if self.rows is None else range_of(self.rows, rows)
+        """Return how many images are requested, and how many the feature file will hold."""
+        rows = len(limited(split, there, self.request.limit))
+        wanted = self.request.rows
+        start, stop = (0, rows) if wanted is None else range_of(wanted, rows)
         return stop - start, rows
 
     @property
@@ -280,15 +218,12 @@ class _Survey:
 
 
 def _costs(
+    request: Request,
     splits: tuple[PlannedSplit, ...],
     prompts: Mapping[str, int],
     chosen: Sequence[Backbone],
     models: Models,
     *,
-    engine: Engine,
-    together: int | None,
-    batch_size: int | None,
-    workers: int | None,
     probe: bool,
     on_progress: Callable[[str, int, int], None],
 ) -> Plan:
@@ -296,10 +231,11 @@ def _costs(
     from clipnlc.backbones.loaded import describe
 
     device, precision = models.device, models.precision
-    size = batch_size or default_batch_size(device)
+    size = request.batch_size or default_batch_size(device)
+    workers = len(request.engine.devices)
     lacking = [b for b in chosen if any(b.name in split.lacking for split in splits)]
-    copies = engine.devices.count(engine.devices[0])
-    groups = _groups(lacking, models, together=together, batch_size=batch_size, copies=copies)
+    passes = Passes.of(request, lacking, models)
+    groups = [passes.now() for _ in passes]
     seconds: dict[str, float] = {}
     pixels: float | None = None
     if probe and lacking:
@@ -317,37 +253,26 @@ def _costs(
                 prompts=sum(prompts[key] for key in {split.dataset for split in mine}),
                 gflops=costs(backbone).image_flops / 1e9,
                 download_bytes=download_bytes(backbone),
-                memory_bytes=memory(backbone, models, batch_size=batch_size, copies=copies),
+                memory_bytes=memory(
+                    backbone, models, batch_size=request.batch_size, copies=request.copies
+                ),
                 seconds=seconds.get(backbone.name),
             )
         )
-    decoders = workers or default_decoders(device, len(engine.devices))
     plan = Plan(
         device=device,
         precision=precision,
-        workers=len(engine.devices),
+        workers=workers,
         splits=splits,
         backbones=tuple(planned),
         groups=tuple(tuple(b.name for b in group) for group in groups),
         free_memory=free_memory(device),
         disk_bytes=disk,
         pixel_seconds=pixels,
-        decoders=decoders,
+        decoders=request.workers or default_decoders(device, workers),
         hours=None,
     )
     return replace(plan, hours=_hours(plan))
-
-
-def _groups(
-    lacking: Sequence[Backbone],
-    models: Models,
-    *,
-    together: int | None,
-    batch_size: int | None,
-    copies: int,
-) -> list[tuple[Backbone, ...]]:
-    groups = Groups(lacking, models, together=together, batch_size=batch_size, copies=copies)
-    return [groups.now() for _ in groups]
 
 
 def _probe(
@@ -379,7 +304,7 @@ def _probe(
 
 
 def _hours(plan: Plan) -> float | None:
-    """Add up the images' time: on a GPU the decoders work beside it, on a CPU in its stead."""
+    """Add up the images' time: decoders run beside a GPU; on a CPU they compete for the cores."""
     if plan.pixel_seconds is None or any(split.images is None for split in plan.splits):
         return None
     seconds = {b.backbone: b.seconds or 0.0 for b in plan.backbones}

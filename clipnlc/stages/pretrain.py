@@ -10,22 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipnlc.errors import DataError
 from clipnlc.files import write_whole
 
 if TYPE_CHECKING:
-    from clipnlc.backbones.contrastive import CaptionedImages, Training
+    from clipnlc.training.loop import Training
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What `pretrain` made.
+    """Result of `pretrain`.
 
     Attributes:
         weights: the safetensors file (half precision).
         digest: blake2b of that file.
         loss: running mean of the CLIP loss at the last step.
-        cached: the weights were there already.
+        cached: the weights existed already.
     """
 
     weights: Path
@@ -51,8 +50,8 @@ def pretrain(
 ) -> Pretrained:
     """Train `backbone` by fixed steps and write `<out>/<backbone>.safetensors` with its recipe.
 
-    A run that was interrupted goes on from its last checkpoint and gives the same bits as an
-    unbroken one with the same number of threads.
+    An interrupted run continues from its last checkpoint and gives the same bits as an unbroken
+    one with the same number of threads.
 
     Args:
         data: parquet file or folder (columns `image`, `caption`, optionally `concept`).
@@ -73,9 +72,10 @@ def pretrain(
         BackboneError: a checkpoint of another recipe or other data lies in `out`.
         UnknownNameError: open_clip has no such architecture.
     """
-    from clipnlc.backbones.contrastive import Recipe, Training
     from clipnlc.backbones.openclip import architecture_config, untrained
     from clipnlc.datasets.captioned import digest
+    from clipnlc.training.captions import prepared
+    from clipnlc.training.loop import Recipe, Training
 
     vision = architecture_config(backbone)["vision_cfg"]
     if learning_rate is None:
@@ -96,9 +96,9 @@ def pretrain(
     if done:
         return done
     model = untrained(backbone, seed=seed)
-    images, mean, std = _prepare(data, backbone, model, wanted["data"], batch_size)
+    images, norm = prepared(data, backbone, model, digest=wanted["data"], batch_size=batch_size)
     checkpoint = out / f"{backbone}.checkpoint.safetensors"
-    training = Training(model, images, recipe, mean=mean, std=std, checkpoint=checkpoint)
+    training = Training(model, images, recipe, mean=norm.mean, std=norm.std, checkpoint=checkpoint)
     began = time.process_time()
 
     def on_step(now: Training) -> None:
@@ -119,7 +119,7 @@ def pretrain(
 
 
 def _finished(weights: Path, record: Path, wanted: dict[str, Any]) -> Pretrained | None:
-    """Return the weights that are there already, if they were made by the same recipe."""
+    """Return the existing weights if they were made by the same recipe, else None."""
     if not (weights.is_file() and record.is_file()):
         return None
     facts = json.loads(record.read_text("utf-8"))
@@ -131,46 +131,6 @@ def _finished(weights: Path, record: Path, wanted: dict[str, Any]) -> Pretrained
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _prepare(
-    data: Path,
-    backbone: str,
-    model: Any,  # noqa: ANN401
-    data_digest: str,
-    batch_size: int,
-) -> tuple[CaptionedImages, tuple[float, float, float], tuple[float, float, float]]:
-    """Decode and resize every image once, as open_clip would; tokenize every caption once."""
-    import numpy as np
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    from clipnlc.backbones.contrastive import CaptionedImages
-    from clipnlc.backbones.openclip import tokenizer
-    from clipnlc.datasets.captioned import read_captioned
-    from clipnlc.datasets.images import decode
-
-    preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
-    # Resize and crop only: the pixels stay bytes, and are normalised batch by batch.
-    resize = image_transform_v2(preprocess, is_train=False).transforms[:2]
-    images: list[np.ndarray] = []
-    captions, concepts = [], []
-    texts: dict[str, int] = {}
-    numbers: dict[str, int] = {}
-    for row in read_captioned(data):
-        image = decode(row.data, f"image {len(images)} of {data}")
-        for step in resize:
-            image = step(image)
-        images.append(np.asarray(image))
-        captions.append(np.array([texts.setdefault(c, len(texts)) for c in row.captions]))
-        concepts.append(numbers.setdefault(row.concept, len(numbers)))
-    if len(images) < batch_size:
-        raise DataError(
-            f"{data} holds {len(images)} images, fewer than one batch of {batch_size}; "
-            "lower --batch-size or add images"
-        )
-    tokens = tokenizer(backbone)(list(texts)).numpy()
-    made = CaptionedImages(np.stack(images), tokens, captions, np.array(concepts), data_digest)
-    return made, tuple(preprocess.mean), tuple(preprocess.std)
 
 
 def _write(path: Path, model: Any, recipe: dict[str, Any]) -> str:  # noqa: ANN401

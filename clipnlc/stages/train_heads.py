@@ -1,58 +1,110 @@
-"""Train a linear head per backbone, from the class texts on, and keep a hold-out for combiners."""
+"""Train one head per backbone and write the logits of rows that it has not seen."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
+from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
-from clipnlc.heads.linear import LinearHead
-from clipnlc.heads.zero_shot import zero_shot_logits
-from clipnlc.labels import stratified_split
-from clipnlc.metrics.accuracy import accuracy
+from clipnlc.heads import HEADS, Head
+from clipnlc.labels import Labels
+from clipnlc.registry import unknown_name
 from clipnlc.stores import locks
-from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import LogitStore, SplitLogits, read_logit_header, write_logits
+from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, write_logits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD: Final = "linear"
 HOLDOUT: Final = "holdout"
-"""The part of train that no head sees: combiners are fitted on it."""
+"""The split of train's rows that the head has not seen: combiners are fitted on it."""
+
+_BLOCK: Final = 8192
+"""Rows of logits in memory at a time."""
+
+_LEAST_HOLDOUT: Final = 0.01
+
+Settings = Mapping[str, int | float | str | bool]
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """What became of one head.
+    """Result for one head.
 
     Attributes:
         dataset: its key.
+        head: its name.
         backbone: its name.
-        rows: samples it was trained on.
-        held_out: samples kept for the combiners; the two accuracies are measured on them.
-        zero_shot: accuracy of the zero-shot head on the held-out samples, in [0, 1].
-        linear: accuracy of the trained head on them.
-        epochs: passes over the rows that made the weights.
+        run: the labels that it was fitted on; None where it was fitted on all but a hold-out.
+        rows: samples it was fitted on.
+        held_out: rows of train that it has not seen; the two accuracies are measured on them.
+        zero_shot: accuracy of the zero-shot head on those rows, in [0, 1]; None without any.
+        accuracy: accuracy of the trained head on them; None without any.
+        facts: what else the head says of its fit.
         cached: it was there, with the same key.
         changed: `field: old -> new`, where a head with another key was replaced.
     """
 
     dataset: str
+    head: str
     backbone: str
+    run: Labels | None
     rows: int
     held_out: int
-    zero_shot: float
-    linear: float
-    epochs: int
+    zero_shot: float | None
+    accuracy: float | None
+    facts: Mapping[str, int | float | str]
     cached: bool
     changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The heads of one backbone on one data set, which share what is read.
+
+    Attributes:
+        runs: the labels of each head; hold-outs are what it is not fitted on.
+        per_run: whether heads are fitted per run, and not on all but a hold-out.
+    """
+
+    layout: Layout
+    dataset: str
+    backbone: str
+    head: str
+    settings: Settings
+    runs: tuple[Labels, ...]
+    per_run: bool
+
+    def features(self, split: str) -> Path:
+        return self.layout.features(self.dataset, split, self.backbone)
+
+    def target(self, which: Labels) -> Path:
+        run = which.name if self.per_run else None
+        return self.layout.logits(self.dataset, self.head, self.backbone, run)
+
+    def make(self, which: Labels) -> Head:
+        head: Head = HEADS.get(self.head)(seed=which.seed, **self.settings)
+        return head
+
+    def key(self, which: Labels, inputs: Mapping[str, str]) -> Key:
+        rows = {"labels": which.name} if self.per_run else {"holdout": which.amount}
+        return Key.of(
+            {
+                "head": self.head,
+                "settings": self.make(which).settings(),
+                "backbone": self.backbone,
+                **rows,
+                "inputs": inputs,
+            }
+        )
 
 
 def train_heads(
@@ -60,176 +112,272 @@ def train_heads(
     store: Path,
     dataset: Sequence[str] = (),
     backbones: Sequence[str] = (),
+    head: str = "linear",
+    settings: Settings | None = None,
     holdout: float = 0.1,
-    epochs: int = 300,
-    learning_rate: float = 2e-5,
-    batch_size: int = 256,
-    early_stopping: float = 0.0,
     seed: int = 0,
+    labels: Sequence[Labels] = (),
+    seeds: Sequence[int] = (0, 1, 2),
     on_progress: Callable[[TrainedHead, int, int], None] = lambda _head, _done, _all: None,
 ) -> list[TrainedHead]:
-    """Train linear heads on 90 % of train; write the logits of the other 10 % and of test.
+    """Train heads on 90 % of train; write the logits of the other 10 % and of test.
 
-    Adam, 2e-5, 300 epochs and the 90/10 split are the paper's; that they belong to these heads is
-    our reading (`clipnlc.heads.linear`).
+    Or, with `labels`, one head per draw of train and per seed, each with files of its own: the
+    logits of test and of the rows not drawn, as split `holdout`. The rows are those that
+    `train-nlc` draws from train under the same labels and seed. No combiner uses such heads yet:
+    one that is fitted on the very labels of its heads needs logits of heads that have not seen
+    them (cross-fitting).
+
+    For linear heads, Adam, 2e-5, 300 epochs and the 90/10 split are the NLC paper's; that they
+    belong to these heads is our reading (`clipnlc.heads.linear`).
 
     Args:
         store: the store's folder.
         dataset: keys; by default every data set with features in the store.
         backbones: names; by default every backbone with features.
+        head: one of `HEADS` that learns from labels.
+        settings: of the head, where they differ from its defaults.
         holdout: share of train that is kept for the combiners, stratified and seeded.
-        epochs: passes over the rows.
-        learning_rate: of Adam.
-        batch_size: rows of one step.
-        early_stopping: share of the head's own 90 % that decides when to stop; 0 for never.
-        seed: of the split and the order of the rows.
+        seed: of the hold-out and of everything random in the fit.
+        labels: fit heads on these labels instead; their own seeds do not matter.
+        seeds: of the draws and of everything random in those fits.
         on_progress: called after each head, with it and (heads done, heads).
 
     Raises:
+        UnknownNameError: the head, or one of its settings, is not known.
+        DataError: the head is not trained; a share is out of range; nothing to fit on or to hold
+            out.
         MissingStageError: no features of train or test.
         StoreError: a store file is damaged or in use.
-        DataError: a share is not in (0, 1).
     """
-    for option, share, lowest in (
-        ("--holdout", holdout, 0.01),
-        ("--early-stopping", early_stopping, 0),
-    ):
-        if not lowest <= share < 1:
-            raise DataError(f"{option} is {share}; give a share of at least {lowest} and below 1")
-    layout = Layout(store)
-    wanted = []
-    for name in dataset or _with_features(layout):
-        present = tuple(backbones) or layout.backbones(name, "train")
-        if not present:
-            raise MissingStageError(
-                f"{store} holds no features of a train split of {name}; run "
-                f"`clipnlc extract --dataset {shlex.quote(name)}` on a data set that has one"
-            )
-        wanted += [(name, backbone) for backbone in present]
-    settings: dict[str, int | float] = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "early_stopping": early_stopping,
-    }
-    done: list[TrainedHead] = []
-    for name, backbone in wanted:
-        head = LinearHead(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            stopping_share=early_stopping,
-            seed=seed,
+    _check_trainable(head, store)
+    _check_settings(head, settings or {})
+    if not labels and not _LEAST_HOLDOUT <= holdout < 1:
+        raise DataError(
+            f"--holdout is {holdout}; give a share of at least {_LEAST_HOLDOUT} and below 1"
         )
-        done.append(_one(layout, name, backbone, head, settings, holdout=holdout, seed=seed))
-        on_progress(done[-1], len(done), len(wanted))
+    if any(which.kind == "none" for which in labels):
+        raise DataError(f"the head {head} needs labels; give --shots 1 or more")
+    runs = tuple(dict.fromkeys(replace(which, seed=s) for s in seeds for which in labels))
+    layout = Layout(store)
+    tasks = [
+        _Task(
+            layout=layout,
+            dataset=name,
+            backbone=backbone,
+            head=head,
+            settings=settings or {},
+            runs=runs or (Labels.holdout(holdout, seed=seed),),
+            per_run=bool(labels),
+        )
+        for name in dataset or _with_features(layout)
+        for backbone in tuple(backbones) or _with_train(layout, name)
+    ]
+    done: list[TrainedHead] = []
+    for task in tasks:
+        for trained in _train(task):
+            done.append(trained)
+            on_progress(trained, len(done), sum(len(each.runs) for each in tasks))
     return done
+
+
+def _check_trainable(name: str, store: Path) -> None:
+    """Refuse a head that is not known or needs what this stage does not have."""
+    cls: type[Head] = HEADS.get(name)
+    if not cls.needs_labels:
+        raise DataError(
+            f"the head {name} needs no labels; it is made by "
+            f"`{command('extract --dataset …', store=store)}`"
+        )
+    for needs, what in (
+        (cls.needs_views, "features of augmented crops, which no stage makes"),
+        (cls.needs_validation, "labelled rows to choose by, which train-heads does not keep"),
+    ):
+        if needs:
+            raise DataError(f"the head {name} needs {what}; choose another --head")
+
+
+def _check_settings(name: str, settings: Settings) -> None:
+    """Refuse a setting that the head does not have; the seed is no setting here."""
+    known = [setting for setting in HEADS.get(name)().settings() if setting != "seed"]
+    for setting in settings:
+        if setting not in known:
+            raise unknown_name(f"setting of the head {name},", setting, known)
+    HEADS.get(name)(**settings)  # refuses values that are out of range
 
 
 def _with_features(layout: Layout) -> tuple[str, ...]:
     names = tuple(d for d in layout.datasets() if layout.splits(d))
     if not names:
-        raise MissingStageError(
-            f"{layout.root} holds no features; run `clipnlc extract --dataset …` first"
-        )
+        cure = command("extract --dataset …", store=layout.root)
+        raise MissingStageError(f"{layout.root} holds no features; run `{cure}` first")
     return names
 
 
-def _one(
-    layout: Layout,
-    dataset: str,
-    backbone: str,
-    head: LinearHead,
-    settings: dict[str, int | float],
-    *,
-    holdout: float,
-    seed: int,
-) -> TrainedHead:
-    sources = {s: layout.features(dataset, s, backbone) for s in ("train", "test")}
-    inputs = {layout.relative(p): read_feature_header(p).digest for p in sources.values()}
-    key = Key.of(
-        {
-            "head": HEAD,
-            "backbone": backbone,
-            "holdout": holdout,
-            "seed": seed,
-            **settings,
-            "inputs": inputs,
-        }
+def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
+    present = layout.backbones(dataset, "train")
+    if not present:
+        cure = command("extract", dataset=dataset, store=layout.root)
+        raise MissingStageError(
+            f"{layout.root} holds no features of a train split of {dataset}; run `{cure}` on a "
+            "data set that has one"
+        )
+    return present
+
+
+def _train(task: _Task) -> Iterator[TrainedHead]:
+    """Yield every head of a task; features are read once, and only if one is to be fitted."""
+    paths = [task.features(split) for split in ("train", "test")]
+    inputs = {task.layout.relative(path): read_feature_header(path).digest for path in paths}
+    rows: _Rows | None = None
+    # One BLAS thread: the last bits of a sum depend on how many share it.
+    with threadpool_limits(limits=1):
+        for which in task.runs:
+            key, target = task.key(which, inputs), task.target(which)
+            changed: tuple[str, ...] = ()
+            try:
+                header = read_logit_header(target)
+            except MissingStageError:
+                pass
+            else:
+                old = _current(header.key)
+                if old == key:
+                    yield _trained(task, which, header.facts, cached=True)
+                    continue
+                changed = tuple(differences(old, key))
+            with locks.writing(target):
+                rows = rows or _Rows.read(*paths)
+                facts = _fit(task, which, rows, key, target)
+            yield _trained(task, which, facts, changed=changed)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is read for the heads of one backbone.
+
+    Attributes:
+        train, test: the two splits.
+        zero_shot: classes that the zero-shot head predicts for train.
+    """
+
+    train: FeatureStore
+    test: FeatureStore
+    zero_shot: Int[np.ndarray, " samples"]
+
+    @classmethod
+    def read(cls, train: Path, test: Path) -> _Rows:
+        found = read_features(train)
+        zero_shot: Head = HEADS.get("zero-shot")()
+        zero_shot.fit_to_texts(
+            texts=found.texts, logit_scale=found.logit_scale, logit_bias=found.logit_bias
+        )
+        every = np.arange(len(found.labels))
+        return cls(found, read_features(test), _predictions(zero_shot, found.features, every))
+
+
+def _fit(
+    task: _Task, which: Labels, rows: _Rows, key: Key, target: Path
+) -> dict[str, int | float | str]:
+    """Fit one head, write its file, and return the facts that are in it."""
+    train, test = rows.train, rows.test
+    drawn = which.draw(train.labels, train.sample_id, classes=len(train.class_names)).rows
+    rest = np.setdiff1d(np.arange(len(train.labels)), drawn)
+    kept, held = (drawn, rest) if task.per_run else (rest, drawn)
+    if task.per_run and not len(kept):
+        raise DataError(f"{task.dataset} has too few training images to fit {which.phrase}")
+    if not task.per_run and not len(held):
+        raise DataError(
+            f"{task.dataset} has a single training image, so none can be held out for the "
+            "combiners; use the zero-shot head"
+        )
+    head = task.make(which)
+    texts: dict[str, Any] = {"texts": train.texts} if head.needs_texts else {}
+    head.fit(
+        features=train.features[kept],
+        labels=train.labels[kept],
+        sample_id=[train.sample_id[i] for i in kept],
+        logit_scale=train.logit_scale,
+        logit_bias=train.logit_bias,
+        classes=len(train.class_names),
+        **texts,
     )
-    target = layout.logits(dataset, HEAD, backbone)
-    changed: tuple[str, ...] = ()
-    try:
-        header = read_logit_header(target)
-        if header.key == key:
-            return _trained(dataset, backbone, header.facts, cached=True, changed=())
-        changed = tuple(differences(header.key, key))
-    except MissingStageError:
-        pass
-    with locks.writing(target):
-        train, test = (read_features(sources[s]) for s in ("train", "test"))
-        kept, held = stratified_split(train.labels, train.sample_id, share=holdout, seed=seed)
-        if not len(held):
-            raise DataError(
-                f"{dataset} has a single training image, so none can be held out for the "
-                "combiners; use the zero-shot head"
-            )
-        head.fit(
-            features=train.features[kept],
-            labels=train.labels[kept],
-            sample_id=[train.sample_id[i] for i in kept],
-            texts=train.texts,
-            logit_scale=train.logit_scale,
-            logit_bias=train.logit_bias,
-        )
-        held_labels = train.labels[held]
-        linear = head.logits(train.features[held])
-        zero_shot = zero_shot_logits(
-            train.features[held],
-            train.texts,
-            logit_scale=train.logit_scale,
-            logit_bias=train.logit_bias,
-        )
-        facts = {
-            "rows": len(kept),
-            "held_out": len(held),
-            "zero_shot_accuracy": accuracy(zero_shot, held_labels),
-            "linear_accuracy": accuracy(linear, held_labels),
-            "epochs": int(head.epochs_),
-        }
+    splits: dict[str, LogitBlocks] = {}
+    facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held), **head.facts()}
+    if len(held):
+        truth = train.labels[held]
         held_id = tuple(train.sample_id[i] for i in held)
-        write_logits(
-            target,
-            LogitStore(
-                splits={
-                    HOLDOUT: SplitLogits(linear, held_labels, held_id),
-                    "test": SplitLogits(head.logits(test.features), test.labels, test.sample_id),
-                },
-                class_names=train.class_names,
-                key=key,
-                learnt={k: np.asarray(v) for k, v in head.state().items()},
-                facts=facts,
-            ),
-        )
-    return _trained(dataset, backbone, facts, cached=False, changed=changed)
+        splits[HOLDOUT] = LogitBlocks(_logits(head, train.features, held), truth, held_id)
+        facts["zero_shot_accuracy"] = float((rows.zero_shot[held] == truth).mean())
+        facts["accuracy"] = float((_predictions(head, train.features, held) == truth).mean())
+    every = np.arange(len(test.labels))
+    splits["test"] = LogitBlocks(_logits(head, test.features, every), test.labels, test.sample_id)
+    write_logits(
+        target,
+        LogitStore(
+            splits=splits,
+            class_names=train.class_names,
+            key=key,
+            learnt=head.state(),
+            facts=facts,
+        ),
+    )
+    return facts
+
+
+def _logits(
+    head: Head, features: Float[np.ndarray, "samples dim"], rows: Int[np.ndarray, " rows"]
+) -> Iterator[Float[np.ndarray, "block classes"]]:
+    for begin in range(0, len(rows), _BLOCK):
+        yield head.logits(features[rows[begin : begin + _BLOCK]])
+
+
+def _predictions(
+    head: Head, features: Float[np.ndarray, "samples dim"], rows: Int[np.ndarray, " rows"]
+) -> Int[np.ndarray, " rows"]:
+    predictions = np.empty(len(rows), dtype=np.int64)
+    for number, block in enumerate(_logits(head, features, rows)):
+        predictions[number * _BLOCK :][: len(block)] = block.argmax(axis=1)
+    return predictions
+
+
+def _current(key: Key) -> Key:
+    """Return a key as it is spelled now: settings of linear heads used to stand in it one by one.
+
+    They are then compared by what they are, and heads with the same settings stay.
+    """
+    fields = key.fields
+    before = {"early_stopping", "seed", "epochs", "learning_rate", "batch_size"}
+    if not before <= fields.keys():
+        return key
+    old = {name: fields.pop(name) for name in before}
+    # Nobody could set the patience.
+    fields["settings"] = {**old, "stopping_share": old["early_stopping"], "patience": 20}
+    del fields["settings"]["early_stopping"]
+    return Key.of(fields)
 
 
 def _trained(
-    dataset: str,
-    backbone: str,
+    task: _Task,
+    which: Labels,
     facts: Mapping[str, int | float | str],
     *,
-    cached: bool,
-    changed: tuple[str, ...],
+    cached: bool = False,
+    changed: tuple[str, ...] = (),
 ) -> TrainedHead:
+    more = dict(facts)
+    rows, held_out = int(more.pop("rows")), int(more.pop("held_out"))
+    zero_shot = more.pop("zero_shot_accuracy", None)
+    accuracy = more.pop("accuracy", more.pop("linear_accuracy", None))  # the older name
     return TrainedHead(
-        dataset=dataset,
-        backbone=backbone,
-        rows=int(facts["rows"]),
-        held_out=int(facts["held_out"]),
-        zero_shot=float(facts["zero_shot_accuracy"]),
-        linear=float(facts["linear_accuracy"]),
-        epochs=int(facts["epochs"]),
+        dataset=task.dataset,
+        head=task.head,
+        backbone=task.backbone,
+        run=which if task.per_run else None,
+        rows=rows,
+        held_out=held_out,
+        zero_shot=None if zero_shot is None else float(zero_shot),
+        accuracy=None if accuracy is None else float(accuracy),
+        facts=more,
         cached=cached,
         changed=changed,
     )

@@ -105,8 +105,16 @@ def check_text(name: str, texts: Sequence[str], refuse: Refuse) -> None:
         StoreError: by `refuse`; names the first string that cannot.
     """
     for row, text in enumerate(texts):
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if "\0" in text or not (text.isascii() or _is_utf8(text)):
             raise refuse(f"its {name} {text!r} in row {row} is not text in UTF-8 without NUL")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _check_rows(

@@ -4,6 +4,7 @@ A combiner that weighs backbones leaves its weights, from which the combined log
 any leaves the values that the measures need of each sample, and its scores where they are wanted.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from clipnlc.commands import command
+from clipnlc.digests import canonical_json
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate
+from clipnlc.stores.layout import as_part, from_part, locate, maker
 
 FORMAT = "clipnlc-given"
 
@@ -37,15 +40,20 @@ class GivenArrays:
     scores: Float32[np.ndarray, "samples classes"] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every array by its name in the file."""
-        found: dict[str, np.ndarray] = {
-            f"values/{as_part(measure)}": value for measure, value in self.values.items()
-        }
+        """Return every array by its name in the file; the values of all measures are one."""
+        found: dict[str, np.ndarray] = {}
+        if self.values:
+            found["values"] = np.concatenate(list(self.values.values()), axis=1)
         if self.weights is not None:
             found["weights"] = self.weights
         if self.scores is not None:
             found["scores"] = self.scores
         return found
+
+    @property
+    def columns(self) -> list[list[str | int]]:
+        """Each measure and how many columns of `values` are its own, in order."""
+        return [[measure, value.shape[1]] for measure, value in self.values.items()]
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def read_given(path: Path) -> GivenStore:
         given={name: _given(content, name) for name in _combiners(content.header)},
         digest=content.header.digest,
     )
-    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
+    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
     return store
 
 
@@ -143,12 +151,13 @@ def read_given_header(path: Path) -> GivenHeader:
 
 
 def _write(path: Path, store: GivenStore) -> str:
+    place = locate(path)
+    verify = command("verify", store=place.store if place else None)
+
     def refuse(problem: str) -> StoreError:
-        location = locate(path)
-        command = location.command if location else "clipnlc evaluate"
         return StoreError(
             f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the store with `clipnlc verify`, then run `{command}` again"
+            f"check the store with `{verify}`, then run `{maker(path)}` again"
         )
 
     _check(store, refuse)
@@ -160,23 +169,39 @@ def _write(path: Path, store: GivenStore) -> str:
     groups: dict[str, dict[str, _h5.Attribute]] = {}
     for name, given in store.given.items():
         datasets |= {f"{_group(name)}/{part}": array for part, array in given.arrays().items()}
-        groups[_group(name)] = {"key": given.key.json}
+        groups[_group(name)] = {
+            "key": given.key.json,
+            "columns": canonical_json(given.columns),
+        }
     return _h5.write_sealed(path, FORMAT, attributes={}, datasets=datasets, groups=groups)
 
 
 def _given(content: _h5.Content, name: str) -> GivenArrays:
-    group = f"{_group(name)}/"
-    values, others = {}, {}
-    for entry in content.arrays:
-        if not entry.startswith(group):
-            continue
-        part = entry.removeprefix(group)
-        if part.startswith("values/"):
-            measure = from_part(part.removeprefix("values/"))
-            values[measure] = content.array(entry, "<f8", dimensions=2)
-        elif part in ("weights", "scores"):
-            others[part] = content.array(entry, "<f4", dimensions=2)
-    return GivenArrays(content.header.key(_group(name)), values, **others)
+    group = _group(name)
+    others = {
+        part: content.array(f"{group}/{part}", "<f4", dimensions=2)
+        for part in ("weights", "scores")
+        if f"{group}/{part}" in content.arrays
+    }
+    values = {}
+    columns = _columns(content.header, group)
+    if columns:
+        whole = content.array(f"{group}/values", "<f8", dimensions=2)
+        if sum(width for _, width in columns) != whole.shape[1]:
+            raise _h5.damaged(content.header.path, f"has other columns than {group} names")
+        start = 0
+        for measure, width in columns:
+            values[measure] = np.ascontiguousarray(whole[:, start : start + width])
+            start += width
+    return GivenArrays(content.header.key(group), values, **others)
+
+
+def _columns(header: _h5.Header, group: str) -> list[tuple[str, int]]:
+    try:
+        columns = json.loads(header.attribute("columns", str, group))
+        return [(str(measure), int(width)) for measure, width in columns]
+    except (TypeError, ValueError):
+        raise _h5.damaged(header.path, f"names no columns in {group}") from None
 
 
 def _check(store: GivenStore, refuse: checks.Refuse) -> None:

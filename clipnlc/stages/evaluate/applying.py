@@ -13,6 +13,7 @@ from clipnlc.combiners import COMBINERS
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.labels import Labels
+from clipnlc.measures import Values
 from clipnlc.metrics import METRICS
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import PART
@@ -22,6 +23,7 @@ from clipnlc.stores import locks
 from clipnlc.stores.fits import read_fits
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
 from clipnlc.stores.key import Key
+from clipnlc.stores.layout import maker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,8 +67,9 @@ def predictions_and_outcomes(
     }
     keys = {run: _keys(layout, runs, run, target, keep_scores=keep_scores) for run in runs.paths}
     lacking = [(run, name) for run, path in paths.items() for name in _lacking(path, keys[run])]
-    passes = list(_passes(lacking, target)) or [[]]
+    passes = list(_passes(lacking, target)) or [()]
     predictions, alone = None, {}
+    values: dict[Each, Mapping[str, Values]] = {}
     for number, together in enumerate(passes):
 
         def on_rows(done: int, rows: int, before: int = number) -> None:
@@ -79,8 +82,13 @@ def predictions_and_outcomes(
             predictions = np.stack([backbones[name].predicted for name in target.backbones])
             alone = {name: Outcome(each.values) for name, each in backbones.items()}
         _write(paths, keys, found, target)
+        values |= {each: made.values for each, made in found.items()}
     assert predictions is not None
-    return predictions, alone, dict(_outcomes(runs, paths, keys))
+    for run, path in paths.items():
+        if any((run, name) not in values for name in keys[run]):
+            given = read_given(path).given
+            values |= {(run, n): given[n].values for n in keys[run] if (run, n) not in values}
+    return predictions, alone, {each: _outcome(runs, each, made) for each, made in values.items()}
 
 
 def _keys(
@@ -125,13 +133,18 @@ def _is(present: Key | None, wanted: Key) -> bool:
     return Key.of({**present.fields, "scores": False}) == wanted
 
 
-def _passes(lacking: Sequence[Each], target: Target) -> Iterator[list[Each]]:
+def _passes(lacking: Sequence[Each], target: Target) -> Iterator[Sequence[Each]]:
     """Divide fits so that what those of one pass give fits into memory."""
+    samples = len(target.sample_id)
     row = 8 * (len(list(METRICS)) + 2) + 4 * len(target.backbones)
-    size = max(1, _TOGETHER // max(1, row * len(target.sample_id)))
-    # Those that need all rows at once go alone, when nothing else is in memory.
+    size = max(1, _TOGETHER // max(1, row * samples))
+    logits = 4 * len(target.backbones) * samples * len(target.class_names)
+    if len(lacking) <= size and logits <= _TOGETHER:
+        yield lacking
+        return
+    # Those that need all rows at once go by themselves, when nothing else is in memory.
     blockwise = [each for each in lacking if COMBINERS.get(each[1]).row_wise]
-    whole = [each for each in lacking if each not in blockwise]
+    whole = [each for each in lacking if not COMBINERS.get(each[1]).row_wise]
     for several in (blockwise, whole):
         for start in range(0, len(several), size):
             yield several[start : start + size]
@@ -177,17 +190,13 @@ def _write(
             )
 
 
-def _outcomes(
-    runs: Runs, paths: Mapping[str, Path], keys: Mapping[str, Mapping[str, Key]]
-) -> Iterator[tuple[Each, Outcome]]:
-    for run, path in paths.items():
-        given = read_given(path).given
-        for name in keys[run]:
-            facts = runs.headers[run].facts[name]
-            labels, digest = facts.get("labels", 0), facts.get("labelled_samples", "")
-            if not isinstance(labels, int):
-                raise StoreError(
-                    f"{runs.paths[run]} does not say how many labels {name} was fitted on; delete "
-                    "the file and run `clipnlc train-nlc` again"
-                )
-            yield (run, name), Outcome(given[name].values, labels, str(digest))
+def _outcome(runs: Runs, each: Each, values: Mapping[str, Values]) -> Outcome:
+    run, name = each
+    facts = runs.headers[run].facts[name]
+    labels, digest = facts.get("labels", 0), facts.get("labelled_samples", "")
+    if not isinstance(labels, int):
+        raise StoreError(
+            f"{runs.paths[run]} does not say how many labels {name} was fitted on; delete the file "
+            f"and run `{maker(runs.paths[run])}` again"
+        )
+    return Outcome(values, labels, str(digest))

@@ -1,4 +1,4 @@
-"""Who works an order off: this process, one process per device, or a Ray cluster."""
+"""Where an extraction order runs: in this process, in one per device, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,44 +11,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
-from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from clipnlc.errors import BackboneError, ClipnlcError
+from clipnlc.extraction.embedding import Spent
 from clipnlc.extraction.models import Models
-from clipnlc.extraction.order import Order, Progress, Range, Span, Spent, span_size, spans
-from clipnlc.extraction.worker import OnBatch, embed
+from clipnlc.extraction.order import Order, Progress, Range, Span, span_size, spans
+from clipnlc.extraction.request import Engine
+from clipnlc.extraction.worker import TRIES, OnBatch, Part, embed
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-EngineName = Literal["local", "ray"]
-
 SHARD_ROWS: Final = 2048
 """Samples of one sealed shard; a kill loses at most this many per backbone."""
-
-TRIES: Final = 3
-"""How often a range is begun before a worker that dies over it is given up."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where the work is done.
-
-    Attributes:
-        devices: one worker each; a single one is this process itself.
-        name: `local`, or `ray`.
-        ray_address: of a running cluster; without one, Ray starts its own on this machine.
-    """
-
-    devices: tuple[str, ...] = ("auto",)
-    name: EngineName = "local"
-    ray_address: str | None = None
 
 
 @runtime_checkable
 class Workers(Protocol):
-    """Whoever embeds the spans of one order after the other."""
+    """What embeds the spans of one order after the other."""
 
     def embed(self, order: Order, todo: Sequence[Span], on_batch: OnBatch) -> None:
         """Embed and seal spans; `on_batch` is called in this thread.
@@ -61,11 +43,11 @@ class Workers(Protocol):
         ...
 
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
         ...
 
 
-def open_engine(engine: Engine, models: Models) -> Workers:
+def open_workers(engine: Engine, models: Models) -> Workers:
     """Make the workers of a run; they start when they are first needed."""
     if engine.name == "ray":
         from clipnlc.extraction.on_ray import RayCrew
@@ -74,7 +56,7 @@ def open_engine(engine: Engine, models: Models) -> Workers:
     return Alone(models) if len(engine.devices) == 1 else Crew(engine.devices)
 
 
-def work_off(
+def run_order(
     order: Order,
     workers: Workers,
     count: int,
@@ -87,14 +69,14 @@ def work_off(
 
     Args:
         order: what is to be embedded.
-        workers: who does it.
+        workers: that embed it.
         count: how many they are.
         within: only these rows.
-        rest: images of the splits to come, for those who watch.
+        rest: images of the later splits, for the progress.
         on_progress: called after every batch, in this thread.
 
     Raises:
-        ClipnlcError: as `Workers.embed`, or a shard that is there is damaged.
+        ClipnlcError: as `Workers.embed`, or an existing shard is damaged.
     """
     most = max(SHARD_ROWS - SHARD_ROWS % order.batch_size, order.batch_size)
     start, stop = within or (0, len(order.rows))
@@ -102,13 +84,13 @@ def work_off(
     todo = spans(order, size=size, within=within)
     if not todo:
         return
-    there = stop - start - sum(span.stop - span.start for span in todo)
+    sealed = stop - start - sum(span.stop - span.start for span in todo)
     progress = Progress(
         order.dataset,
         order.split.name,
         total=stop - start,
-        done=there,
-        began_at=there,
+        done=sealed,
+        began_at=sealed,
         rest=rest,
     )
 
@@ -123,7 +105,7 @@ def work_off(
 
 @dataclass(frozen=True)
 class Alone:
-    """The process at hand, with the backbones it has loaded."""
+    """The current process, with the backbones it has loaded."""
 
     models: Models
 
@@ -138,18 +120,18 @@ class Alone:
 
 @dataclass
 class _Member:
-    """One process and what it is at; `words` are its last, where it could say what broke it."""
+    """One process and its current span; `error` is the last error it reported before it died."""
 
     device: str
     process: SpawnProcess
     pipe: connection.Connection
     span: Span | None = None
     done: int = 0
-    words: str = ""
+    error: str = ""
 
 
 class Crew:
-    """One process per device; spans are handed out one by one, and again when a process dies."""
+    """One process per device; spans are sent one by one, and again when a process dies."""
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
@@ -162,21 +144,21 @@ class Crew:
         for device in self.devices[len(self.members) : len(waiting)]:
             self.members.append(self._start(device))
         for member in self.members:
-            _tell(member, order)
-            self._hand(member, waiting)
+            _send(member, order)
+            self._next_span(member, waiting)
         while any(member.span for member in self.members):
             ready = connection.wait([m.pipe for m in self.members if m.span])
             for i in [i for i, m in enumerate(self.members) if m.pipe in ready]:
                 member = self.members[i]
                 try:
-                    self._hear(member, on_batch)
+                    self._receive(member, on_batch)
                 except (EOFError, OSError):
-                    waiting.appendleft(self._bury(order, member, tries))
+                    waiting.appendleft(self._died(order, member, tries))
                     on_batch(-member.done, Spent())
                     member = self.members[i] = self._start(member.device)
-                    _tell(member, order)
+                    _send(member, order)
                 if member.span is None:
-                    self._hand(member, waiting)
+                    self._next_span(member, waiting)
 
     def close(self) -> None:
         """End the processes: idle ones by themselves, the others at once."""
@@ -197,12 +179,12 @@ class Crew:
         theirs.close()
         return _Member(device, process, ours)
 
-    def _hand(self, member: _Member, waiting: deque[Span]) -> None:
+    def _next_span(self, member: _Member, waiting: deque[Span]) -> None:
         if waiting:
             member.span, member.done = waiting.popleft(), 0
-            _tell(member, member.span)
+            _send(member, member.span)
 
-    def _hear(self, member: _Member, on_batch: OnBatch) -> None:
+    def _receive(self, member: _Member, on_batch: OnBatch) -> None:
         message = member.pipe.recv()
         if isinstance(message, ClipnlcError):
             member.span = None
@@ -211,14 +193,14 @@ class Crew:
             member.span = None
             return
         if isinstance(message, str):
-            member.words = message
+            member.error = message
             return
         images, spent = message
         member.done += images
         on_batch(images, spent)
 
-    def _bury(self, order: Order, member: _Member, tries: dict[tuple[int, int], int]) -> Span:
-        """Count a death; return the span that must be begun again."""
+    def _died(self, order: Order, member: _Member, tries: dict[tuple[int, int], int]) -> Span:
+        """Count a death; return the span that must be started again."""
         span = member.span
         assert span is not None
         member.process.join()
@@ -233,8 +215,8 @@ class Crew:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which is for the parent to answer."""
-    resource_tracker.ensure_running()  # which would let them loose as it starts
+    """Start processes that ignore Ctrl-C, which the parent handles."""
+    resource_tracker.ensure_running()  # starting it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -242,19 +224,19 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tell(member: _Member, message: Order | Span) -> None:
-    """Send to a process; that it has died is noticed where it is listened to."""
+def _send(member: _Member, message: Order | Span) -> None:
+    """Send to a process; if it has died, `_receive` notices."""
     with suppress(BrokenPipeError, ConnectionResetError):
         member.pipe.send(message)
 
 
 def _worker_died(order: Order, span: Span, member: _Member) -> BackboneError:
-    """Make the error for a worker that dies again and again."""
+    """Make the error for a worker that died every time."""
     code = member.process.exitcode or 0
-    how = f"killed by signal {-code}, as for want of memory" if code < 0 else f"exit code {code}"
+    how = f"killed by signal {-code}, probably out of memory" if code < 0 else f"exit code {code}"
     return BackboneError(
         f"a worker on {member.device} died {TRIES} times over the images {span.start} to {span.stop} of "
-        f"{order.dataset}/{order.split.name} ({member.words or how}); what is sealed stays: go on with fewer "
+        f"{order.dataset}/{order.split.name} ({member.error or how}); what is sealed stays: continue with fewer "
         "--devices, a smaller --batch-size, or fewer backbones at a time (--together)"
     )
 
@@ -287,38 +269,3 @@ def _serve(pipe: connection.Connection, device: str, threads: int) -> None:
             pipe.send(None)
     except (EOFError, ConnectionError):
         return
-
-
-class Part:
-    """What a worker process keeps between spans: the order, and the backbones it needs."""
-
-    def __init__(self, device: str, threads: int) -> None:
-        self._device, self._threads = device, threads
-        self._order: Order | None = None
-        self._models: Models | None = None
-
-    def take(self, order: Order) -> None:
-        """Turn to another order; backbones that it does not need are let go."""
-        wanted = {job.backbone for job in order.jobs}
-        if self._order is None or {job.backbone for job in self._order.jobs} != wanted:
-            if self._models is not None:
-                self._models.release()
-            self._models = Models(
-                self._device,
-                order.precision,
-                compiled=order.compiled,
-                batch_size=order.batch_size,
-            )
-        self._order = order
-
-    def embed(self, span: Span, on_batch: OnBatch) -> None:
-        """Embed and seal one span of the order.
-
-        Raises:
-            ClipnlcError: as `worker.embed`.
-        """
-        assert self._order is not None
-        assert self._models is not None
-        # A source that prepares itself when first read does so here, before many threads read it.
-        next(iter(self._order.split.read(0, 1)))
-        embed(self._order, [span], self._models, threads=self._threads, on_batch=on_batch)

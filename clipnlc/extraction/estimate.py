@@ -1,26 +1,77 @@
-"""How fast this device is, measured in a minute with random weights and made-up pixels."""
+"""What an extraction costs: memory, estimated; speed, measured in a minute.
+
+The measurements use random weights and made-up pixels, so nothing is downloaded for them.
+"""
 
 from __future__ import annotations
 
 import io
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from clipnlc.datasets.images import load
+from clipnlc.extraction.embedding import embedders
+from clipnlc.extraction.models import default_batch_size
 from clipnlc.extraction.pixels import resizers
-from clipnlc.extraction.worker import embedders
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.backbones.loaded import Precision
     from clipnlc.backbones.preprocessing import Preprocessing
+    from clipnlc.extraction.models import Models
+
+_CGROUP: Final = Path("/sys/fs/cgroup")
+"""Where a container's limits are (the second version of control groups)."""
 
 _PHOTO: Final = (500, 375)
 """Width and height of the made-up photo, as in most of the published sets."""
+
+
+def memory(backbone: Backbone, models: Models, *, batch_size: int | None, copies: int) -> int:
+    """Estimate the bytes a backbone takes on the device, in all `copies` workers that share it."""
+    from clipnlc.backbones.costs import memory_bytes
+
+    images = batch_size or default_batch_size(models.device)
+    if models.device == "cpu":  # every core has a batch of its own
+        images *= max(1, cores() // copies)
+    return copies * memory_bytes(backbone, precision=models.precision, batch_size=images)
+
+
+def free_memory(device: str) -> int:
+    """Measure the free memory of a device, in bytes."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    # A container may allow less than the machine has. The file cache counts as used there, but is
+    # given up when memory is needed.
+    limit, used = (_number(_CGROUP / f) for f in ("memory.max", "memory.current"))
+    if limit is None or used is None:
+        return available
+    return max(0, min(available, limit - used + _file_cache()))
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # not Linux, or no limit ("max")
+        return None
+
+
+def _file_cache() -> int:
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(n) for name, n in map(str.split, lines) if name == "inactive_file"), 0)
 
 
 def forward_seconds(
@@ -32,11 +83,11 @@ def forward_seconds(
     batch_size: int,
     budget: float,
 ) -> float:
-    """Measure the seconds an image takes in the forward, all cores or the GPU at work.
+    """Measure the seconds of one image's forward, with all cores or the GPU in use.
 
-    The weights are random: they do not matter for speed and need not be at hand. One forward warms
-    up; at least one more is measured, on a CPU with as few images as there are cores where time is
-    short. The wait for a compiler is no part of the speed, nor of the budget.
+    The weights are random, which does not matter for speed. One forward warms up; at least one
+    more is measured, on a CPU with as few images as cores if time is short. Neither the speed nor
+    the budget includes the time to compile.
 
     Args:
         backbone: which one.
@@ -78,7 +129,8 @@ def forward_seconds(
 def pixel_seconds(preprocessings: Sequence[Preprocessing], *, budget: float) -> float:
     """Measure the seconds one thread takes to decode a photo and resize it for all backbones.
 
-    The photo is made up: 500 by 375, JPEG, as detailed as photos are. Reading it is not measured.
+    The photo is a made-up JPEG of 500 by 375, as detailed as photos are. Reading it from disk is
+    not included.
     """
     from PIL import Image
 

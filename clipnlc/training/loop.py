@@ -1,31 +1,29 @@
-"""Train a CLIP model from scratch with the CLIP loss, the same bits after every interruption.
+"""Train a CLIP model from scratch, the same bits after every interruption.
 
 Every step draws from a generator of its own, seeded by (seed, step), and every epoch's order from
-one seeded by (seed, epoch): a checkpoint needs no generator state, and a run that was killed goes
-on exactly where an unbroken one would be.
+one seeded by (seed, epoch): a checkpoint needs no generator state, and a killed run continues
+exactly where an unbroken one would be.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int
 
 from clipnlc.errors import BackboneError
 from clipnlc.files import replacing
+from clipnlc.training.captions import CaptionedImages
+from clipnlc.training.contrastive import MAX_LOGIT_SCALE, augmented, clip_loss
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-_EXCLUDED: Final = -1e4  # logit of a pair that is no negative: same concept or same caption
-_MAX_LOGIT_SCALE: Final = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,76 +49,8 @@ class Recipe:
     threads: int = 1
 
 
-@dataclass(frozen=True)
-class CaptionedImages:
-    """Training data, ready for one backbone.
-
-    Attributes:
-        images: uint8 RGB at the backbone's input size, resized as open_clip would.
-        tokens: every distinct caption, tokenized.
-        captions: for each image the rows of `tokens` that describe it.
-        concept: images with the same number are never each other's negatives.
-        digest: of the data this was made from; a checkpoint of other data is refused.
-    """
-
-    images: UInt8[np.ndarray, "images height width 3"]
-    tokens: Int[np.ndarray, "texts context"]
-    captions: Sequence[Int[np.ndarray, " _"]]
-    concept: Int[np.ndarray, " images"]
-    digest: str
-
-
-def augmented(
-    images: UInt8[torch.Tensor, "batch 3 height width"], generator: torch.Generator
-) -> Float[torch.Tensor, "batch 3 height width"]:
-    """Turn, stretch, shift, dim and grain images a little; returns values around [0, 1].
-
-    Rotation up to 12 degrees, zoom by up to a fifth, translation by up to 6 % of the side,
-    contrast 0.5 to 1.2, brightness ±0.1, gaussian noise of up to 0.12. No flips: letters and
-    arrows would change their meaning.
-    """
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    n = len(images)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(n, *shape, generator=generator) * (high - low) + low
-
-    angle, zoom = uniform(-12.0, 12.0) * math.pi / 180, uniform(-0.2, 0.2).exp()
-    stretch = zoom * uniform(-0.08, 0.08).exp()
-    theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 1] = angle.cos() * zoom, -angle.sin() * zoom
-    theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * stretch, angle.cos() * stretch
-    theta[:, :, 2] = uniform(-0.12, 0.12, 2)
-    grid = affine_grid(theta, list(images.shape), align_corners=False)
-    values = grid_sample(
-        images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    mean = values.mean((1, 2, 3), keepdim=True)
-    values = (values - mean) * uniform(0.5, 1.2, 1, 1, 1) + mean + uniform(-0.1, 0.1, 3, 1, 1)
-    grain = torch.randn(values.shape, generator=generator)
-    return values + grain * uniform(0.0, 0.12, 1, 1, 1)
-
-
-def clip_loss(
-    image: Float[torch.Tensor, "batch dim"],
-    text: Float[torch.Tensor, "batch dim"],
-    logit_scale: Float[torch.Tensor, ""],
-    excluded: torch.Tensor,
-) -> Float[torch.Tensor, ""]:
-    """The symmetric cross-entropy of CLIP, with the `excluded` pairs taken out of it."""
-    import torch
-    from torch.nn.functional import cross_entropy, normalize
-
-    logits = logit_scale * normalize(image, dim=-1) @ normalize(text, dim=-1).T
-    logits = logits.masked_fill(excluded, _EXCLUDED)
-    target = torch.arange(len(logits))
-    return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-
-
 class Training:
-    """One model in training: `run` goes on from the last checkpoint to the last step."""
+    """One model in training: `run` continues from the last checkpoint to the last step."""
 
     def __init__(
         self,
@@ -211,7 +141,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self._optimiser.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)  # type: ignore[operator]
+            model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
         self.step += 1
         value = float(loss.detach())
         # A running mean, for the eye only.

@@ -1,0 +1,94 @@
+"""What is to be extracted, as one value: `extract` does it, `plan` estimates its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from clipnlc.extraction.pixels import BadImage
+
+EngineName = Literal["local", "ray"]
+
+Limit = int | Mapping[str, int]
+"""At most this many images: of every split, or of the splits named."""
+
+Rows = tuple[int, int | None]
+"""First row, and the row after the last; None is the end of the split."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the work is done.
+
+    Attributes:
+        devices: one worker each; a single one is this process itself.
+        name: `local`, or `ray`.
+        ray_address: of a running cluster; without one, Ray starts its own on this machine.
+    """
+
+    devices: tuple[str, ...] = ("auto",)
+    name: EngineName = "local"
+    ray_address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be extracted, where it goes, and how.
+
+    Attributes:
+        store: the store's folder.
+        dataset: keys, groups or paths.
+        backbones: names or groups.
+        split: splits to extract; by default every split the data set has.
+        name: the store's name for a path; needs exactly one data set.
+        sources: local copies of data sets that are otherwise downloaded from the hub: by key, or
+            one folder with a subfolder per key.
+        accept_different_data: continue, and record it, where a known data set has other rows or
+            classes than expected.
+        prompts: whose templates: `openai`, `clip-benchmark`, or `simple` (the first one alone).
+        templates: file of prompt templates that replace the data set's own.
+        class_names: file of class names that replace the data set's own.
+        image_column: column of the images, for tables and tars.
+        label_column: column of the labels, for tables and tars.
+        limit: at most this many images per split, spread evenly over it.
+        rows: embed only this range of a single split's rows; the worker that seals the last range merges.
+        weights_dir: folder with the weights files of pretrained tags, instead of the hub.
+        batch_size: images of one forward; by default 16 on a CPU, 64 elsewhere.
+        together: backbones in memory at a time; by default as many as fit.
+        engine: where the work is done.
+        precision: `auto`, `fp32`, `fp16`, `bf16`.
+        compiled: compile the forwards of images first; a part of the key, for the last bits of
+            features differ.
+        workers: threads that decode and resize; by default one per core, half of them on a CPU.
+        on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+    """
+
+    store: Path
+    dataset: Sequence[str]
+    backbones: Sequence[str]
+    split: Sequence[str] = ()
+    name: str | None = None
+    sources: Mapping[str, Path] | Path | None = None
+    accept_different_data: bool = False
+    prompts: str = "openai"
+    templates: Path | None = None
+    class_names: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    limit: Limit | None = None
+    rows: Rows | None = None
+    weights_dir: Path | None = None
+    batch_size: int | None = None
+    together: int | None = None
+    engine: Engine = field(default_factory=Engine)
+    precision: str = "auto"
+    compiled: bool = False
+    workers: int | None = None
+    on_bad_image: BadImage = "fail"
+
+    @property
+    def copies(self) -> int:
+        """Workers that share the first device and its memory."""
+        return self.engine.devices.count(self.engine.devices[0])
