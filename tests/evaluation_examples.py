@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from clipnlc.stores.logits import (
 )
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
+MEMBERS = tuple(sorted(BACKBONES))  # as an evaluation names them
 SHOTS = (1, 4)
 SEEDS = (0, 1, 2)
 WITH_LABELS = ("nlc", "static")
@@ -166,9 +168,6 @@ def older_evaluation(text: str, *, version: int) -> str:
     return json.dumps(tree)
 
 
-MEMBERS = tuple(sorted(BACKBONES))
-
-
 def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
     drawn = Labels.shots(shots) if shots else Labels.none()
     (found,) = [r for r in rows if r.method == method and r.drawn == drawn]
@@ -187,20 +186,21 @@ def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray
     return np.einsum("bsc,sb->sc", logits, read_given(path).given["nlc"].weights), labels
 
 
-def given_path(layout: Layout, dataset: str, run: str, *, source: str | None = None) -> Path:
-    return layout.given(
-        dataset,
-        "test",
-        source=source or dataset,
-        head="zero-shot",
-        members=members_name(BACKBONES),
-        run=run,
-    )
+def given_path(layout: Layout, dataset: str, run: str) -> Path:
+    members = members_name(BACKBONES)
+    return layout.given(dataset, "test", source=dataset, head="zero-shot", members=members, run=run)
 
 
 def fits_path(layout: Layout, dataset: str, run: str) -> Path:
     return layout.fits(dataset, "zero-shot", members_name(BACKBONES), run)
 
 
-def record_path(root: Path, dataset: str | None = None, *, backbones=BACKBONES) -> Path:
-    return evaluation_path(Layout(root), "zero-shot", members_name(backbones), dataset=dataset)
+def record_path(root: Path, dataset: str | None = None) -> Path:
+    return evaluation_path(Layout(root), "zero-shot", members_name(BACKBONES), dataset=dataset)
+
+
+def replace_split(path: Path, split: str, **changes) -> None:
+    """Write a logit file with another split."""
+    store = read_logits(path)
+    changed = replace(store.splits[split], **changes)
+    write_logits(path, replace(store, splits={**store.splits, split: changed}))

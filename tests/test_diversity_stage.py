@@ -158,7 +158,9 @@ def test_a_backbone_that_is_always_right_leaves_measures_undefined(layout):
 
 
 def test_missing_logits_name_the_command(layout):
-    with pytest.raises(MissingStageError, match=r"run `clipnlc train-heads .*first"):
+    with pytest.raises(
+        MissingStageError, match=r"run `clipnlc train-heads --head linear --store .*` first"
+    ):
         diversity(store=layout.root, head="linear")
     with pytest.raises(MissingStageError, match=r"run `clipnlc extract --dataset cub .*first"):
         diversity(store=layout.root, datasets=["digits", "cub"])

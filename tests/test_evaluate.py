@@ -19,6 +19,7 @@ from evaluation_examples import (
     nlc,
     older_evaluation,
     record_path,
+    replace_split,
     row,
     sample_ids,
     write_backbones,
@@ -32,7 +33,6 @@ from scipy.special import softmax
 from clipnlc.combiners.votes import Vote1
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
-from clipnlc.metrics import METRICS
 from clipnlc.reports.files import evaluation_from_json, to_json
 from clipnlc.reports.record import Evaluation
 from clipnlc.runs.members import members_name
@@ -40,7 +40,7 @@ from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.fits import Fit, FitStore, add_fits, read_fits
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logits, write_logits
+from clipnlc.stores.logits import read_logits
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,6 @@ def layout(tmp_path) -> Layout:
     layout = Layout(tmp_path)
     write_dataset(layout, "digits")
     return layout
-
-
-def replace_split(path: Path, split: str, **changes) -> None:
-    """Write a logit file with another split."""
-    store = read_logits(path)
-    changed = replace(store.splits[split], **changes)
-    write_logits(path, replace(store, splits={**store.splits, split: changed}))
 
 
 def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
@@ -492,12 +485,3 @@ def test_a_record_of_an_older_version_is_measured_again_and_kept(layout, version
     assert "brier" in evaluate(store=layout.root).measures
     (kept,) = [p for p in path.parent.iterdir() if p != path]
     assert kept.read_text() == older
-
-
-def test_the_summary_averages_what_is_not_pooled(evaluation):
-    found = row(evaluation.summary, "nlc", shots=1)
-    alone = [row(one.rows, "nlc", shots=1) for one in evaluation.datasets]
-    for name in METRICS:
-        mean = np.mean([its.measures[name] for its in alone])
-        pooled = METRICS.get(name).pooled
-        assert (found.measures[name] == pytest.approx(mean, abs=1e-12)) != pooled
