@@ -131,7 +131,7 @@ class TestCatalogue:
         (row,) = catalogue("RN50.openai")
         assert (row.dim, row.input) == (1024, 224)
         assert row.parameters == pytest.approx(102e6, rel=0.01)
-        assert set(row.groups) == {"all", "resnets"}
+        assert set(row.groups) == {"all", "resnets", "small"}
 
 
 class TestLoading:

@@ -119,15 +119,18 @@ def predict(
         class_names=class_names,
         templates=templates,
     )
-    if source == predictors.EXPORTED and (
-        combiner or shots or count_ or holdout is not None or seed
-    ):
+    labels = bool(shots or count_ or holdout is not None)
+    which = labels or bool(seed) or head != "zero-shot"
+    if source == predictors.EXPORTED and (combiner or which):
         raise DataError(
             f"--from {from_} says which fit it holds; leave out --combiner, --shots, --count, "
-            "--holdout and --seed"
+            "--holdout, --seed and --head"
         )
-    if source == predictors.NAMED and (shots or count_ or holdout is not None):
-        raise DataError(f"{predictors.NAMED} need no fit; leave out --shots, --count and --holdout")
+    if source == predictors.NAMED and which:
+        raise DataError(
+            f"{predictors.NAMED} need no fit; leave out --shots, --count, --holdout, --seed and "
+            "--head"
+        )
     if combiner:
         require_row_wise(combiner)
         predictors.refuse_unsure(combiner, unsure)
@@ -158,7 +161,7 @@ def predict(
                     head=head_of(head),
                     combiner=combiner or "nlc",
                     asked=labels_of(shots=shots or "1", count=count_, holdout=holdout)
-                    if shots or count_ or holdout is not None
+                    if labels
                     else (),
                     seed=seed,
                     backbones=backbones,
