@@ -87,6 +87,12 @@ class Ordered(NearestMean):
         )
 
 
+class Wider(NearestMean):
+    @property
+    def dim(self):
+        return 33
+
+
 class TestSuite:
     """The conformance suite passes a foreign head that keeps the contract, and no other."""
 
@@ -102,6 +108,7 @@ class TestSuite:
             (ClaimsLabels, "other labels teach it nothing else"),
             (ClaimsViews, "needs_views is true"),
             (Forgetful, "has no attribute 'weight_'"),
+            (Wider, "the width of the features"),
             (Ordered, "learnt from rows in another order"),
         ],
     )

@@ -160,6 +160,11 @@ def _is_built_again_from_settings_and_state(cls: type[Head]) -> None:
     _equal(again.facts(), fitted.facts(), "facts after rebuilding")
 
 
+def _knows_the_width_of_its_features(cls: type[Head]) -> None:
+    for dim in (32, 17):
+        _equal(labelled_rows(dim=dim).fit(cls()).dim, dim, "dim, the width of the features")
+
+
 def _unfitted_use_and_foreign_states_are_refused(cls: type[Head]) -> None:
     _refuses(lambda: cls().logits(_test(3)), "is not fitted")
     _refuses(lambda: cls().state(), "is not fitted")
@@ -222,6 +227,7 @@ HEAD_CHECKS: Final[tuple[Check, ...]] = (
     _answers_its_own_training_rows,
     _gives_the_same_bits_twice_and_refit_forgets,
     _is_built_again_from_settings_and_state,
+    _knows_the_width_of_its_features,
     _unfitted_use_and_foreign_states_are_refused,
     _needs_texts_is_said_truly,
     _needs_labels_is_said_truly,
