@@ -11,25 +11,27 @@ DEFAULT_STORE: Final = Path("clipnlc-store")
 Value = str | int | float | Path | bool | Sequence[str] | None
 
 
-def command(stage: str, *, store: Path | None = None, **options: Value) -> str:
+def command(stage: str, *arguments: str, store: Path | None = None, **options: Value) -> str:
     """Spell a command that can be pasted into a shell as it is.
 
     Args:
-        stage: the command's name, with what comes before its options.
+        stage: the command's name, with what needs no quotes.
+        arguments: what follows it, before the options.
         store: the store it is about; left out where it is the default or None.
-        options: by name, underscores for hyphens; lists are joined by commas, True is a flag, and
-            None, False and what is empty are left out.
+        options: by name, underscores for hyphens, and one at the end where Python has the word
+            (`from_`); lists are joined by commas, True is a flag, and None, False and what is empty
+            are left out.
 
     >>> command("extract", store=Path("my store"), dataset=["cub", "dtd"], backbones="RN50.openai")
     "clipnlc extract --dataset cub,dtd --backbones RN50.openai --store 'my store'"
     >>> command("evaluate", store=DEFAULT_STORE, head=None)
     'clipnlc evaluate'
     """
-    words = ["clipnlc", *stage.split()]
+    words = ["clipnlc", *stage.split(), *map(shlex.quote, arguments)]
     if store is not None and store != DEFAULT_STORE:
         options["store"] = store
     for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{name.rstrip('_').replace('_', '-')}"
         if value is True:
             words.append(option)
         elif isinstance(value, Sequence) and not isinstance(value, str):

@@ -61,11 +61,12 @@ def read_exactly(text: str | bytes) -> Any:  # noqa: ANN401  (any JSON)
     """Read JSON whose numbers are spelled as Python spells them: shortest, and read back the same.
 
     Two spellings of one number would pass for one content; here a changed digit is never unseen.
+    Nor may a name stand twice in an object, where only the second would be read.
 
     Raises:
-        ValueError: the text is no JSON, or a number is spelled otherwise.
+        ValueError: the text is no JSON, a number is spelled otherwise, or a name stands twice.
     """
-    return json.loads(text, parse_float=_as_written)
+    return json.loads(text, parse_float=_as_written, object_pairs_hook=_named_once)
 
 
 def _as_written(text: str) -> float:
@@ -73,6 +74,13 @@ def _as_written(text: str) -> float:
     if repr(value) != text:
         raise ValueError(f"the number {text} is spelled {value!r}")
     return value
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
 
 
 def _plain(value: object) -> object:

@@ -1,6 +1,7 @@
-"""Files that are complete or absent: written under another name, synced, renamed."""
+"""Files and folders that are complete or absent: written under another name, synced, renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,39 @@ def write_whole(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with replacing(path) as partial:
         partial.write_bytes(data)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path` to write into; it becomes `path` at the end.
+
+    Files in it are to be written by `write_whole`. A folder that was at `path` is removed, with all
+    that is in it, once the new one is in its place; after any failure `path` is what it was.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    path = path.absolute()  # `.` has no name to put another beside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    before = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    partial.mkdir()
+    try:
+        yield partial
+        there = path.exists()
+        if there:
+            path.rename(before)
+        try:
+            partial.rename(path)
+        except OSError:
+            if there:
+                before.rename(path)
+            raise
+        _sync(path.parent, os.O_RDONLY)
+        if there:
+            shutil.rmtree(before)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # usually it is gone: it has become `path`
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -16,10 +16,13 @@ class Learner:
 
     Attributes:
         learnt: the names of the learnt arrays.
+        keeps_features: learnt arrays contain features of images that were learnt from; who is given
+            them should know.
         seed: of whatever is random in learning.
     """
 
     learnt: ClassVar[tuple[str, ...]] = ()
+    keeps_features: ClassVar[bool] = False
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed

@@ -11,7 +11,7 @@ PAGE = Path(__file__).with_name("cli.md")
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a fault of clipnlc, 2 something you can mend (standard error says what, in \
 one line that starts with `error: `), 130 interrupted. With `--json`, standard output holds one \
-JSON value; with `--quiet`, nothing."""
+JSON value (`predict`: one a line and image); with `--quiet`, nothing."""
 
 
 def page() -> str:
@@ -49,7 +49,9 @@ def _paragraphs(text: str) -> list[str]:
 
 def _row(option: Any) -> tuple[str, str, str]:  # noqa: ANN401  (Typer's classes are private)
     if option.param_type_name == "argument":
-        names, default = f"`[{option.name.upper()}]`", f"`{option.default}`"
+        name = option.name.upper() + "..." * (option.nargs == -1)
+        names, default = f"`{name}`" if option.required else f"`[{name}]`", f"`{option.default}`"
+        default = "required" if option.required else default
     else:
         names = ", ".join(f"`{name}`" for name in option.opts)
         empty = option.default in (None, "", False)

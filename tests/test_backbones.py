@@ -131,7 +131,7 @@ class TestCatalogue:
         (row,) = catalogue("RN50.openai")
         assert (row.dim, row.input) == (1024, 224)
         assert row.parameters == pytest.approx(102e6, rel=0.01)
-        assert set(row.groups) == {"all", "resnets"}
+        assert set(row.groups) == {"all", "resnets", "small"}
 
 
 class TestLoading:
@@ -260,7 +260,7 @@ class TestBadWeights:
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: the weights of ViT-B-32.laion400m_e31 are not at hand and")
         assert "as ViT-B-32.laion400m_e31.safetensors or ViT-B-32.laion400m_e31.pt and give" in line
-        assert line.endswith("--weights-dir FOLDER, or use --backbones nano")
+        assert "give --weights-dir FOLDER, or rehearse with --backbones nano" in line
 
 
 class TestDevices:

@@ -35,6 +35,8 @@ COMMANDS = (
     "train-nlc",
     "evaluate",
     "diversity",
+    "predict",
+    "export",
     "status",
     "verify",
     "doctor",
@@ -163,7 +165,7 @@ def test_quiet_and_json(stage, fitted, photos, here):
 
 def test_json_of_status_and_verify(fitted, here):
     rows = json.loads(good("status", "--json", "--store", fitted, by=here))
-    assert {row["kind"] for row in rows} == {"features", "logits", "combined", "texts"}
+    assert {row["kind"] for row in rows} == {"features", "logits", "fits", "texts"}
     assert all(row["complete"] and not row["stale"] and not row["why"] for row in rows)
     assert {row["dataset"] for row in rows if row["kind"] != "texts"} == {"photos"}
     assert {row["rows"] for row in rows if row["kind"] == "features"} == {24, 36}

@@ -7,18 +7,18 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from command_line import COLOURS, QUICK, flip_a_byte, good, refusal, run, write_photos
+from command_line import COLOURS, MEMBERS, QUICK, flip_a_byte, good, refusal, run, write_photos
 from safetensors.numpy import load_file, save_file
 
 from clipnlc.backbones import nano
 from clipnlc.stores import _h5
-from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features
+from clipnlc.stores.fits import read_fits
 from clipnlc.stores.logits import read_logits, write_logits
 
 LOGITS = "photos/logits/zero-shot/nano-RN50.h5"
 FEATURES = "photos/features/train/nano-RN50.h5"
-RUN = "photos/combined/zero-shot/2-shots-seed-0.h5"
+RUN = f"photos/fits/zero-shot/{MEMBERS}/2-shots-seed-0.h5"
 
 # Each reader of a file, with what it needs to open it again.
 READERS = {
@@ -38,7 +38,8 @@ def largest(path):
         return read_features(path).features
     if "logits" in path.parts:
         return read_logits(path).splits["test"].logits
-    return max((c.given[1] for c in read_combined(path).combinations.values()), key=np.size)
+    arrays = (a for fit in read_fits(path).fits.values() for a in fit.learnt.values())
+    return max(arrays, key=np.size)
 
 
 # Options ---------------------------------------------------------------------------------------
@@ -329,7 +330,7 @@ def test_a_run_older_than_its_logits_is_refused(fitted, here):
     halved = {s: replace(part, logits=part.logits / 2) for s, part in store.splits.items()}
     write_logits(path, replace(store, splits=halved))
     said = refusal("evaluate", "--json", "--store", fitted, by=here)
-    assert f"stale: {LOGITS} has changed since; run `clipnlc train-nlc" in said
+    assert f"stale: {LOGITS}#train has changed since; run `clipnlc train-nlc" in said
     assert "stale" in good("status", "--store", fitted, by=here)
 
 

@@ -10,6 +10,7 @@ from evaluation_examples import (
     SEEDS,
     logits_and_labels,
     nlc,
+    record_path,
     row,
     write_dataset,
     write_example,
@@ -24,7 +25,7 @@ from clipnlc.reports.record import Evaluation
 from clipnlc.reports.spreadsheet import evaluation_csv
 from clipnlc.reports.tables import evaluation_report
 from clipnlc.reports.terminal import console, show
-from clipnlc.stages.evaluate import evaluate, record_path
+from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.layout import Layout
 
 
@@ -69,7 +70,7 @@ def test_a_new_measure_is_one_row_and_appears_everywhere(layout, monkeypatch):
     assert backbone.measures["sure"] == (probs > 0.5).mean()
     assert row(found.summary, "oracle").measures["sure"] is None
 
-    path = record_path(layout.root, "zero-shot", dataset="digits")
+    path = record_path(layout.root, "digits")
     assert evaluation_from_json(path.read_text(), where=str(path)).measures["sure"] == new.facts
     lines = list(csv.DictReader(io.StringIO(evaluation_csv(found))))
     shown = next(line for line in lines if line["method"] == BACKBONES[0])

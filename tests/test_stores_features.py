@@ -22,7 +22,7 @@ from stores_examples import (
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, features
 from clipnlc.stores._h5 import reading
-from clipnlc.stores.features import read_feature_header, read_features
+from clipnlc.stores.features import open_features, read_feature_header, read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.shards import (
@@ -294,3 +294,23 @@ def test_a_sealed_file_that_lacks_an_array_is_refused(path, absent):
     _h5.write_sealed(path, features.FORMAT, attributes={"key": "{}", **NUMBERS}, datasets=rest)
     with pytest.raises(StoreError, match=f"has no .*'{absent}'"):
         read_features(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [(np.nan, "hold NaN or infinity"), (0, "are all zero")]
+)
+def test_features_of_another_writer_are_checked_in_the_rows_that_are_read(
+    path, monkeypatch, value, problem
+):
+    values = feature_rows(6)
+    values[4] = value
+    for check in ("check_finite", "check_not_zero"):
+        monkeypatch.setattr(features.checks, check, lambda *_args: None)
+    write_features(path, values)
+    monkeypatch.undo()
+    with open_features(path) as file:
+        assert np.array_equal(file.read(np.array([5, 0, 3])), values[[5, 0, 3]])
+        assert np.array_equal(next(file.blocks(4)), values[:4])
+        for read in (lambda: file.read(np.array([5, 4])), lambda: list(file.blocks(4))):
+            with pytest.raises(StoreError, match=f"features {problem} in row 4; delete"):
+                read()

@@ -148,11 +148,11 @@ def test_what_no_longer_fits_is_dropped(path, changes):
         ({"scores": np.ones((6, 2), np.float32)}, "2 log-avg scores columns, 3 log-avg scores"),
         (
             {"values": {"brier": np.ones((5, 1))}, "weights": None},
-            "6 sample ids, 5 rows of log-avg values/brier",
+            "6 sample ids, 5 rows of log-avg values",
         ),
         (
             {"values": {"brier": np.full((6, 1), np.inf)}},
-            "log-avg values/brier hold NaN or infinity in row 0",
+            "log-avg values hold NaN or infinity in row 0",
         ),
     ],
 )
@@ -169,8 +169,9 @@ def test_what_a_fit_gave_is_checked(path, changes, problem):
     [
         ({"combiners/nlc/weights": np.ones((6, 3), np.float32)}, "3 nlc weights columns"),
         ({"combiners/nlc/weights": np.ones((6, 2))}, "no 2-dimensional array 'combiners/nlc/wei"),
-        ({"combiners/nlc/values/brier": np.ones(6)}, "no 2-dimensional array 'combiners/nlc/val"),
-        ({"combiners/nlc/values/brier": np.ones((5, 1))}, "6 sample ids, 5 rows of nlc values/b"),
+        ({"combiners/nlc/values": np.ones(6)}, "no 2-dimensional array 'combiners/nlc/val"),
+        ({"combiners/nlc/values": np.ones((5, 1))}, "6 sample ids, 5 rows of nlc values"),
+        ({"combiners/nlc/values": np.ones((6, 2))}, "has other columns than combiners/nlc names"),
         ({"sample_id": ("a",) * 6}, "'a'"),
     ],
 )
@@ -179,14 +180,14 @@ def test_a_sealed_file_of_another_writer_is_checked(path, datasets, problem):
         "sample_id": sample_ids(6),
         "backbones": BACKBONES,
         "class_names": CLASS_NAMES,
-        "combiners/nlc/values/accuracy": np.ones((6, 1)),
+        "combiners/nlc/values": np.ones((6, 1)),
     }
     _h5.write_sealed(
         path,
         given_files.FORMAT,
         attributes={},
         datasets=good | datasets,
-        groups={"combiners/nlc": {"key": "{}"}},
+        groups={"combiners/nlc": {"key": "{}", "columns": '[["brier",1]]'}},
     )
     with pytest.raises(StoreError, match=f"{problem}.*; delete the file and run `clipnlc evaluate"):
         read_given(path)

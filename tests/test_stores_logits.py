@@ -19,11 +19,15 @@ from clipnlc.stores._h5 import reading
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import (
     LogitFit,
+    SplitColumns,
     SplitLogits,
+    open_logits,
+    read_class_names,
     read_logit_fit,
     read_logit_header,
     read_logits,
     read_split,
+    read_split_columns,
     write_logits,
 )
 
@@ -144,3 +148,59 @@ def test_what_a_head_learnt_is_read_without_its_logits(path, monkeypatch):
     monkeypatch.setattr(reading, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
     assert same(read_logit_fit(path), LogitFit(store.key, store.learnt, CLASS_NAMES, digest))
     assert {name.split("/")[0] for name in read} == {"class_names", "learnt"}
+
+
+# Parts of a split ------------------------------------------------------------------------------
+
+
+def test_columns_of_a_split_are_read_without_its_logits(path, monkeypatch):
+    store = logit_store()
+    write_logits(path, store)
+    read = []
+    load = reading._read_dataset
+    monkeypatch.setattr(reading, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
+    columns = read_split_columns(path, "train")
+    train = store.splits["train"]
+    assert same(columns, SplitColumns(train.labels, train.sample_id, CLASS_NAMES))
+    assert read_class_names(path) == CLASS_NAMES
+    assert not any("logits" in name or "test" in name for name in read)
+    with pytest.raises(MissingStageError, match="holds no split 'val', only test, train"):
+        read_split_columns(path, "val")
+
+
+def test_a_splits_digest_depends_on_that_split_and_the_classes_alone(path):
+    def digests(**changes):
+        write_logits(path, replace(logit_store(), **changes))
+        return read_logit_header(path).split_digests
+
+    plain = digests()
+    test, train = (logit_store().splits[name] for name in ("test", "train"))
+    assert plain["test"] != plain["train"]
+    other = replace(test, logits=test.logits + 1)
+    assert digests(splits={"test": other, "train": train})["train"] == plain["train"]
+    assert digests(splits={"train": train}, facts={}, learnt={})["train"] == plain["train"]
+    for part in (
+        replace(train, logits=train.logits + 1),
+        replace(train, labels=train.labels[::-1].copy()),
+        replace(train, sample_id=train.sample_id[::-1]),
+    ):
+        found = digests(splits={"test": test, "train": part})
+        assert found["test"] == plain["test"]
+        assert found["train"] != plain["train"]
+    assert digests(class_names=("cat", "wolf", "Käfer"))["train"] != plain["train"]
+
+
+def test_logits_of_another_writer_are_checked_in_the_rows_that_are_read(path, monkeypatch):
+    monkeypatch.setattr(logits.checks, "check_finite", lambda *_args: None)
+    store = logit_store()
+    store.splits["test"].logits[4, 1] = np.nan
+    write_logits(path, store)
+    monkeypatch.undo()
+    with open_logits(path, "test") as file:
+        assert np.isfinite(file.read(np.array([5, 0, 3]))).all()
+        assert len(next(file.blocks(4))) == 4
+        for read in (lambda: file.read(np.array([5, 4])), lambda: list(file.blocks(4))):
+            with pytest.raises(
+                StoreError, match="test logits hold NaN or infinity in row 4; delete"
+            ):
+                read()

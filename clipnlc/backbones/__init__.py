@@ -33,6 +33,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "all": (*OPENAI_RESNETS, *OPENAI_VITS),
     "resnets": OPENAI_RESNETS,
     "vits": OPENAI_VITS,
+    "small": (*OPENAI_RESNETS[:2], *OPENAI_VITS[:2]),
     "nano": nano.NAMES,
     "nano-resnets": nano.RESNETS,
     "nano-vits": nano.VITS,

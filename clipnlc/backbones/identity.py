@@ -28,7 +28,7 @@ _FORM: Final = 2  # of what is remembered; raised when `identity` says more
 _FIELDS: Final = {"entry", "file", "stamp", "identity"}
 
 
-def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
+def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) -> dict[str, Any]:
     """Name everything about a backbone that shapes its features.
 
     The architecture, the weights (by digest), open_clip's version, the activation, how inference
@@ -36,13 +36,14 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
 
     Args:
         backbone: which one; its weights are downloaded if they are not at hand.
-        memory: a JSON file of what was found before.
+        memory: a JSON file of what was found before, if there is one.
+        remember: add to it what is found now.
 
     Raises:
         BackboneError: the weights cannot be had.
         UnknownNameError: open_clip has no such architecture.
     """
-    known = _read(memory)
+    known = {} if memory is None else _read(memory)
     release = version("open_clip_torch")
     entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release} {_FORM}"
     if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
@@ -66,6 +67,8 @@ def identity(backbone: Backbone, memory: Path) -> dict[str, Any]:
         # Through JSON, so that what is remembered equals what was found.
         "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone, model)))),
     }
+    if memory is None or not remember:
+        return found
     # It only saves time: a full disk is told by whoever must write to it, and a path that is no
     # Unicode is looked at again.
     with suppress(OSError, UnicodeError):

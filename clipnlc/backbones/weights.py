@@ -49,7 +49,8 @@ def weights_file(backbone: Backbone) -> Path:
         raise BackboneError(
             f"the weights of {backbone.name} are not at hand and cannot be downloaded ({reason}); "
             f"fetch them elsewhere, put them into a folder as {backbone.name}.safetensors or "
-            f"{backbone.name}.pt and give --weights-dir FOLDER, or use --backbones nano"
+            f"{backbone.name}.pt and give --weights-dir FOLDER, or rehearse with --backbones nano, "
+            "which knows shapes and emoji, not photos"
         ) from None
 
 
@@ -65,9 +66,19 @@ def at_hand(backbone: Backbone) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     # open_clip loads a tag from the hub's cache; the file names are its own, in its own order.
-    repository = str(pretrained_config(backbone).get("hf_hub", "")).rstrip("/")
+    repository = hub_repository(backbone)
     files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     return any(isinstance(try_to_load_from_cache(repository, f), str) for f in files if repository)
+
+
+def hub_repository(backbone: Backbone) -> str:
+    """Return the hub's repository of a tag's weights; empty where there is none.
+
+    Raises:
+        BackboneError: the architecture has no such tag.
+        UnknownNameError: open_clip has no such architecture.
+    """
+    return str(pretrained_config(backbone).get("hf_hub", "")).rstrip("/")
 
 
 def pretrained_config(backbone: Backbone) -> dict[str, Any]:

@@ -15,10 +15,12 @@ import typer
 
 from clipnlc.cli.catalogues import backbones, datasets
 from clipnlc.cli.doctor import doctor
+from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
+from clipnlc.cli.predicting import predict
 from clipnlc.cli.store import status, verify
 from clipnlc.errors import ClipnlcError
 
@@ -52,7 +54,7 @@ def clipnlc(
 
     Stages, in order: extract, (train-heads,) train-nlc, evaluate, diversity. They share nothing
     but the store, a folder of HDF5 files: the expensive extraction runs once, the rest reruns
-    freely.
+    freely. Then predict names the classes of new photos.
     """
 
 
@@ -63,6 +65,8 @@ for _command in (
     train_nlc,
     evaluate,
     diversity,
+    predict,
+    export,
     status,
     verify,
     doctor,

@@ -1,7 +1,6 @@
 """`extract`, the stage that needs images, and `merge`, which merges what several workers sealed."""
 
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
-from clipnlc.commands import DEFAULT_STORE
+from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance
@@ -207,7 +206,8 @@ def extract(
     if spending.progress:
         say(spending.summary())
     if any(o.missing for o in outcomes):
-        say(f"next: the other rows, or clipnlc merge{_store_option(store)} when they are there")
+        merge_all = command("merge", store=store)
+        say(f"next: the other rows, or {merge_all} when they are there")
         return
     keys = dict.fromkeys(o.dataset for o in outcomes)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
@@ -263,10 +263,6 @@ def _plan(request: "Request", say: Sayer, *, as_json: bool) -> None:
         print_json(planned)
     elif not say.quiet:
         show_plan(planned, say)
-
-
-def _store_option(store: Path) -> str:
-    return f" --store {shlex.quote(str(store))}" if store != DEFAULT_STORE else ""
 
 
 def sources_of(given: list[str]) -> dict[str, Path] | Path | None:
@@ -370,10 +366,13 @@ def merge(
     waiting = [one for one in merged if one.missing]
     if waiting:
         start, stop = waiting[0].missing[0]
+        extract_them = command(
+            "extract", dataset=waiting[0].dataset, rows=f"{start}:{stop}", store=store
+        )
         raise MissingStageError(
             f"{len(waiting)} of {count(len(merged), 'feature file')} lack rows, first "
             f"{waiting[0].dataset}/{waiting[0].split} {waiting[0].backbone} rows {start} to "
-            f"{stop}; run `clipnlc extract` for them with --rows {start}:{stop}, or without --rows"
+            f"{stop}; run `{extract_them}` for them, or without --rows for all"
         )
     keys = dict.fromkeys(one.dataset for one in merged)
     say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)

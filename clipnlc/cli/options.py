@@ -115,7 +115,7 @@ def existing(store: Path) -> Path:
     """Refuse a store that is not there."""
     if not store.is_dir():
         raise MissingStageError(
-            f"there is no store at {store}; make one with `clipnlc extract`, or name one with "
-            "--store"
+            f"there is no store at {store}; make one with `{command('extract', store=store)}`, or "
+            "name one with --store"
         )
     return store

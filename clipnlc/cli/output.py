@@ -1,7 +1,6 @@
 """What commands print: lines, progress, tables, JSON; and the files they write on the side."""
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from clipnlc.commands import DEFAULT_STORE
+from clipnlc.commands import command
 from clipnlc.errors import DataError
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
@@ -39,7 +38,7 @@ class Sayer:
 
 def say_next(
     say: Sayer,
-    command: str,
+    stage: str,
     *,
     dataset: str,
     keys: Iterable[str],
@@ -51,13 +50,8 @@ def say_next(
 
     # A group is repeated as it was typed; a path has another name in the store.
     known = dataset.strip() and "/" not in dataset and store_keys(dataset) == tuple(keys)
-    options = {
-        "--dataset": (dataset if known else ",".join(keys)) if dataset.strip() else "",
-        "--backbones": backbones,
-        "--store": str(store) if store != DEFAULT_STORE else "",
-    }
-    words = [f" {option} {shlex.quote(value)}" for option, value in options.items() if value]
-    say(f"next: clipnlc {command}{''.join(words)}")
+    names = (dataset if known else ",".join(keys)) if dataset.strip() else ""
+    say(f"next: {command(stage, dataset=names, backbones=backbones, store=store)}")
 
 
 def head_option(head: str) -> str:

@@ -9,7 +9,7 @@ import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,30 +131,60 @@ def sort_classes(classes: set[str]) -> tuple[str, ...]:
     return tuple(sorted(classes))
 
 
+def walk(
+    root: Path, *, unlisted: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield the files below `root` (posix, relative), sorted within each folder, as they are found.
+
+    Args:
+        root: the folder.
+        unlisted: called where a folder cannot be listed, which is then left out.
+
+    Yields:
+        The name and "" for an image; the name and its kind for anything else.
+
+    Raises:
+        OSError: a folder cannot be listed, and there is no `unlisted`.
+    """
+
+    def visit(
+        folder: Path, prefix: str, above: frozenset[tuple[int, int]]
+    ) -> Iterator[tuple[str, str]]:
+        try:
+            stat = folder.stat()
+            here = (stat.st_dev, stat.st_ino)
+            if here in above:  # a link to a folder above it
+                return
+            with os.scandir(folder) as found:
+                entries = sorted((entry.name, entry.is_dir()) for entry in found)
+        except OSError as error:
+            if unlisted is None:
+                raise
+            unlisted(error)
+            return
+        for name, is_folder in entries:
+            if name.startswith("."):
+                yield prefix + name, "hidden"
+            elif is_folder:
+                yield from visit(folder / name, f"{prefix}{name}/", above | {here})
+            elif (suffix := Path(name).suffix.lower()) in IMAGE_SUFFIXES:
+                yield prefix + name, ""
+            else:
+                yield prefix + name, suffix or name
+
+    yield from visit(root, "", frozenset())
+
+
 def _walk(root: Path) -> tuple[list[str], Counter[str]]:
     """Return the image files below `root` (posix, relative), and what else lies there."""
     files: list[str] = []
     ignored: Counter[str] = Counter()
-
-    def visit(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        stat = folder.stat()
-        here = (stat.st_dev, stat.st_ino)
-        if here in above:  # a link to a folder above it
-            return
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda e: e.name)
-        for entry in entries:
-            if entry.name.startswith("."):
-                ignored["hidden"] += 1
-            elif entry.is_dir():
-                visit(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
-            elif (suffix := Path(entry.name).suffix.lower()) in IMAGE_SUFFIXES:
-                files.append(prefix + entry.name)
-            else:
-                ignored[suffix or entry.name] += 1
-
     try:
-        visit(root, "", frozenset())
+        for name, kind in walk(root):
+            if kind:
+                ignored[kind] += 1
+            else:
+                files.append(name)
     except OSError as error:
         raise DataError(
             f"cannot list {error.filename}: {error.strerror}; mend its permissions or give another --dataset"

@@ -34,6 +34,23 @@ _LARGEST: Final = 2**31
 
 
 @dataclass(frozen=True, eq=False)
+class Encoded:
+    """An image file that is in memory.
+
+    Attributes:
+        name: what stands for it where a file has its path.
+        data: the bytes of the file, in any format that Pillow reads.
+    """
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
 class Photos:
     """A block of consecutive photos.
 
@@ -49,7 +66,7 @@ class Photos:
 
 
 def stream_photos(
-    files: Iterable[Path],
+    files: Iterable[Path | Encoded],
     models: Models,
     backbones: Sequence[Backbone],
     *,
@@ -109,13 +126,14 @@ def stream_photos(
 class _Files:
     """Files as a source of samples, named by their paths; labels mean nothing."""
 
-    files: tuple[Path, ...]
+    files: tuple[Path | Encoded, ...]
 
     def read(self, start: int, stop: int) -> Iterator[Sample | Skipped]:
         """Yield the files `start` to `stop` (excluded), those that cannot be read as skipped."""
         for file in self.files[start:stop]:
             try:
-                yield Sample(str(file), 0, _bytes_of(file))
+                data = file.data if isinstance(file, Encoded) else _bytes_of(file)
+                yield Sample(str(file), 0, data)
             except (OSError, ValueError, DataError) as problem:
                 reason = getattr(problem, "strerror", None) or str(problem)
                 yield Skipped(str(file), reason, f"cannot read {file}: {reason}")

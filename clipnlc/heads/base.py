@@ -150,6 +150,15 @@ class Head(Learner, ABC):
         Rows come in a canonical order. Texts come normalised; a head that needs none gets `[0, dim]`.
         """
 
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The width of the features that it was fitted on.
+
+        Raises:
+            ValueError: not fitted.
+        """
+
     @abstractmethod
     def logits(
         self, features: Float[np.ndarray, "samples dim"]
@@ -178,6 +187,12 @@ class AffineHead(Head):
     weight_: Float[np.ndarray, "classes dim"]
     bias_: Float[np.ndarray, " classes"]
     logit_scale_: Float[np.ndarray, ""]
+
+    @property
+    def dim(self) -> int:
+        """The width of the weights."""
+        self.require_fitted()
+        return int(self.weight_.shape[1])
 
     def logits(
         self, features: Float[np.ndarray, "samples dim"]

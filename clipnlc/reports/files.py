@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
+from urllib.parse import unquote
 
+from clipnlc.commands import command
 from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import DataError, StoreError
 from clipnlc.files import write_whole
@@ -76,7 +78,7 @@ def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
 
 
 def _read(text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str) -> T:
-    again = f"delete it and run `clipnlc {MAKERS[name]}` again"
+    again = f"delete it and run `{_maker(where, name)}` again"
     newest = VERSIONS[name]
     try:
         tree = json.loads(text)
@@ -102,6 +104,15 @@ def _read(text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], wh
     ) as error:
         kind = name.removeprefix("clipnlc-")
         raise StoreError(f"{where} is no {kind} record ({error}); {again}") from error
+
+
+def _maker(where: str, name: str) -> str:
+    """Spell the command that makes the record at this place; those of one data set lie deeper."""
+    folder = Path(where).parent
+    if folder.name == "records":
+        dataset, store = unquote(folder.parent.name), folder.parent.parent
+        return command(MAKERS[name], dataset=dataset, store=store)
+    return command(MAKERS[name], store=folder)
 
 
 def _is_unaltered(text: str | bytes) -> bool:

@@ -6,24 +6,24 @@ from clipnlc.reports.tables import Cell, Report, Table
 def markdown(report: Report) -> str:
     """Write the tables of a report, each under a heading, and its notes as a list."""
     blocks = [block for table in report.tables for block in _table(table)]
-    blocks.append("\n".join(f"- {_escaped(note)}" for note in report.notes))
+    blocks.append("\n".join(f"- {escaped(note)}" for note in report.notes))
     return "\n\n".join(blocks) + "\n"
 
 
 def _table(table: Table) -> list[str]:
     lines = [
-        _line(["", *(_escaped(column) for column in table.columns)]),
+        _line(["", *(escaped(column) for column in table.columns)]),
         _line(["---", *("---:" for _ in table.columns)]),
     ]
     for section in table.sections:
         if section.title:
             lines.append(_line([f"*{section.title}*", *("" for _ in table.columns)]))
         lines += [
-            _line([_escaped(line.name), *(_cell(cell) for cell in line.cells)])
+            _line([escaped(line.name), *(_cell(cell) for cell in line.cells)])
             for line in section.lines
         ]
-    notes = [_escaped(note) for note in table.notes]
-    return [f"### {_escaped(table.title)}", "\n".join(lines), *notes]
+    notes = [escaped(note) for note in table.notes]
+    return [f"### {escaped(table.title)}", "\n".join(lines), *notes]
 
 
 def _line(cells: list[str]) -> str:
@@ -35,7 +35,7 @@ def _cell(cell: Cell) -> str:
     return f"**{text}**" if cell.best else text
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Keep names from being read as markup."""
     for mark in "\\|*_`<>[]":
         text = text.replace(mark, f"\\{mark}")

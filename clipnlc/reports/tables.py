@@ -3,10 +3,10 @@
 Shares become per cent with one decimal; differences of shares become points.
 """
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from clipnlc.commands import command
 from clipnlc.labels import Labels
 from clipnlc.measures import Direction, Facts, Unit
 from clipnlc.reports.record import (
@@ -262,7 +262,7 @@ def _published_notes(one: DatasetEvaluation) -> list[str]:
         notes.append(
             f"{one.dataset}: suspicious, more than 2 points apart: {', '.join(suspicious)}. Likely "
             f"causes: other prompts or class names; class names in another order than the labels"
-            f"{rows}. Look with `clipnlc doctor {shlex.quote(one.dataset)}`."
+            f"{rows}. Look with `{command('doctor', one.dataset)}`."
         )
     return notes
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from clipnlc.combiners import COMBINERS, Combiner, Weigher, weigh
+from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
@@ -49,7 +50,7 @@ class Fitted:
         except ValueError as error:
             raise StoreError(
                 f"a fit of {self.name} cannot be built again: {error}; fit it again with "
-                "`clipnlc train-nlc`"
+                f"`{command('train-nlc', combiners=self.name)}`"
             ) from error
         return made
 

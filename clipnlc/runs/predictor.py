@@ -70,22 +70,26 @@ def open_predictor(
         UnknownNameError: no combiner has this name.
     """
     which = which if COMBINERS.get(combiner).needs_labels else Labels.none()
-    runs = find_runs(layout, dataset, head, backbones)
+    cure = command(
+        "train-nlc",
+        dataset=dataset,
+        head=head,
+        combiners=combiner,
+        backbones=backbones,
+        store=layout.root,
+        **_options(which),
+    )
+    missing = MissingStageError(
+        f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
+        f"{head} logits of {dataset}; run `{cure}` first"
+    )
+    try:
+        runs = find_runs(layout, dataset, head, backbones)
+    except MissingStageError:
+        raise missing from None
     path = runs.paths.get(which.name)
     if path is None or combiner not in runs.headers[which.name].keys:
-        cure = command(
-            "train-nlc",
-            dataset=dataset,
-            head=head,
-            combiners=combiner,
-            backbones=backbones,
-            store=layout.root,
-            **_options(which),
-        )
-        raise MissingStageError(
-            f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
-            f"{head} logits of {dataset}; run `{cure}` first"
-        )
+        raise missing
     key = runs.headers[which.name].keys[combiner]
     cure = command("train-nlc", dataset=dataset, head=head, store=layout.root)
     refuse_stale_runs(Present(layout), {layout.relative(path): [key.inputs]}, cure)
@@ -107,6 +111,37 @@ def open_predictor(
         templates=tuple(next(iter(keys.values())).fields["classes"]["templates"]),
         dataset=dataset,
     )
+
+
+def labels_fitted_on(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    combiner: str,
+    backbones: Sequence[str] | None = None,
+    seed: int = 0,
+) -> tuple[Labels, ...]:
+    """Return which labels a combiner was fitted on with this seed, sorted; at least one.
+
+    Raises:
+        MissingStageError: there is no such fit.
+        StoreError: a file is damaged.
+        UnknownNameError: no combiner has this name.
+    """
+    if not COMBINERS.get(combiner).needs_labels:
+        return (Labels.none(),)
+    runs = find_runs(layout, dataset, head, backbones)
+    labels = [Labels.parse(run) for run, header in runs.headers.items() if combiner in header.keys]
+    found = tuple(sorted(which for which in labels if which.seed == seed))
+    if not found:
+        options = {"combiners": combiner, "backbones": backbones, "seeds": str(seed + 1)}
+        cure = command("train-nlc", dataset=dataset, head=head, store=layout.root, **options)
+        raise MissingStageError(
+            f"{layout.root} holds no fit of {combiner} with seed {seed} on {head} logits of "
+            f"{dataset}; run `{cure}` first"
+        )
+    return found
 
 
 def identity_of(features: Key) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipnlc.commands import command
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 from clipnlc.measures import Facts, Square
@@ -74,7 +75,7 @@ def diversity(
     if len(ensemble) == 1:
         raise StoreError(
             f"there is only {ensemble[0]} to compare; expected at least two backbones: "
-            "extract another with `clipnlc extract --backbones`"
+            f"extract another with `{command('extract --backbones …', store=store)}`"
         )
     members = members_name(ensemble)
     path = diversity_path(layout, head, members, dataset=names[0] if len(names) == 1 else None)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipnlc.commands import command
 from clipnlc.errors import MissingStageError
 from clipnlc.extraction.finishing import merge as merge_shards
 from clipnlc.extraction.finishing import write_zero_shot_logits
@@ -12,7 +13,7 @@ from clipnlc.extraction.order import Range
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, from_part
+from clipnlc.stores.layout import Layout, from_part, locate
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def merge(
     ]
     if not found:
         raise MissingStageError(
-            f"{store} holds no unmerged shards; make some with `clipnlc extract --rows`"
+            f"{store} holds no unmerged shards; make some with `{command('extract', store=store)}` "
+            "and --rows"
         )
     merged = []
     for number, (key, split, backbone, path) in enumerate(found):
@@ -98,6 +100,11 @@ def _is_merged(path: Path, key: Key) -> bool:
         return False
 
 
+def _extract(path: Path) -> str:
+    place = locate(path)
+    return place.command if place else command("extract")
+
+
 def _newest_key(path: Path) -> Key:
     """Return the key under which most rows are sealed; shards of other keys are stale."""
     rows: Counter[Key] = Counter()
@@ -106,6 +113,6 @@ def _newest_key(path: Path) -> Key:
         rows[header.key] += header.stop - header.start
     if not rows:
         raise MissingStageError(
-            f"{path} has no sealed shards yet; run `clipnlc extract` to make them"
+            f"{path} has no sealed shards yet; run `{_extract(path)}` to make them"
         )
     return rows.most_common(1)[0][0]

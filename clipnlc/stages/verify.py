@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipnlc.backbones.identity import verify_memory
+from clipnlc.commands import command
 from clipnlc.datasets.fingerprints import verify_cache
 from clipnlc.errors import ClipnlcError, MissingStageError
 from clipnlc.reports.verify import is_record, verify_record
@@ -71,7 +72,8 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
     """
     if not store.is_dir():
         raise MissingStageError(
-            f"no store at {store}; make one with `clipnlc extract`, or name one with --store"
+            f"no store at {store}; make one with `{command('extract', store=store)}`, or name one "
+            "with --store"
         )
     files = sorted(p for p in store.rglob("*") if p.parent.name != LOCKS and _is_file(p))
     damage, unverified = [], []

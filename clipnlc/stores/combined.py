@@ -86,7 +86,7 @@ def read_combined(path: Path) -> CombinedStore:
         combinations={n: _combination(content, n) for n in _combiners(content.header)},
         digest=content.header.digest,
     )
-    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
+    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
     return store
 
 
@@ -99,7 +99,7 @@ def _combination(content: _h5.Content, name: str) -> Combination:
     }
     if len(given) != 1:
         problem = f"holds {' and '.join(given) or 'neither weights nor scores'} of {name!r}"
-        raise _h5.damaged(content.header.path, f"{problem}, expected one of them", FORMAT)
+        raise _h5.damaged(content.header.path, f"{problem}, expected one of them")
     return Combination(
         key=content.header.key(group),
         learnt=read_learnt(content, group),

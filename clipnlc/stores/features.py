@@ -94,7 +94,7 @@ def read_features(path: Path) -> FeatureStore:
     columns = _feature_columns(content, features.shape)
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(path, f"breaks the format: {problem}")
 
     checks.check_finite("features", features, columns.sample_id, refuse)
     checks.check_not_zero("features", features, columns.sample_id, refuse)
@@ -150,7 +150,7 @@ class FeatureFile:
 
     def _check(self, features: Float[np.ndarray, "rows dim"], numbers: checks.Numbers) -> None:
         def refuse(problem: str) -> StoreError:
-            return _h5.damaged(self._file.header.path, f"breaks the format: {problem}", FORMAT)
+            return _h5.damaged(self._file.header.path, f"breaks the format: {problem}")
 
         checks.check_finite("features", features, numbers, refuse)
         checks.check_not_zero("features", features, numbers, refuse)
@@ -200,7 +200,7 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
     logit_bias = content.header.attribute("logit_bias", float)
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}")
 
     columns = {"features": shape[0], "labels": len(labels), "sample ids": len(sample_id)}
     checks.check_lengths(columns, refuse)
@@ -281,5 +281,5 @@ def read_skipped(content: _h5.Content) -> tuple[Skipped, ...]:
     """
     ids, reasons = content.strings("skipped/sample_id"), content.strings("skipped/reason")
     if len(ids) != len(reasons):
-        raise _h5.damaged(content.header.path, "has no reason for each skipped sample", FORMAT)
+        raise _h5.damaged(content.header.path, "has no reason for each skipped sample")
     return tuple(zip(ids, reasons, strict=True))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from clipnlc.commands import command
 from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate
+from clipnlc.stores.layout import as_part, from_part, locate, maker
 
 FORMAT = "clipnlc-fits"
 VERSION_1 = "clipnlc-combined"
@@ -116,7 +117,7 @@ def read_fits(path: Path, combiners: Sequence[str] | None = None) -> FitStore:
         fits={name: _fit(content, name) for name in names},
         digest=content.header.digest,
     )
-    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
+    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
     return store
 
 
@@ -158,12 +159,13 @@ def _current(old: Mapping[str, Fit], new: Mapping[str, Fit]) -> dict[str, Fit]:
 
 
 def _write(path: Path, store: FitStore) -> str:
+    place = locate(path)
+    verify = command("verify", store=place.store if place else None)
+
     def refuse(problem: str) -> StoreError:
-        location = locate(path)
-        command = location.command if location else "clipnlc train-nlc"
         return StoreError(
             f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the logits it was made from with `clipnlc verify`, then run `{command}` again"
+            f"check the logits it was made from with `{verify}`, then run `{maker(path)}` again"
         )
 
     _check(store, refuse)

@@ -28,7 +28,7 @@ def fitted_datasets(
     prefix = f"{group}/" if group else ""
     for name, array in learnt.items():
         assert name.isidentifier(), "a learnt array is named like an attribute"
-        _check_learnt(name, array, refuse)
+        check_learnt(name, array, refuse)
     return {f"{prefix}learnt/{name}": array for name, array in learnt.items()}
 
 
@@ -41,7 +41,7 @@ def read_learnt(content: _h5.Content, group: str) -> dict[str, np.ndarray]:
     prefix = f"{group}/learnt/" if group else "learnt/"
     learnt = {n.removeprefix(prefix): a for n, a in content.arrays.items() if n.startswith(prefix)}
     for name, array in learnt.items():
-        _check_learnt(name, array, lambda p: _h5.damaged(content.header.path, f"is wrong: {p}"))
+        check_learnt(name, array, lambda p: _h5.damaged(content.header.path, f"is wrong: {p}"))
     return learnt
 
 
@@ -57,6 +57,11 @@ def read_facts(header: _h5.Header, group: str) -> dict[str, Fact]:
     return facts
 
 
-def _check_learnt(name: str, array: np.ndarray, refuse: Refuse) -> None:
+def check_learnt(name: str, array: np.ndarray, refuse: Refuse) -> None:
+    """Check that a learnt array holds finite numbers and nothing else.
+
+    Raises:
+        StoreError: by `refuse`; it does not.
+    """
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise refuse(f"its learnt array {name!r} holds something other than finite numbers")

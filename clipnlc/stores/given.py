@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from clipnlc.commands import command
 from clipnlc.digests import canonical_json
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate
+from clipnlc.stores.layout import as_part, from_part, locate, maker
 
 FORMAT = "clipnlc-given"
 
@@ -130,7 +131,7 @@ def read_given(path: Path) -> GivenStore:
         given={name: _given(content, name) for name in _combiners(content.header)},
         digest=content.header.digest,
     )
-    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}", FORMAT))
+    _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
     return store
 
 
@@ -150,12 +151,13 @@ def read_given_header(path: Path) -> GivenHeader:
 
 
 def _write(path: Path, store: GivenStore) -> str:
+    place = locate(path)
+    verify = command("verify", store=place.store if place else None)
+
     def refuse(problem: str) -> StoreError:
-        location = locate(path)
-        command = location.command if location else "clipnlc evaluate"
         return StoreError(
             f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the store with `clipnlc verify`, then run `{command}` again"
+            f"check the store with `{verify}`, then run `{maker(path)}` again"
         )
 
     _check(store, refuse)
@@ -186,7 +188,7 @@ def _given(content: _h5.Content, name: str) -> GivenArrays:
     if columns:
         whole = content.array(f"{group}/values", "<f8", dimensions=2)
         if sum(width for _, width in columns) != whole.shape[1]:
-            raise _h5.damaged(content.header.path, f"has other columns than {group} names", FORMAT)
+            raise _h5.damaged(content.header.path, f"has other columns than {group} names")
         start = 0
         for measure, width in columns:
             values[measure] = np.ascontiguousarray(whole[:, start : start + width])
@@ -199,7 +201,7 @@ def _columns(header: _h5.Header, group: str) -> list[tuple[str, int]]:
         columns = json.loads(header.attribute("columns", str, group))
         return [(str(measure), int(width)) for measure, width in columns]
     except (TypeError, ValueError):
-        raise _h5.damaged(header.path, f"names no columns in {group}", FORMAT) from None
+        raise _h5.damaged(header.path, f"names no columns in {group}") from None
 
 
 def _check(store: GivenStore, refuse: checks.Refuse) -> None:

@@ -153,6 +153,12 @@ _PLACES: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
 """Families of files, and the names below each, the last one being the file's."""
 
 
+def maker(path: Path) -> str:
+    """Spell the command that makes the file at a path; that of its stage where it is no place."""
+    place = locate(path)
+    return place.command if place else command("extract")
+
+
 def shards_of(features: Path) -> Path:
     """Return the directory of the unmerged shards of one feature file."""
     return features.with_suffix(".shards")

@@ -13,7 +13,7 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate
+from clipnlc.stores.layout import as_part, from_part, maker
 
 FORMAT = "clipnlc-logits"
 SCALED = "scaled"  # by the backbone's logit scale, plus its bias; never probabilities
@@ -132,11 +132,9 @@ def write_logits(path: Path, store: LogitStore) -> str:
     """
 
     def refuse(problem: str) -> StoreError:
-        location = locate(path)
-        command = location.command if location else _h5.MAKERS[FORMAT]
         return StoreError(
             f"{path} not written: {problem}; expected finite logits, labels within the classes "
-            f"and unique names: mend the features it was made from, then run `{command}` again"
+            f"and unique names: fix the features it was made from, then run `{maker(path)}` again"
         )
 
     checks.check_text("class name", store.class_names, refuse)
@@ -238,7 +236,7 @@ class LogitFile:
             yield block
 
     def _refuse(self, problem: str) -> StoreError:
-        return _h5.damaged(self._file.header.path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(self._file.header.path, f"breaks the format: {problem}")
 
 
 @contextmanager
@@ -344,11 +342,9 @@ def _split_digest(header: _h5.Header, split: str) -> str:
 def _check_present(header: _h5.Header, split: str) -> None:
     present = _splits(header)
     if split not in present:
-        location = locate(header.path)
-        command = location.command if location else _h5.MAKERS[FORMAT]
         raise MissingStageError(
             f"{header.path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
-            f"run `{command}` with that split first"
+            f"run `{maker(header.path)}` with that split first"
         )
 
 
@@ -356,7 +352,7 @@ def _class_names(content: _h5.Content) -> tuple[str, ...]:
     class_names = content.strings("class_names")
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}")
 
     checks.check_text("class name", class_names, refuse)
     if content.header.attribute("logits", str) != SCALED:
@@ -371,7 +367,7 @@ def _split(content: _h5.Content, name: str, classes: int) -> SplitLogits:
     sample_id = content.strings(f"{group}/sample_id")
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(content.header.path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(content.header.path, f"breaks the format: {problem}")
 
     columns = {"logits": len(logits), "labels": len(labels), "sample ids": len(sample_id)}
     checks.check_lengths(columns, refuse)

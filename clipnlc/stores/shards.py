@@ -26,7 +26,7 @@ from clipnlc.stores.features import (
 )
 from clipnlc.stores.features import FORMAT as FEATURES
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import SHARD_NAME, locate, shard_path, shards_of
+from clipnlc.stores.layout import SHARD_NAME, locate, maker, shard_path, shards_of
 
 FORMAT = "clipnlc-features-shard"
 RESEALED = 8192  # rows of a shard that is made of a finished file
@@ -261,7 +261,7 @@ def read_shard(file: Path) -> Shard:
     skipped = read_skipped(content)
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(file, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(file, f"breaks the format: {problem}")
 
     checks.check_lengths(
         {"features": len(features), "labels": len(labels), "sample ids": len(sample_id)}, refuse
@@ -283,14 +283,12 @@ def _check_shard(shard: Shard, refuse: Callable[[str], StoreError]) -> None:
 def _shard_header(file: Path, header: _h5.Header) -> ShardHeader:
     start, stop = header.attribute("start", int), header.attribute("stop", int)
     if file.name != shard_path(file, start, stop).name:
-        raise _h5.damaged(file, f"holds rows {start} to {stop}, not those of its name", FORMAT)
+        raise _h5.damaged(file, f"holds rows {start} to {stop}, not those of its name")
     return ShardHeader(header.key(), start, stop)
 
 
 def _tiling(path: Path, key: Key, rows: int) -> list[tuple[int, int]]:
     """Return the sealed ranges, which tile `[0, rows)`."""
-    location = locate(path)
-    command = location.command if location else "clipnlc extract"
     ranges = sealed_ranges(path, key)
     reached = 0
     for start, stop in [*ranges, (rows, rows)]:
@@ -299,7 +297,7 @@ def _tiling(path: Path, key: Key, rows: int) -> list[tuple[int, int]]:
             if start < reached:
                 found = f"rows {start} to {reached} of {rows} are sealed twice"
             cure = "run" if start > reached else f"delete {shards_of(path)} and run"
-            raise StoreError(f"{path} cannot be merged: {found}; {cure} `{command}` to go on")
+            raise StoreError(f"{path} cannot be merged: {found}; {cure} `{maker(path)}` to go on")
         reached = stop
     return ranges
 

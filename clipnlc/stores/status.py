@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from clipnlc.commands import command
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header
@@ -98,7 +99,8 @@ def store_status(root: Path) -> list[StatusRow]:
     """
     if not root.is_dir():
         raise MissingStageError(
-            f"no store at {root}; make one with `clipnlc extract`, or name one with --store"
+            f"no store at {root}; make one with `{command('extract', store=root)}`, or name one "
+            "with --store"
         )
     layout = Layout(root)
     rows: list[tuple[str, int, Path, StatusRow]] = []

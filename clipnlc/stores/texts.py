@@ -88,7 +88,7 @@ def read_texts(path: Path) -> TextStore:
     )
 
     def refuse(problem: str) -> StoreError:
-        return _h5.damaged(path, f"breaks the format: {problem}", FORMAT)
+        return _h5.damaged(path, f"breaks the format: {problem}")
 
     if len(store.texts) != len(store.class_names):
         raise refuse(f"{len(store.texts)} texts for {len(store.class_names)} class names")

@@ -72,7 +72,7 @@ def doctor(
         *check_coverage(opened),
         *check_duplicates(looked),
         *check_images(looked),
-        *(check_predictions(found.key, kept, names) if store is not None else ()),
+        *(() if store is None else check_predictions(Layout(store), found.key, kept, names)),
     ]
     return Diagnosis(
         dataset=found.key,

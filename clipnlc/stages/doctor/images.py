@@ -172,7 +172,7 @@ def check_images(looked: Mapping[str, Looked]) -> Iterator[Finding]:
                 f"{bad.count} of {name} cannot be read",
                 bad.shown(),
                 "truncated or damaged files, or no images",
-                "restore or remove them, or use `clipnlc extract --on-bad-image skip`",
+                "restore or remove them, or let `extract` leave them out: --on-bad-image skip",
             )
         for trait, tally in zip(TRAITS, one.traits, strict=True):
             if tally.count:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from clipnlc.commands import command
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.metrics import METRICS
 from clipnlc.metrics.confusion import best_relabelling, confusion_matrix, swapped_pairs
@@ -88,11 +89,12 @@ def kept_logits(layout: Layout, dataset: str) -> list[KeptLogits]:
 
 
 def check_predictions(
-    dataset: str, kept: Sequence[KeptLogits], names: tuple[str, ...]
+    layout: Layout, dataset: str, kept: Sequence[KeptLogits], names: tuple[str, ...]
 ) -> Iterator[Finding]:
     """Look for swapped and permuted names, and for low accuracies; one backbone in memory.
 
     Args:
+        layout: the store.
         dataset: its name in the store.
         kept: what to look at.
         names: the class names of the data; logits of other ones are passed over, and said to be.
@@ -100,13 +102,14 @@ def check_predictions(
     Raises:
         StoreError: a file is damaged.
     """
+    again = command("extract", dataset=dataset, store=layout.root)
     if not kept:
         yield Finding(
             "predictions",
             "note",
             f"the store holds no zero-shot logits of {dataset} on {TEST}, so swapped names and low "
             "accuracies were not looked for",
-            cure="run `clipnlc extract` with it, then this again",
+            cure=f"run `{again}` with it, then this again",
         )
         return
     seen = Confusions(np.zeros((2, len(names), len(names)), np.int64))
@@ -130,7 +133,7 @@ def check_predictions(
             f"the store's logits have other class names than the data: {len(foreign)} backbones",
             first_few(foreign),
             "names were changed after the extraction",
-            "run `clipnlc extract` again",
+            f"run `{again}` again",
         )
     if not seen.accuracies:
         return

@@ -102,7 +102,7 @@ def evaluate(
         names = tuple(sorted(set(datasets or (d for d in layout.datasets() if d != fitted_on))))
     present = Present(layout)
     found = [_find(asked, present, name) for name in names]
-    _check_one_ensemble(found)
+    _check_one_ensemble(found, store)
     members = found[0].runs.members
     one = found[0].dataset if len(found) == 1 else None
     path = evaluation_path(layout, head, members, dataset=one, fitted_on=fitted_on)
@@ -157,14 +157,16 @@ def _find(asked: _Asked, present: Present, dataset: str) -> Found:
     return Found(dataset, runs, tuple(sources))
 
 
-def _check_one_ensemble(found: Sequence[Found]) -> None:
+def _check_one_ensemble(found: Sequence[Found], store: Path) -> None:
     first, *others = found
     for other in others:
+        both = [first.runs.dataset, other.runs.dataset]
+        cure = command("train-nlc", dataset=both, head=first.runs.head, store=store)
         if other.runs.backbones != first.runs.backbones:
             raise StoreError(
                 f"the fits of {first.dataset} combine {','.join(first.runs.backbones)}, and those "
                 f"of {other.dataset} {','.join(other.runs.backbones)}; expected one ensemble: name "
-                "its backbones with --backbones, or run `clipnlc train-nlc` again for both"
+                f"its backbones with --backbones, or run `{cure}` for both"
             )
 
 

@@ -23,6 +23,7 @@ from clipnlc.stores import locks
 from clipnlc.stores.fits import read_fits
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
 from clipnlc.stores.key import Key
+from clipnlc.stores.layout import maker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,6 +197,6 @@ def _outcome(runs: Runs, each: Each, values: Mapping[str, Values]) -> Outcome:
     if not isinstance(labels, int):
         raise StoreError(
             f"{runs.paths[run]} does not say how many labels {name} was fitted on; delete the file "
-            "and run `clipnlc train-nlc` again"
+            f"and run `{maker(runs.paths[run])}` again"
         )
     return Outcome(values, labels, str(digest))

@@ -13,7 +13,6 @@ how many pieces it was written: same content, same bytes.
 """
 
 from clipnlc.stores._h5.contents import (
-    MAKERS,
     VERSION,
     Attribute,
     Content,
@@ -28,7 +27,6 @@ from clipnlc.stores._h5.reading import SealedFile, opened, read, read_header
 from clipnlc.stores._h5.writing import write_sealed
 
 __all__ = [
-    "MAKERS",
     "VERSION",
     "Attribute",
     "Content",

@@ -11,20 +11,13 @@ import numpy as np
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores._h5.blocks import DIGEST_BYTES
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import locate
+from clipnlc.stores.layout import locate, maker
 
 Attribute = str | int | float
 
 VERSION = 2  # written; every version from 1 on is read
 LONGEST_ATTRIBUTE = 64_000  # bytes; HDF5 keeps an object's attribute within 64 KiB
 PLAIN = "fiuS"  # NumPy kinds that may be stored: no objects, hence nothing to unpickle
-MAKERS = {
-    "clipnlc-features": "clipnlc extract",
-    "clipnlc-features-shard": "clipnlc extract",
-    "clipnlc-texts": "clipnlc extract",
-    "clipnlc-logits": "clipnlc train-heads",
-    "clipnlc-combined": "clipnlc train-nlc",
-}
 DIGESTS = "blocks"  # the group of the digests of blocks, each array under its array's name
 
 Scalar = TypeVar("Scalar", str, int, float)
@@ -182,19 +175,16 @@ class Content:
             raise damaged(self.header.path, f"holds {name!r} that is not UTF-8") from None
 
 
-def damaged(path: Path, problem: str, file_format: str | None = None) -> StoreError:
+def damaged(path: Path, problem: str) -> StoreError:
     """Make the error for a file that cannot be trusted: what, where, and the cure."""
-    location = locate(path)
-    command = location.command if location else MAKERS.get(file_format or "", "its stage")
-    return StoreError(f"{path} {problem}; delete the file and run `{command}` again")
+    return StoreError(f"{path} {problem}; delete the file and run `{maker(path)}` again")
 
 
-def missing(path: Path, file_format: str) -> MissingStageError:
+def missing(path: Path) -> MissingStageError:
     """Make the error for a file that its stage has not made yet."""
     location = locate(path)
-    command = location.command if location else MAKERS[file_format]
     what = f"no {location}" if location else "no such store"
-    return MissingStageError(f"{what}: {path} is not there; run `{command}` first")
+    return MissingStageError(f"{what}: {path} is not there; run `{maker(path)}` first")
 
 
 def digests_of(name: str) -> str:

@@ -52,13 +52,11 @@ class SealedFile:
     Args:
         file: open, complete and of the format asked for.
         header: what it says of its content.
-        file_format: names the stage that makes such files, for errors.
     """
 
-    def __init__(self, file: h5py.File, header: Header, file_format: str) -> None:
+    def __init__(self, file: h5py.File, header: Header) -> None:
         self.header = header
         self._file = file
-        self._format = file_format
         self._blocks: dict[str, _Blocks] = {}
 
     def content(self, wanted: Callable[[str], bool] = lambda _name: True) -> Content:
@@ -67,7 +65,7 @@ class SealedFile:
         Raises:
             StoreError: an array is damaged.
         """
-        with _damage(self.header.path, self._format):
+        with _damage(self.header.path):
             names = [name for name in self.header.entries if wanted(name)]
             return Content(self.header, {name: self._array(name) for name in names})
 
@@ -102,7 +100,7 @@ class SealedFile:
         if out is None:
             width = shape[1:] if columns is None else (len(columns),)
             out = np.empty((len(order), *width), source.dataset.dtype)
-        with _damage(self.header.path, self._format):
+        with _damage(self.header.path):
             for start, stop in blocks.touched(ordered, source.length, source.piece):
                 piece = source.read(start, stop)
                 first, last = np.searchsorted(ordered, [start, stop])
@@ -120,16 +118,16 @@ class SealedFile:
         total = len(source.dataset)
         for start in range(0, total, rows):
             stop = min(start + rows, total)
-            with _damage(self.header.path, self._format):
+            with _damage(self.header.path):
                 first = start // source.length * source.length
                 block = source.read(first, -(-stop // source.length) * source.length)
             yield block[start - first : stop - first]
 
     def _source(self, name: str) -> "_Blocks":
         if name not in self.header.entries:
-            raise damaged(self.header.path, f"has no array {name!r}", self._format)
+            raise damaged(self.header.path, f"has no array {name!r}")
         if name not in self._blocks:
-            with _damage(self.header.path, self._format):
+            with _damage(self.header.path):
                 self._blocks[name] = _Blocks(self._file, name, self.header.entries[name])
         return self._blocks[name]
 
@@ -200,7 +198,7 @@ def read_header(path: Path, file_format: str) -> Header:
         MissingStageError: there is no such file.
         StoreError: the file is damaged, unfinished, of another format or of a newer version.
     """
-    with _opened(path, file_format) as file, _damage(path, file_format):
+    with _opened(path, file_format) as file, _damage(path):
         return _header(path, file)
 
 
@@ -226,58 +224,58 @@ def opened(path: Path, file_format: str) -> Iterator[SealedFile]:
         StoreError: the file is damaged, unfinished, of another format or of a newer version.
     """
     with _opened(path, file_format) as file:
-        with _damage(path, file_format):
+        with _damage(path):
             header = _header(path, file)
             _check_tree(file, header)
-        yield SealedFile(file, header, file_format)
+        yield SealedFile(file, header)
 
 
 @contextmanager
 def _opened(path: Path, file_format: str) -> Iterator[h5py.File]:
     """Open a complete file of this format."""
-    _check_signature(path, file_format)
-    with _damage(path, file_format):
+    _check_signature(path)
+    with _damage(path):
         file = h5py.File(path, "r", locking=False)
     try:
-        with _damage(path, file_format):
+        with _damage(path):
             _check_format(path, file, file_format)
         yield file
     finally:
-        with _damage(path, file_format):
+        with _damage(path):
             file.close()
 
 
 @contextmanager
-def _damage(path: Path, file_format: str) -> Iterator[None]:
+def _damage(path: Path) -> Iterator[None]:
     """Turn whatever h5py and the parsing raise on damage into a StoreError."""
     try:
         yield
     except DAMAGE as error:
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise damaged(path, f"is damaged ({detail[:160]})", file_format) from error
+        raise damaged(path, f"is damaged ({detail[:160]})") from error
 
 
-def _check_signature(path: Path, file_format: str) -> None:
+def _check_signature(path: Path) -> None:
     """Tell a missing, unreadable or foreign file from a damaged one."""
     try:
         with path.open("rb") as file:
             signature = file.read(len(SIGNATURE))
     except (FileNotFoundError, NotADirectoryError):
-        raise missing(path, file_format) from None
+        raise missing(path) from None
     except OSError as error:
         raise StoreError(
             f"cannot read {path}: {error.strerror}; expected a readable file: mend its permissions"
         ) from error
     if signature != SIGNATURE:
-        raise damaged(path, "is not an HDF5 file", file_format)
+        raise damaged(path, "is not an HDF5 file")
 
 
 def _check_format(path: Path, file: h5py.File, file_format: str) -> None:
     if "format" not in file.attrs:
-        raise damaged(path, f"is damaged or foreign: expected format {file_format!r}", file_format)
+        raise damaged(path, f"is damaged or foreign: expected format {file_format!r}")
     found = _read_attribute(file, "format")
     if found != file_format:
-        raise damaged(path, f"has format {found!r}, expected {file_format!r}", file_format)
+        raise damaged(path, f"has format {found!r}, expected {file_format!r}")
     version = _read_attribute(file, "format-version")
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
@@ -286,9 +284,9 @@ def _check_format(path: Path, file: h5py.File, file_format: str) -> None:
         )
     if not isinstance(version, int) or version < 1:
         expected = f"expected 1 to {VERSION}"
-        raise damaged(path, f"has format-version {version!r}, {expected}", file_format)
+        raise damaged(path, f"has format-version {version!r}, {expected}")
     if "complete" not in file.attrs or _read_attribute(file, "complete") != 1:
-        raise damaged(path, "was never completed", file_format)
+        raise damaged(path, "was never completed")
 
 
 def _header(path: Path, file: h5py.File) -> Header:

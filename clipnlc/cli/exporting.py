@@ -1,0 +1,105 @@
+"""`export`: a fit leaves the store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipnlc.cli.options import (
+    AsJson,
+    BackbonesInStore,
+    Quiet,
+    Store,
+    backbones_of,
+    head_of,
+    key_of,
+    labels_of,
+    listed,
+)
+from clipnlc.cli.output import Sayer, count, print_json
+from clipnlc.commands import DEFAULT_STORE, command
+from clipnlc.errors import DataError
+
+if TYPE_CHECKING:
+    from clipnlc.labels import Labels
+    from clipnlc.stages.export import Exported
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help="What was fitted on; the only one if empty."),
+    ] = "",
+    combiner: Annotated[str, typer.Option(help="Whose fit.")] = "nlc",
+    shots: Annotated[
+        str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
+    ] = "",
+    count_: Annotated[
+        str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
+    ] = "",
+    holdout: Annotated[
+        float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fit.")] = 0,
+    head: Annotated[str, typer.Option(help="zero-shot, or linear.")] = "zero-shot",
+    backbones: BackbonesInStore = "",
+    store: Store = DEFAULT_STORE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the export of another fit.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a folder of one fit, to be handed on.
+
+    What was learnt, a description and a model card; `predict --from` needs nothing else but the
+    backbones' weights. Needs a fit of train-nlc; the card says what evaluate measured of it.
+
+    Example: clipnlc export --dataset digits --combiner nlc --shots 4 --out digits-ensemble
+    """
+    from clipnlc.stages.export import export as stage
+
+    exported = stage(
+        store=store,
+        out=out,
+        dataset=key_of(dataset) if dataset.strip() else None,
+        head=head_of(head),
+        combiner=combiner,
+        which=_one(shots=shots, count=count_, holdout=holdout, seed=seed),
+        seed=seed,
+        backbones=backbones_of(backbones) or None,
+        force=force,
+    )
+    if as_json:
+        print_json(exported)
+        return
+    _say_exported(Sayer(quiet=quiet), exported)
+
+
+def _one(*, shots: str, count: str, holdout: float | None, seed: int) -> "Labels | None":
+    """Read which labels; None where nothing was said."""
+    from dataclasses import replace
+
+    if not shots.strip() and not count.strip() and holdout is None:
+        return None
+    if len(listed(shots)) > 1 or len(listed(count)) > 1:
+        raise DataError(f"--shots is {shots!r} and --count is {count!r}; give one number of one")
+    found = labels_of(shots=shots, count=count, holdout=holdout)
+    return replace(found[0], seed=seed)
+
+
+def _say_exported(say: Sayer, exported: "Exported") -> None:
+    done = "cached" if exported.cached else f"{exported.bytes / 1e6:.1f} MB written"
+    say(
+        f"{exported.folder}: {exported.combiner} of {count(len(exported.backbones), 'backbone')} "
+        f"on {exported.dataset}, {exported.run}, {exported.classes} classes: {done}"
+    )
+    for one in exported.measured:
+        say(
+            f"  {100 * one.accuracy:.1f} % right of {count(one.images, 'image')} of "
+            f"{one.dataset}/{one.split} (95 % interval {100 * one.low:.1f} to {100 * one.high:.1f})"
+        )
+    if not exported.measured:
+        say(f"note: its accuracy was not measured; run `{exported.evaluate}`, then export again")
+    say(f"next: {command('predict PHOTOS', from_=exported.folder)}")

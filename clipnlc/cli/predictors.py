@@ -1,0 +1,218 @@
+"""Where `predict` takes its ensemble from: a fit in a store, an exported folder, class names."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from clipnlc.cli.options import key_of, listed
+from clipnlc.cli.output import count
+from clipnlc.errors import DataError, MissingStageError
+
+if TYPE_CHECKING:
+    from clipnlc.backbones import Backbone
+    from clipnlc.extraction.models import Models
+    from clipnlc.labels import Labels
+    from clipnlc.runs.predictor import Predictor
+    from clipnlc.stores.layout import Layout
+
+FITTED: Final = "--dataset"
+EXPORTED: Final = "--from"
+NAMED: Final = "--classes or --class-names"
+
+
+def source_of(
+    *,
+    dataset: str,
+    exported: Path | None,
+    classes: str,
+    class_names: Path | None,
+    templates: Path | None,
+) -> str:
+    """Tell which of the three it is.
+
+    Raises:
+        DataError: it is several.
+    """
+    given = {
+        "--dataset": bool(dataset.strip()),
+        "--from": exported is not None,
+        "--classes": bool(classes.strip()),
+        "--class-names": class_names is not None,
+    }
+    several = [option for option, is_given in given.items() if is_given]
+    if len(several) > 1:
+        raise DataError(f"{' and '.join(several)} exclude each other; give one of them")
+    found = several[0] if several else FITTED
+    if templates is not None and found in (FITTED, EXPORTED):
+        raise DataError("--templates goes with --classes or --class-names; a fit has its own")
+    return found if found in (FITTED, EXPORTED) else NAMED
+
+
+def exported(folder: Path) -> "Predictor":
+    """Open a folder that `clipnlc export` wrote."""
+    from clipnlc.runs.exported import open_exported
+
+    predictor: Predictor = open_exported(folder)
+    return predictor
+
+
+def fitted(
+    store: Path,
+    *,
+    dataset: str,
+    head: str,
+    combiner: str,
+    asked: "Sequence[Labels]",
+    seed: int,
+    backbones: str,
+    weights_dir: Path | None,
+) -> "Predictor":
+    """Open a fit of the store: the one that was asked for, or the only one.
+
+    Raises:
+        DataError: several data sets or several fits come into question.
+        MissingStageError: there is no such fit.
+    """
+    from clipnlc.backbones import resolve
+    from clipnlc.runs.predictor import labels_fitted_on, open_predictor
+    from clipnlc.stores.layout import Layout
+
+    if not store.is_dir():
+        raise MissingStageError(
+            f"there is no store at {store}; name one with --store, make one with `clipnlc extract` "
+            'and `clipnlc train-nlc`, or give --classes "cat,dog", which needs none'
+        )
+    layout = Layout(store)
+    members = [b.name for b in resolve(backbones, weights_dir)] if backbones.strip() else None
+    key = key_of(dataset) if dataset.strip() else _only_dataset(layout, head)
+    if len(asked) > 1:
+        raise DataError("a prediction is made with one fit; give one number of labels")
+    if asked:
+        which = replace(asked[0], seed=seed)
+    else:
+        several = labels_fitted_on(
+            layout, key, head=head, combiner=combiner, backbones=members, seed=seed
+        )
+        if len(several) > 1:
+            raise DataError(
+                f"{store} holds fits of {combiner} on {key} for several amounts of labels "
+                f"({', '.join(one.heading for one in several)}); give one with --shots, --count or "
+                "--holdout"
+            )
+        which = several[0]
+    return open_predictor(layout, key, head=head, combiner=combiner, which=which, backbones=members)
+
+
+def _only_dataset(layout: "Layout", head: str) -> str:
+    from clipnlc.runs.finding import datasets_with_runs
+
+    try:
+        found = datasets_with_runs(layout, (), head)
+    except MissingStageError as problem:
+        raise MissingStageError(
+            f'{problem}; or give --classes "cat,dog", which needs no fit'
+        ) from None
+    if len(found) > 1:
+        raise DataError(
+            f"{layout.root} holds fits of several data sets ({', '.join(found)}); give one with "
+            "--dataset"
+        )
+    return found[0]
+
+
+def located(
+    predictor: "Predictor", backbones: str, weights_dir: Path | None
+) -> "tuple[Backbone, ...]":
+    """Find the backbones of an ensemble, with the user's paths of weights files."""
+    from clipnlc.backbones import resolve
+    from clipnlc.stages.predict import find_backbones
+
+    given = resolve(backbones, weights_dir) if backbones.strip() else ()
+    return find_backbones(predictor.backbones, given, weights_dir)
+
+
+def from_class_names(
+    names: Sequence[str],
+    *,
+    templates: Path | None,
+    combiner: str,
+    backbones: str,
+    weights_dir: Path | None,
+    device: str,
+    precision: str,
+    tell: Callable[[str], None],
+    on_prompts: Callable[[str, int, int], None],
+) -> "tuple[Predictor, tuple[Backbone, ...], Models]":
+    """Make an ensemble of class names alone."""
+    from clipnlc.backbones import resolve
+    from clipnlc.datasets.prompts import DEFAULT_TEMPLATES, read_templates
+    from clipnlc.extraction.models import Models
+    from clipnlc.stages.predict import DEFAULT_BACKBONES, zero_shot
+
+    found = resolve(backbones.strip() or DEFAULT_BACKBONES, weights_dir)
+    if templates is not None:
+        texts = read_templates(templates)
+    elif any(backbone.source == "nano" for backbone in found):
+        texts = tuple(text.rstrip(".") for text in DEFAULT_TEMPLATES)  # nano never read a full stop
+    else:
+        texts = DEFAULT_TEMPLATES
+    tell_downloads(found, tell)
+    models = Models(device, precision)
+    predictor = zero_shot(
+        names,
+        templates=texts,
+        backbones=found,
+        models=models,
+        combiner=combiner,
+        on_prompts=on_prompts,
+    )
+    return predictor, found, models
+
+
+def names_of(classes: str, file: Path | None) -> tuple[str, ...]:
+    """Return the class names that were given, from the option or the file."""
+    from clipnlc.datasets.class_names import name_classes
+
+    if file is None:
+        return listed(classes)
+    names, _ = name_classes(None, file.parent, file)
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def tell_downloads(backbones: "Sequence[Backbone]", tell: Callable[[str], None]) -> None:
+    """Say how much must be downloaded, before it is."""
+    from clipnlc.stages.predict import downloads
+
+    sizes = downloads(backbones)
+    if sizes:
+        each = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in sizes.items())
+        tell(
+            f"downloading about {sum(sizes.values()) / 1e9:.1f} GB of weights, once ({each}); "
+            "--weights-dir reads them from a folder"
+        )
+
+
+def refuse_unsure(combiner: str, unsure: float | None) -> None:
+    """Refuse `--unsure` where there are no probabilities.
+
+    Raises:
+        DataError: the combiner's scores are none.
+        UnknownNameError: no combiner has this name.
+    """
+    from clipnlc.combiners import COMBINERS
+
+    if unsure is not None and not COMBINERS.get(combiner).probabilistic:
+        raise DataError(
+            f"{combiner} gives no probabilities, so --unsure has nothing to compare with; leave it "
+            "out or choose another --combiner"
+        )
+
+
+def title_of(predictor: "Predictor") -> str:
+    """Say in a few words what answers."""
+    fitted = predictor.fitted
+    what = f"{fitted.name}, {count(len(predictor.backbones), 'backbone')}"
+    if not predictor.dataset:
+        return f"{what}, {count(len(fitted.class_names), 'class name')} alone"
+    return f"{what}, fitted {fitted.labels.phrase} on {predictor.dataset}"

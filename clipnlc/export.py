@@ -1,0 +1,102 @@
+"""A fitted ensemble that has left its store, as a value (`docs/formats/ensemble.md`).
+
+`stores.export` writes and reads it, `reports.card` describes it, `runs.exported` makes it of a
+predictor, and a predictor of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipnlc.labels import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedHead:
+    """One backbone and what its head learnt.
+
+    Attributes:
+        backbone: its name.
+        identity: what shaped its features: architecture, digest of the weights, preprocessing,
+            precision, open_clip's version.
+        settings: of the head, every one, defaults included.
+        learnt: arrays by name.
+    """
+
+    backbone: str
+    identity: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    learnt: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedFit:
+    """What a combiner learnt.
+
+    Attributes:
+        combiner: its name.
+        settings: every one, defaults included.
+        learnt: arrays by name; empty for a combiner that learns nothing.
+        backbones, class_names: in the order that the learnt arrays follow.
+        labels: which labels it was fitted on.
+        facts: numbers and words about the fit: how many labels were used, a digest of their ids.
+    """
+
+    combiner: str
+    settings: Mapping[str, Any]
+    learnt: Mapping[str, np.ndarray]
+    backbones: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: Labels
+    facts: Mapping[str, float | str | int]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The accuracy of this very fit on some images.
+
+    Attributes:
+        dataset: whose images.
+        split: which of them.
+        images: how many.
+        accuracy: in [0, 1].
+        low, high: 95 % interval of the accuracy over the images (Wilson), in [0, 1].
+    """
+
+    dataset: str
+    split: str
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """A fitted ensemble, with everything that is needed to use it but the backbones' weights.
+
+    Attributes:
+        dataset: what it was fitted on.
+        class_names: in the order of the heads' logits; names may repeat.
+        templates: of the prompts that the class texts were made with.
+        head: name of the heads' family.
+        heads: one per backbone, sorted by backbone.
+        fit: the combiner.
+        measured: what `evaluate` measured of this very fit; empty where it was not measured.
+        keeps_features: whether learnt arrays contain features of training images.
+        probabilistic: whether `softmax` of the scores is a probability.
+        clipnlc: the version that made it.
+    """
+
+    dataset: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    head: str
+    heads: tuple[ExportedHead, ...]
+    fit: ExportedFit
+    measured: tuple[Measurement, ...]
+    keeps_features: bool
+    probabilistic: bool
+    clipnlc: str

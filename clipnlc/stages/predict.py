@@ -1,0 +1,430 @@
+"""Name the class of each photo with a fitted ensemble, or with none but class names; no store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from clipnlc import backbones as backbone_names
+from clipnlc.backbones import Backbone
+from clipnlc.backbones.identity import identity
+from clipnlc.combiners import COMBINERS
+from clipnlc.datasets.prompts import fill
+from clipnlc.ensemble import Ensemble, by_name
+from clipnlc.errors import BackboneError, DataError
+from clipnlc.extraction.models import Models
+from clipnlc.extraction.photos import Encoded, stream_photos
+from clipnlc.heads import HEADS
+from clipnlc.labels import Labels
+from clipnlc.runs.fitted import Fitted, apply
+from clipnlc.runs.heads import Heads
+from clipnlc.runs.predictor import Predictor
+
+if TYPE_CHECKING:
+    from clipnlc.heads import Head
+
+DEFAULT_BACKBONES: Final = "small"
+"""The backbones for class names alone."""
+
+_SHAPING: Final = {
+    "architecture": "the architecture",
+    "weights": "the weights",
+    "quick_gelu": "the activation (QuickGELU)",
+    "preprocessing": "the preprocessing",
+}
+"""What a backbone's features depend on. Another release of open_clip that agrees on it is fine."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one backbone of an ensemble says of a photo.
+
+    Attributes:
+        backbone: its name.
+        answer: the class that it would name alone.
+        weight: the factor of its logits; None where the combiner does not weigh.
+    """
+
+    backbone: str
+    answer: str
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class of one photo.
+
+    Attributes:
+        file: the photo.
+        answer: the name of the class.
+        probability: of the answer, in [0, 1]; None where the combiner's scores are none.
+        runner_up: the class with the next highest score; None where there is one class.
+        runner_up_probability: likewise.
+        opinions: one per backbone, where they were asked for.
+    """
+
+    file: Path
+    answer: str
+    probability: float | None
+    runner_up: str | None
+    runner_up_probability: float | None
+    opinions: tuple[Opinion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A block of consecutive photos.
+
+    Attributes:
+        predictions: in the order of the files.
+        unreadable: files without a prediction, each with the reason.
+    """
+
+    predictions: tuple[Prediction, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.predictions) + len(self.unreadable)
+
+
+def predict(
+    predictor: Predictor,
+    files: Iterable[Path | Encoded],
+    *,
+    backbones: Sequence[Backbone],
+    models: Models,
+    memory: Path | None = None,
+    batch_size: int | None = None,
+    decoders: int | None = None,
+    explain: bool = False,
+) -> Generator[Predicted, None, None]:
+    """Yield the classes of photos, block by block; memory does not grow with their number.
+
+    Pixels and features are made by the extraction's own code, and the fit is applied as `evaluate`
+    does, so the answers are the same wherever the two highest scores differ by more than rounding.
+    Everything is checked before the first photo is opened.
+
+    Args:
+        predictor: the fitted ensemble.
+        files: the photos, on disk or in memory, taken as they are needed.
+        backbones: where the predictor's backbones are; see `find_backbones`.
+        models: where they are loaded; see `models_for`.
+        memory: a JSON file of identities of weights that were found before; only read.
+        batch_size: photos of one forward and of one block; by default as in `extract`.
+        decoders: threads that decode and resize; by default as in `extract`.
+        explain: say what each backbone says.
+
+    Raises:
+        DataError: the combiner is not row-wise.
+        BackboneError: weights are missing, or are not those that the fit was made with.
+        StoreError: the fit is damaged, or is of other backbones or classes than the heads.
+    """
+    require_row_wise(predictor.fitted.name)
+    ordered = _ordered(predictor, backbones)
+    _check_identities(predictor, ordered, memory)
+    _ = predictor.fitted.combiner  # a damaged fit fails now
+    blocks = stream_photos(files, models, ordered, batch_size=batch_size, decoders=decoders)
+    return _predictions(predictor, blocks, explain=explain)
+
+
+def _predictions(
+    predictor: Predictor, blocks: Generator[Any, None, None], *, explain: bool
+) -> Generator[Predicted, None, None]:
+    # As `evaluate`, which decides between equal scores by the order of the names.
+    classes = by_name(predictor.heads.class_names)
+    with closing(blocks):
+        for photos in blocks:
+            found: tuple[Prediction, ...] = ()
+            if photos.files:
+                ids = [str(file) for file in photos.files]
+                ensemble = predictor.heads.ensemble(photos.features, ids, classes=classes)
+                found = _answers(predictor.fitted, ensemble, photos.files, explain=explain)
+            yield Predicted(found, photos.skipped)
+
+
+def _answers(
+    fitted: Fitted, ensemble: Ensemble, files: Sequence[Path], *, explain: bool
+) -> tuple[Prediction, ...]:
+    given = apply(fitted, ensemble)
+    scores = given.combined(ensemble)
+    if given.weights is None:
+        # Scores that are no weighted logits are measured as they are stored, in float32.
+        scores = scores.astype(np.float32).astype(np.float64)
+    best = scores.argmax(axis=1)
+    second = _without(scores, best).argmax(axis=1)
+    probabilities = _softmax(scores) if fitted.combiner.probabilistic else None
+    own = ensemble.logits.argmax(axis=2)
+    names = ensemble.class_names
+
+    def probability(row: int, column: np.ndarray) -> float | None:
+        return None if probabilities is None else float(probabilities[row, column[row]])
+
+    several = len(names) > 1
+    return tuple(
+        Prediction(
+            file=file,
+            answer=names[best[row]],
+            probability=probability(row, best),
+            runner_up=names[second[row]] if several else None,
+            runner_up_probability=probability(row, second) if several else None,
+            opinions=tuple(
+                Opinion(
+                    backbone,
+                    names[own[number, row]],
+                    None if given.weights is None else float(given.weights[row, number]),
+                )
+                for number, backbone in enumerate(ensemble.backbones)
+            )
+            if explain
+            else (),
+        )
+        for row, file in enumerate(files)
+    )
+
+
+def _without(
+    scores: Float64[np.ndarray, "photos classes"], column: Int64[np.ndarray, " photos"]
+) -> Float64[np.ndarray, "photos classes"]:
+    """Return a copy in which each row's `column` cannot win."""
+    left = scores.copy()
+    left[np.arange(len(left)), column] = -np.inf
+    return left
+
+
+def _softmax(
+    scores: Float64[np.ndarray, "photos classes"],
+) -> Float64[np.ndarray, "photos classes"]:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def require_row_wise(combiner: str) -> None:
+    """Check that a combiner can answer for one photo by itself.
+
+    Raises:
+        DataError: it mixes the rows of a split, as a control does.
+        UnknownNameError: no combiner has this name.
+    """
+    if not COMBINERS.get(combiner).row_wise:
+        raise DataError(
+            f"{combiner} mixes up the rows of a whole split, so it has no answer for a photo by "
+            "itself; choose another --combiner"
+        )
+
+
+def find_backbones(
+    names: Sequence[str], given: Sequence[Backbone], weights_dir: Path | None
+) -> tuple[Backbone, ...]:
+    """Find the backbones of a predictor, in its order.
+
+    Args:
+        names: of its backbones.
+        given: what the user named; it says where weights files are.
+        weights_dir: as in `backbones.resolve`.
+
+    Raises:
+        BackboneError: nothing says where a weights file is, or a backbone was given that the
+            predictor does not have.
+    """
+    known = {backbone.name: backbone for backbone in given}
+    foreign = [name for name in known if name not in names]
+    if foreign:
+        raise BackboneError(
+            f"--backbones names {foreign[0]}, which the ensemble does not have; it has "
+            f"{', '.join(names)}"
+        )
+    nowhere = [name for name in names if "@" in name and name not in known]
+    if nowhere:
+        spelled = ",".join(
+            name.replace("@", "@FOLDER/") + ".safetensors" if name in nowhere else name
+            for name in names
+        )
+        raise BackboneError(
+            f"the weights of {nowhere[0]} were read from a file, and nothing says where it is now; "
+            f"name all backbones of the ensemble, with the file's path: --backbones {spelled}"
+        )
+    return tuple(
+        known.get(name) or backbone_names.parse(name, weights_dir=weights_dir) for name in names
+    )
+
+
+def models_for(
+    predictor: Predictor,
+    *,
+    device: str,
+    precision: str,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Models:
+    """Make the place where a predictor's backbones are loaded, in the precision of its features.
+
+    Args:
+        predictor: whose backbones.
+        device: `auto`, or as in `extract`.
+        precision: `auto` is the one recorded, and fp32 where that cannot be used here.
+        tell: called with one line where it cannot.
+
+    Raises:
+        BackboneError: device or precision cannot be used here.
+    """
+    recorded = {str(its.get("precision", "")) for its in predictor.identities.values()} - {""}
+    if precision != "auto" or not recorded:
+        return Models(device, precision)
+    if len(recorded) > 1:
+        tell(f"features were made in {' and '.join(sorted(recorded))}; using fp32 for all")
+        return Models(device, "fp32")
+    (wanted,) = recorded
+    models = Models(device, wanted)
+    if wanted != "fp32":
+        try:
+            _ = models.device
+        except BackboneError:
+            _ = Models(device, "fp32").device  # the device itself may be what is wrong
+            tell(f"features were made in {wanted}, which cannot be used here; using fp32")
+            return Models(device, "fp32")
+    return models
+
+
+def downloads(backbones: Sequence[Backbone]) -> dict[str, int]:
+    """Estimate the bytes of weights that must be downloaded first, by backbone.
+
+    Raises:
+        BackboneError: an architecture has no such tag.
+        UnknownNameError: open_clip has no such architecture.
+    """
+    tags = [b for b in backbones if b.source == "tag" and b.file is None]
+    if not tags:  # and open_clip need not be imported
+        return {}
+    from clipnlc.backbones.costs import download_bytes
+
+    sizes = {backbone.name: download_bytes(backbone) for backbone in tags}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def zero_shot(
+    class_names: Sequence[str],
+    *,
+    templates: Sequence[str],
+    backbones: Sequence[Backbone],
+    models: Models,
+    combiner: str = "log-avg",
+    on_prompts: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+) -> Predictor:
+    """Make an ensemble out of class names alone.
+
+    Args:
+        class_names: at least two, all different.
+        templates: of the prompts.
+        backbones: that embed them.
+        models: where they are loaded; they stay there, for the photos.
+        combiner: one that needs no labels.
+        on_prompts: called after every batch of prompts: backbone, prompts done, prompts in all.
+
+    Raises:
+        DataError: there are not two class names, or one repeats; the combiner needs labels.
+        BackboneError: weights cannot be loaded, or device or precision used.
+    """
+    require_row_wise(combiner)
+    made = COMBINERS.get(combiner)()
+    if made.needs_labels:
+        raise DataError(
+            f"{combiner} learns from labels, and class names alone bring none; leave out "
+            "--combiner, or make a fit with `clipnlc train-nlc`"
+        )
+    names = tuple(class_names)
+    if len(names) < 2:  # noqa: PLR2004  (nothing to choose from)
+        raise DataError(f"there is {len(names)} class name to choose from; give at least two")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DataError(f"the class {twice[0]!r} is named twice; name each class once")
+    ordered = sorted(backbones, key=lambda backbone: backbone.name)
+    prompts = [fill(templates, name) for name in names]
+    heads: list[Head] = []
+    for backbone in ordered:
+        model = models.load(backbone)
+
+        def on_progress(done: int, total: int, name: str = backbone.name) -> None:
+            on_prompts(name, done, total)
+
+        heads.append(
+            HEADS.get("zero-shot")().fit(
+                features=np.empty((0, model.dim), dtype=np.float32),
+                labels=np.empty(0, dtype=np.int64),
+                sample_id=(),
+                texts=model.embed_classes(prompts, on_progress=on_progress),
+                logit_scale=model.logit_scale,
+                logit_bias=model.logit_bias,
+            )
+        )
+    members = tuple(backbone.name for backbone in ordered)
+    return Predictor(
+        heads=Heads("zero-shot", members, names, tuple(heads), inputs={}),
+        fitted=Fitted(
+            name=combiner,
+            settings=made.settings(),
+            learnt={},
+            backbones=members,
+            class_names=names,
+            labels=Labels.none(),
+        ),
+        identities={},  # the very backbones that will embed the photos
+        templates=tuple(templates),
+        dataset="",
+    )
+
+
+def _ordered(predictor: Predictor, backbones: Sequence[Backbone]) -> tuple[Backbone, ...]:
+    by = {backbone.name: backbone for backbone in backbones}
+    missing = [name for name in predictor.backbones if name not in by]
+    if missing:
+        raise BackboneError(
+            f"the ensemble needs {missing[0]}, which was not given; it has "
+            f"{', '.join(predictor.backbones)}"
+        )
+    return tuple(by[name] for name in predictor.backbones)
+
+
+def _check_identities(
+    predictor: Predictor, backbones: Sequence[Backbone], memory: Path | None
+) -> None:
+    """Check that the backbones here are those that the fit was made with.
+
+    An ensemble that was made in memory records none.
+
+    Raises:
+        BackboneError: one is another, or none is recorded of it; says what differs.
+    """
+    if not predictor.identities:
+        return
+    for backbone in backbones:
+        recorded = predictor.identities.get(backbone.name, {})
+        here = identity(backbone, memory, remember=False)
+        differing = [
+            f"{what} ({_differences(recorded.get(name), here[name])})"
+            for name, what in _SHAPING.items()
+            if recorded.get(name) != here[name]
+        ]
+        if differing:
+            raise BackboneError(
+                f"{backbone.name} is not what the ensemble was fitted with; other are "
+                f"{'; '.join(differing)}: give the same weights with --weights-dir or "
+                "--backbones ARCHITECTURE@FILE, or extract and fit again with these"
+            )
+
+
+def _differences(there: object, here: object) -> str:
+    """Spell how two values differ: of mappings the fields that do, of digests their beginnings."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        fields = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        return ", ".join(
+            f"{name} {there.get(name)} there, {here.get(name)} here" for name in fields
+        )
+    texts = [str(value) for value in (there, here)]
+    one, two = (text[:12] if len(text) == 64 else text for text in texts)  # noqa: PLR2004  (SHA-256)
+    return f"{one} there, {two} here"
