@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from clipnlc.runs.members import members_name
+
 BACKBONES = "nano-RN50,nano-ViT-B-16"
+MEMBERS = members_name(BACKBONES.split(","))
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
 QUICK = ("--shots", "1,2", "--seeds", "2")
 
@@ -90,9 +93,9 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 def runs(store: Path, head: str = "zero-shot") -> dict[str, bytes]:
-    """Return the combined files of a store."""
+    """Return the fit files of a store."""
     found = contents(store)
-    return {n: found[n] for n in found if f"/combined/{head}/" in n and n.endswith(".h5")}
+    return {n: found[n] for n in found if f"/fits/{head}/" in n and n.endswith(".h5")}
 
 
 def flip_a_byte(path: Path, of: np.ndarray) -> None:

@@ -1,23 +1,39 @@
-"""Stores with logits, features and combined runs, for the stages that read them."""
+"""Stores with features, logits and fits, for the stages that read them."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from stores_examples import write_features
 
+from clipnlc.digests import content_digest
 from clipnlc.labels import Labels
 from clipnlc.reports.record import Row
-from clipnlc.stores.combined import Combination, CombinedStore, add_combinations, read_combined
+from clipnlc.runs.fitted import fit
+from clipnlc.runs.members import members_name
+from clipnlc.runs.records import evaluation_path
+from clipnlc.stores.aligned import open_ensemble
+from clipnlc.stores.fits import Fit, FitStore, add_fits
+from clipnlc.stores.given import read_given
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
+from clipnlc.stores.logits import (
+    LogitStore,
+    SplitLogits,
+    read_logit_header,
+    read_logits,
+    write_logits,
+)
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
+MEMBERS = tuple(sorted(BACKBONES))  # as an evaluation names them
 SHOTS = (1, 4)
 SEEDS = (0, 1, 2)
-WEIGHERS = ("nlc", "static")
+WITH_LABELS = ("nlc", "static")
+WITHOUT_LABELS = ("log-avg", "vote-1")
+TRAIN_ROWS = 8  # per class
 
 
 def labels_of(rows: int, classes: int) -> np.ndarray:
@@ -37,23 +53,31 @@ def write_backbones(
     seed: int = 0,
     backbones: Sequence[str] = BACKBONES,
 ) -> dict[str, str]:
-    """Write features and zero-shot logits of a test split; return the logit files' digests."""
+    """Write features and zero-shot logits of train and test; return what names train's logits."""
     random = np.random.default_rng(seed)
-    labels, ids = labels_of(rows, classes), sample_ids(rows)
     names = tuple(f"class {c}" for c in range(classes))
     digests = {}
     for backbone in backbones:
-        logits = random.normal(size=(rows, classes)).astype(np.float32)
-        logits[np.arange(rows), labels] += 1
-        features = layout.features(dataset, "test", backbone)
-        made = write_features(
-            features, logits[:, ::-1] + 1, labels=labels, sample_id=ids, class_names=names
-        )
+        splits, inputs = {}, {}
+        for split, count in (("test", rows), ("train", TRAIN_ROWS * classes)):
+            labels, ids = labels_of(count, classes), sample_ids(count)
+            logits = random.normal(size=(count, classes)).astype(np.float32)
+            logits[np.arange(count), labels] += 1
+            features = layout.features(dataset, split, backbone)
+            inputs[layout.relative(features)] = write_features(
+                features, logits[:, ::-1] + 1, labels=labels, sample_id=ids, class_names=names
+            )
+            splits[split] = SplitLogits(logits, labels, ids)
         path = layout.logits(dataset, "zero-shot", backbone)
-        key = Key.of({"backbone": backbone, "inputs": {layout.relative(features): made}})
-        store = LogitStore({"test": SplitLogits(logits, labels, ids)}, names, key, {}, {})
-        digests[layout.relative(path)] = write_logits(path, store)
+        key = Key.of({"backbone": backbone, "inputs": inputs})
+        write_logits(path, LogitStore(splits, names, key, {}, {}))
+        digests |= train_inputs(layout, path)
     return digests
+
+
+def train_inputs(layout: Layout, logits: Path) -> dict[str, str]:
+    """Return what a fit on this logit file is made from."""
+    return {f"{layout.relative(logits)}#train": read_logit_header(logits).split_digests["train"]}
 
 
 def write_run(
@@ -63,51 +87,44 @@ def write_run(
     *,
     shots: int,
     seed: int,
-    rows: int = 60,
-    classes: int = 4,
     backbones: Sequence[str] = BACKBONES,
-    order: Sequence[int] | None = None,
 ) -> Path:
-    """Write one run: votes and CONF without labels; NLC and static weights with shots."""
-    random = np.random.default_rng([shots, seed])
-    facts = {
-        "protocol": "shots" if shots else "no-labels",
-        "shots": shots,
-        "holdout": 0.0,
-        "seed": seed,
-        "labels": shots * classes,
-    }
-
-    def key(name: str) -> Key:
-        return Key.of({"combiner": name, "shots": shots, "seed": seed, "inputs": inputs})
-
-    if shots:
-        combinations = {
-            name: Combination(
-                key(name), {}, facts, weights=random.random((rows, len(backbones)), np.float32)
-            )
-            for name in WEIGHERS
-        }
-        run = f"{shots}-shots-seed-{seed}"
-    else:
-        equal = np.full((rows, len(backbones)), 1 / len(backbones), np.float32)
-        scores = random.normal(size=(rows, classes)).astype(np.float32)
-        combinations = {
-            "log-avg": Combination(key("log-avg"), {}, facts, weights=equal),
-            "vote-1": Combination(key("vote-1"), {}, facts, scores=scores),
-        }
-        run = "no-labels"
-    ids = sample_ids(rows)
-    path = layout.combined(dataset, "zero-shot", run)
-    add_combinations(
-        path,
-        CombinedStore(
-            ids if order is None else tuple(ids[i] for i in order),
-            tuple(backbones),
-            tuple(f"class {c}" for c in range(classes)),
-            combinations,
-        ),
+    """Write one run: votes and an average without labels; NLC and static weights with shots."""
+    which = Labels.shots(shots, seed=seed) if shots else Labels.none()
+    train, labels, class_names = open_ensemble(
+        {b: layout.logits(dataset, "zero-shot", b) for b in backbones},
+        {b: layout.features(dataset, "train", b) for b in backbones},
+        "train",
     )
+    drawn = which.draw(labels, train.sample_id, classes=len(class_names)).rows
+    facts = {
+        "drawn": which.name,
+        "labels": len(drawn),
+        "labelled_samples": content_digest([train.sample_id[row] for row in drawn]),
+    }
+    settings = {"nlc": {"steps": 20, "learning_rate": 0.02}}
+    made = {
+        name: fit(name, train.rows(drawn), labels[drawn], which=which, settings=settings.get(name))
+        for name in (WITH_LABELS if shots else WITHOUT_LABELS)
+    }
+    path = layout.fits(dataset, "zero-shot", members_name(backbones), which.name)
+    first = next(iter(made.values()))
+    fits = {
+        name: Fit(
+            Key.of(
+                {
+                    "combiner": name,
+                    "settings": dict(each.settings),
+                    "labels": which.name,
+                    "inputs": inputs,
+                }
+            ),
+            each.learnt,
+            facts,
+        )
+        for name, each in made.items()
+    }
+    add_fits(path, FitStore(first.backbones, first.class_names, fits))
     return path
 
 
@@ -116,10 +133,10 @@ def write_dataset(
 ) -> dict[str, str]:
     """Write everything `evaluate` and `diversity` read of one data set."""
     inputs = write_backbones(layout, dataset, rows=rows, classes=classes, seed=seed)
-    write_run(layout, dataset, inputs, shots=0, seed=0, rows=rows, classes=classes)
+    write_run(layout, dataset, inputs, shots=0, seed=0)
     for shots in SHOTS:
         for each in SEEDS:
-            write_run(layout, dataset, inputs, shots=shots, seed=each, rows=rows, classes=classes)
+            write_run(layout, dataset, inputs, shots=shots, seed=each)
     return inputs
 
 
@@ -158,12 +175,32 @@ def row(rows: tuple[Row, ...], method: str, shots: int = 0) -> Row:
 
 
 def logits_and_labels(layout: Layout, dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in BACKBONES]
+    stores = [read_logits(layout.logits(dataset, "zero-shot", b)).splits["test"] for b in MEMBERS]
     return np.stack([s.logits for s in stores]).astype(float), stores[0].labels
 
 
 def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Combine by einsum what the run's file says."""
-    run = read_combined(layout.combined(dataset, "zero-shot", f"{shots}-shots-seed-{seed}"))
+    """Weigh by einsum as the file of what the run gives says."""
+    path = given_path(layout, dataset, f"{shots}-shots-seed-{seed}")
     logits, labels = logits_and_labels(layout, dataset)
-    return np.einsum("bsc,sb->sc", logits, run.combinations["nlc"].weights), labels
+    return np.einsum("bsc,sb->sc", logits, read_given(path).given["nlc"].weights), labels
+
+
+def given_path(layout: Layout, dataset: str, run: str) -> Path:
+    members = members_name(BACKBONES)
+    return layout.given(dataset, "test", source=dataset, head="zero-shot", members=members, run=run)
+
+
+def fits_path(layout: Layout, dataset: str, run: str) -> Path:
+    return layout.fits(dataset, "zero-shot", members_name(BACKBONES), run)
+
+
+def record_path(root: Path, dataset: str | None = None) -> Path:
+    return evaluation_path(Layout(root), "zero-shot", members_name(BACKBONES), dataset=dataset)
+
+
+def replace_split(path: Path, split: str, **changes) -> None:
+    """Write a logit file with another split."""
+    store = read_logits(path)
+    changed = replace(store.splits[split], **changes)
+    write_logits(path, replace(store, splits={**store.splits, split: changed}))

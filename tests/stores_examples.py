@@ -48,6 +48,7 @@ def write_features(
     labels: np.ndarray | None = None,
     sample_id: tuple[str, ...] | None = None,
     class_names: tuple[str, ...] = CLASS_NAMES,
+    texts: np.ndarray | None = None,
 ) -> str:
     """Write a feature file from shards that end at `cuts`; return its digest."""
     rows = len(features)
@@ -62,7 +63,9 @@ def write_features(
         key,
         rows=rows,
         class_names=class_names,
-        texts=np.eye(len(class_names), features.shape[1], dtype=np.float32),
+        texts=np.eye(len(class_names), features.shape[1], dtype=np.float32)
+        if texts is None
+        else texts,
         logit_scale=100.0,
     )
 

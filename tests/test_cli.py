@@ -86,8 +86,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
     assert re.match(r"photos: 2 heads trained, on 21 images each; of 3 held", said["train-heads"])
     assert said["train-heads"].endswith(f"next: clipnlc train-nlc --head linear --holdout 1{at}")
     assert (
-        "100 % of the labelled images \N{MULTIPLICATION SIGN} 1 seed (3 labels): 13 fits"
-        in said["train-nlc linear"]
+        "100 % held \N{MULTIPLICATION SIGN} 1 seed (3 labels): 13 fits" in said["train-nlc linear"]
     )
     assert said["train-nlc linear"].endswith(f"next: clipnlc evaluate --head linear{at}")
     assert said["evaluate linear"].endswith(f"next: clipnlc diversity --head linear{at}")
@@ -148,7 +147,7 @@ def test_quiet_and_json(stage, fitted, photos, here):
             for backbone in BACKBONES.split(",")
         ]
     elif stage == "train-nlc":
-        assert [(r["run"]["shots"], r["run"]["seed"], r["labels"]) for r in value] == [
+        assert [(r["which"]["amount"], r["which"]["seed"], r["labels"]) for r in value] == [
             (0, 0, 0),
             (1, 0, 3),
             (1, 1, 3),
@@ -165,7 +164,7 @@ def test_quiet_and_json(stage, fitted, photos, here):
 
 def test_json_of_status_and_verify(fitted, here):
     rows = json.loads(good("status", "--json", "--store", fitted, by=here))
-    assert {row["kind"] for row in rows} == {"features", "logits", "combined", "texts"}
+    assert {row["kind"] for row in rows} == {"features", "logits", "fits", "texts"}
     assert all(row["complete"] and not row["stale"] and not row["why"] for row in rows)
     assert {row["dataset"] for row in rows if row["kind"] != "texts"} == {"photos"}
     assert {row["rows"] for row in rows if row["kind"] == "features"} == {24, 36}

@@ -7,18 +7,18 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from command_line import COLOURS, QUICK, flip_a_byte, good, refusal, run, write_photos
+from command_line import COLOURS, MEMBERS, QUICK, flip_a_byte, good, refusal, run, write_photos
 from safetensors.numpy import load_file, save_file
 
 from clipnlc.backbones import nano
 from clipnlc.stores import _h5
-from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features
+from clipnlc.stores.fits import read_fits
 from clipnlc.stores.logits import read_logits, write_logits
 
 LOGITS = "photos/logits/zero-shot/nano-RN50.h5"
 FEATURES = "photos/features/train/nano-RN50.h5"
-RUN = "photos/combined/zero-shot/2-shots-seed-0.h5"
+RUN = f"photos/fits/zero-shot/{MEMBERS}/2-shots-seed-0.h5"
 
 # Each reader of a file, with what it needs to open it again.
 READERS = {
@@ -32,13 +32,14 @@ each_reader = pytest.mark.parametrize(
 )
 
 
-def largest(path):
-    """Return the largest array that a file's readers give."""
+def largest(path, split="test"):
+    """Return the largest array that a file's readers give; of logits, in one split."""
     if "features" in path.parts:
         return read_features(path).features
     if "logits" in path.parts:
-        return read_logits(path).splits["test"].logits
-    return max((c.given[1] for c in read_combined(path).combinations.values()), key=np.size)
+        return read_logits(path).splits[split].logits
+    arrays = (a for fit in read_fits(path).fits.values() for a in fit.learnt.values())
+    return max(arrays, key=np.size)
 
 
 # Options ---------------------------------------------------------------------------------------
@@ -53,8 +54,8 @@ OPTIONS = {
     "shots of zero": (["train-nlc", "--shots", "0"], "as in --shots 1,4,16"),
     "shots below zero": (["train-nlc", "--shots", "-4"], "--shots is '-4'"),
     "no shots": (["train-nlc", "--shots", ""], "--shots is ''"),
-    "hold-out above 1": (["train-nlc", "--holdout", "2"], "--holdout is 2.0; give a share above 0"),
-    "hold-out of 0": (["train-nlc", "--holdout", "0"], "--holdout is 0.0"),
+    "hold-out above 1": (["train-nlc", "--holdout", "2"], "--holdout is 2; give a share above 0"),
+    "hold-out of 0": (["train-nlc", "--holdout", "0"], "--holdout is 0; give"),
     "heads keep nothing": (["train-heads", "--holdout", "0"], "--holdout is 0.0; give a share of"),
     "heads keep all": (["train-heads", "--holdout", "1"], "and below 1"),
     "heads stop on all": (["train-heads", "--early-stopping", "1"], "--early-stopping is 1.0"),
@@ -225,7 +226,7 @@ def test_a_backbone_that_was_not_extracted(extracted, here):
     line = ["-b", "nano-RN50,nano-ViT-B-32", "--json", "--store", extracted]
     for name in ("train-nlc", "train-heads", "diversity"):
         said = refusal(name, *line, by=here)
-        assert "run `clipnlc extract --dataset photos --backbones nano-ViT-B-32` first" in said
+        assert "run `clipnlc extract --dataset photos --backbones nano-ViT-B-32 --store" in said
 
 
 # Files of the store ----------------------------------------------------------------------------
@@ -233,10 +234,17 @@ def test_a_backbone_that_was_not_extracted(extracted, here):
 
 @each_reader
 def test_a_flipped_byte(name, line, fitted):
-    flip_a_byte(fitted / name, largest(fitted / name))
+    split = "train" if line[0] == "train-nlc" else "test"
+    flip_a_byte(fitted / name, largest(fitted / name, split))
     said = refusal(*line, "--json", "--store", fitted)
     assert str(fitted / name) in said
     assert "delete the file and run `clipnlc " in said
+
+
+def test_a_flipped_byte_of_test_is_no_matter_to_train_nlc(fitted, here):
+    flip_a_byte(fitted / LOGITS, largest(fitted / LOGITS))
+    good(*READERS[LOGITS][0], "--store", fitted, by=here)
+    assert "checksum of 'splits/test/logits'" in refusal("evaluate", "--store", fitted, by=here)
 
 
 @each_reader
@@ -322,7 +330,7 @@ def test_features_without_a_sample_of_the_logits(extracted, here):
         write_logits(file, replace(held, splits=changed))
     said = refusal("train-nlc", "--workers", 1, "--json", "--store", extracted, by=here)
     assert "has no sample 'new'" in said
-    assert "extract again: clipnlc extract --dataset photos" in said
+    assert "run `clipnlc extract --dataset photos" in said
 
 
 def test_a_run_older_than_its_logits_is_refused(fitted, here):
@@ -331,7 +339,7 @@ def test_a_run_older_than_its_logits_is_refused(fitted, here):
     halved = {s: replace(part, logits=part.logits / 2) for s, part in store.splits.items()}
     write_logits(path, replace(store, splits=halved))
     said = refusal("evaluate", "--json", "--store", fitted, by=here)
-    assert f"stale: {LOGITS} has changed since; run `clipnlc train-nlc" in said
+    assert f"stale: {LOGITS}#train has changed since; run `clipnlc train-nlc" in said
     assert "stale" in good("status", "--store", fitted, by=here)
 
 

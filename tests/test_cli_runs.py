@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import BACKBONES, Ended, command, environment, good, refusal, runs
+from command_line import BACKBONES, MEMBERS, Ended, command, environment, good, refusal, runs
 from safetensors.numpy import save_file
 
 from clipnlc.stores import locks
-from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import read_features
+from clipnlc.stores.fits import read_fits
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits, write_logits
 from clipnlc.stores.shards import Shard, merge_shards, write_shard
@@ -179,7 +179,7 @@ def test_two_at_once_end_well_or_with_one_line(unbroken, extracted):
 
 
 def test_a_file_in_use_is_said(extracted, here):
-    path = Layout(extracted).combined("photos", "zero-shot", "no-labels")
+    path = Layout(extracted).fits("photos", "zero-shot", MEMBERS, "no-labels")
     with locks.writing(path):
         said = refusal(*LONG, "--workers", 1, "--json", "--store", extracted, by=here)
     assert said == (
@@ -191,14 +191,14 @@ def test_a_file_in_use_is_said(extracted, here):
 
 
 def learnt(store: Path, head: str) -> dict[str, dict[str, bytes]]:
-    """Return, by run and combiner, every array it learnt and gave, as bytes."""
+    """Return, by run and combiner, every array it learnt, as bytes."""
     layout = Layout(store)
     found = {}
-    for name in layout.runs("photos", head):
-        opened = read_combined(layout.combined("photos", head, name))
-        for combiner, made in opened.combinations.items():
-            arrays = {**made.learnt, made.given[0]: made.given[1]}
-            found[f"{name} {combiner}"] = {k: np.asarray(v).tobytes() for k, v in arrays.items()}
+    for name in layout.runs("photos", head, MEMBERS):
+        opened = read_fits(layout.fits("photos", head, MEMBERS, name))
+        for combiner, fit in opened.fits.items():
+            arrays = {k: np.asarray(v).tobytes() for k, v in fit.learnt.items()}
+            found[f"{name} {combiner}"] = {**arrays, "digest": fit.digest.encode()}
     return found
 
 

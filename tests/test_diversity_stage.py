@@ -13,7 +13,9 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.reports.heatmaps import draw_heatmaps
 from clipnlc.reports.record import DiversityReport
-from clipnlc.stages.diversity import diversity, record_path
+from clipnlc.runs.members import members_name
+from clipnlc.runs.records import diversity_path
+from clipnlc.stages.diversity import diversity
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
@@ -109,7 +111,7 @@ def test_records_of_other_logits_are_not_ranked(example, tmp_path):
 
 
 def test_the_same_stores_give_the_same_bytes(example, report, tmp_path):
-    path = record_path(example.root, "zero-shot")
+    path = diversity_path(example, "zero-shot", members_name(BACKBONES))
     copy = tmp_path / "copy"
     shutil.copytree(example.root, copy)
     (copy / path.name).unlink()
@@ -160,9 +162,9 @@ def test_missing_logits_name_the_command(layout):
         MissingStageError, match=r"run `clipnlc train-heads --head linear --store .*` first"
     ):
         diversity(store=layout.root, head="linear")
-    with pytest.raises(MissingStageError, match=r"run `clipnlc extract --dataset cub` first"):
+    with pytest.raises(MissingStageError, match=r"run `clipnlc extract --dataset cub .*first"):
         diversity(store=layout.root, datasets=["digits", "cub"])
-    with pytest.raises(MissingStageError, match=r"--backbones nano-RN101` first"):
+    with pytest.raises(MissingStageError, match=r"--backbones nano-RN101 .*first"):
         diversity(store=layout.root, backbones=["nano-RN50", "nano-RN101"])
 
 

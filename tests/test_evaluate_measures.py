@@ -6,10 +6,11 @@ import io
 import numpy as np
 import pytest
 from evaluation_examples import (
-    BACKBONES,
+    MEMBERS,
     SEEDS,
     logits_and_labels,
     nlc,
+    record_path,
     row,
     write_dataset,
     write_example,
@@ -24,7 +25,7 @@ from clipnlc.reports.record import Evaluation
 from clipnlc.reports.spreadsheet import evaluation_csv
 from clipnlc.reports.tables import evaluation_report
 from clipnlc.reports.terminal import console, show
-from clipnlc.stages.evaluate import evaluate, record_path
+from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.layout import Layout
 
 
@@ -64,22 +65,22 @@ def test_a_new_measure_is_one_row_and_appears_everywhere(layout, monkeypatch):
     found = evaluate(store=layout.root)  # the record that is there lacks it, so it is made anew
     logits, _ = logits_and_labels(layout, "digits")
     probs = softmax(logits[0], axis=1).max(axis=1)
-    backbone = row(found.summary, BACKBONES[0])
+    backbone = row(found.summary, MEMBERS[0])
     assert "sure" not in first.measures
     assert backbone.measures["sure"] == (probs > 0.5).mean()
     assert row(found.summary, "oracle").measures["sure"] is None
 
-    path = record_path(layout.root, "zero-shot", dataset="digits")
+    path = record_path(layout.root, "digits")
     assert evaluation_from_json(path.read_text(), where=str(path)).measures["sure"] == new.facts
     lines = list(csv.DictReader(io.StringIO(evaluation_csv(found))))
-    shown = next(line for line in lines if line["method"] == BACKBONES[0])
+    shown = next(line for line in lines if line["method"] == MEMBERS[0])
     assert float(shown["sure"]) == backbone.measures["sure"]
     report = evaluation_report(found)
     title = "summary: share of sure rows in %, higher is better"
     assert f"### {title}" in markdown(report)
     table = next(table for table in report.tables if table.title == title)
     cells = {line.name: line.cells for section in table.sections for line in section.lines}
-    assert cells[BACKBONES[0]][0].text == f"{100 * backbone.measures['sure']:.1f}"
+    assert cells[MEMBERS[0]][0].text == f"{100 * backbone.measures['sure']:.1f}"
     to = console()
     with to.capture() as captured:
         show(report, to)

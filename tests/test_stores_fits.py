@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given as examples
 from hypothesis import strategies as st
 from stores_examples import (
     BACKBONES,
@@ -14,10 +14,11 @@ from stores_examples import (
     fit_store,
     quick_disk,  # noqa: F401  (a fixture)
     same,
+    sample_ids,
 )
 
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.stores import _h5, fits
+from clipnlc.stores import _h5, combined, fits
 from clipnlc.stores._h5 import reading
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.fits import FitStore, add_fits, read_fit_header, read_fits
@@ -51,7 +52,7 @@ def test_fits_come_back_bit_for_bit(run):
     assert (header.backbones, header.digest) == (BACKBONES, digest)
 
 
-@given(
+@examples(
     combiners=st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1),
     learnt=st.dictionaries(
         st.from_regex(r"[a-z]{1,8}_", fullmatch=True),
@@ -281,3 +282,19 @@ def test_formats_do_not_stand_in_each_others_places(old_run, run):
     shutil.copy(old_run, run)
     with pytest.raises(StoreError, match="has format 'clipnlc-combined', expected 'clipnlc-fits'"):
         read_fits(run)
+
+
+@pytest.mark.parametrize("given", [(), ("weights", "scores")])
+def test_a_sealed_combined_file_of_another_writer_is_checked(old_run, given):
+    arrays = {"weights": np.ones((6, 2), np.float32), "scores": np.ones((6, 3), np.float32)}
+    datasets = {
+        "sample_id": sample_ids(6),
+        "backbones": BACKBONES,
+        "class_names": CLASS_NAMES,
+        "combiners/nlc/learnt/a_": np.ones(2),
+        **{f"combiners/nlc/{what}": arrays[what] for what in given},
+    }
+    groups = {"combiners/nlc": {"key": "{}", "facts": "{}"}}
+    _h5.write_sealed(old_run, combined.FORMAT, attributes={}, datasets=datasets, groups=groups)
+    with pytest.raises(StoreError, match="of 'nlc', expected one of them; delete the file and run"):
+        read_combined(old_run)

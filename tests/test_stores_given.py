@@ -148,11 +148,11 @@ def test_what_no_longer_fits_is_dropped(path, changes):
         ({"scores": np.ones((6, 2), np.float32)}, "2 log-avg scores columns, 3 log-avg scores"),
         (
             {"values": {"brier": np.ones((5, 1))}, "weights": None},
-            "6 sample ids, 5 rows of log-avg values/brier",
+            "6 sample ids, 5 rows of log-avg values",
         ),
         (
             {"values": {"brier": np.full((6, 1), np.inf)}},
-            "log-avg values/brier hold NaN or infinity in row 0",
+            "log-avg values hold NaN or infinity in row 0",
         ),
     ],
 )
@@ -165,31 +165,36 @@ def test_what_a_fit_gave_is_checked(path, changes, problem):
 
 
 @pytest.mark.parametrize(
-    ("datasets", "problem"),
+    ("datasets", "columns", "problem"),
     [
-        ({"combiners/nlc/weights": np.ones((6, 3), np.float32)}, "3 nlc weights columns"),
-        ({"combiners/nlc/weights": np.ones((6, 2))}, "no 2-dimensional array 'combiners/nlc/wei"),
-        ({"combiners/nlc/values/brier": np.ones(6)}, "no 2-dimensional array 'combiners/nlc/val"),
-        ({"combiners/nlc/values/brier": np.ones((5, 1))}, "6 sample ids, 5 rows of nlc values/b"),
-        ({"sample_id": ("a",) * 6}, "'a'"),
+        ({"weights": np.ones((6, 3), np.float32)}, '[["brier", 1]]', "3 nlc weights columns"),
+        ({"weights": np.ones((6, 2))}, '[["brier", 1]]', "no 2-dimensional array '.*/weights'"),
+        ({"values": np.ones(6)}, '[["brier", 1]]', "no 2-dimensional array '.*/values'"),
+        ({"values": np.ones((5, 1))}, '[["brier", 1]]', "6 sample ids, 5 rows of nlc values"),
+        ({}, '[["brier", 2]]', "has other columns than combiners/nlc names"),
+        ({}, '[["brier"]]', "names no columns in combiners/nlc"),
+        ({}, "brier", "names no columns in combiners/nlc"),
+        ({}, "1", "names no columns in combiners/nlc"),
     ],
 )
-def test_a_sealed_file_of_another_writer_is_checked(path, datasets, problem):
-    good = {
-        "sample_id": sample_ids(6),
-        "backbones": BACKBONES,
-        "class_names": CLASS_NAMES,
-        "combiners/nlc/values/accuracy": np.ones((6, 1)),
-    }
+def test_a_sealed_file_of_another_writer_is_checked(path, datasets, columns, problem):
+    arrays = {"values": np.ones((6, 1)), **datasets}
+    good = {"sample_id": sample_ids(6), "backbones": BACKBONES, "class_names": CLASS_NAMES}
     _h5.write_sealed(
         path,
         given_files.FORMAT,
         attributes={},
-        datasets=good | datasets,
-        groups={"combiners/nlc": {"key": "{}"}},
+        datasets=good | {f"combiners/nlc/{name}": array for name, array in arrays.items()},
+        groups={"combiners/nlc": {"key": "{}", "columns": columns}},
     )
     with pytest.raises(StoreError, match=f"{problem}.*; delete the file and run `clipnlc evaluate"):
         read_given(path)
+
+
+def test_samples_are_named_once(path):
+    store = given_store()
+    with pytest.raises(StoreError, match=r"not written: .*sample_id.*'cat/0.png'"):
+        add_given(path, replace(store, sample_id=("cat/0.png", *store.sample_id[:-1])))
 
 
 # Size --------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
 """Status: what a store holds, and what is stale."""
 
 import json
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from stores_examples import (
     BACKBONES,
-    combined_store,
     feature_rows,
+    fit_store,
+    given_store,
     labels_of,
     logit_store,
     quick_disk,  # noqa: F401  (a fixture)
@@ -18,13 +22,17 @@ from stores_examples import (
 
 from clipnlc.errors import MissingStageError
 from clipnlc.stores._h5 import reading
-from clipnlc.stores.combined import add_combinations
+from clipnlc.stores.fits import add_fits, read_fit_header
+from clipnlc.stores.given import add_given
 from clipnlc.stores.key import Key
-from clipnlc.stores.logits import read_logit_header, write_logits
+from clipnlc.stores.logits import read_logit_header, read_logits, write_logits
 from clipnlc.stores.shards import Shard, write_shard
 from clipnlc.stores.status import store_status
 
 FIRST, SECOND = BACKBONES
+FITS = "cub/fits/linear/two/4-shots-seed-0.h5"
+GIVEN = "cub/given/cub/linear/two/4-shots-seed-0/test.h5"
+V1 = Path(__file__).parent / "data" / "archives" / "v1" / "combined.h5"
 
 
 @pytest.fixture
@@ -43,41 +51,102 @@ def test_each_file_is_one_row(layout):
         ("features", "test", None, SECOND, None, 6),
         ("logits", "test,train", "linear", FIRST, None, 12),
         ("logits", "test,train", "linear", SECOND, None, 12),
-        ("combined", None, "linear", None, "4-shots-seed-0", 6),
+        ("fits", None, "linear", None, "4-shots-seed-0", None),
+        ("given", "test", "linear", None, "4-shots-seed-0", 6),
     ]
     assert all(r.complete and not r.stale and r.why == "" and r.dataset == "cub" for r in rows)
     assert all(r.bytes == (layout.root / r.path).stat().st_size for r in rows)
     json.dumps([asdict(r) for r in rows])
 
 
-def test_no_array_is_read(layout, monkeypatch):
-    monkeypatch.setattr(reading, "_read_dataset", None)
-    assert len(store_status(layout.root)) == 5
+def test_no_array_is_read_but_the_members_of_a_run(layout, monkeypatch):
+    read = []
+    load = reading._read_dataset
+    monkeypatch.setattr(reading, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
+    assert len(store_status(layout.root)) == 6
+    assert read == ["backbones"]
 
 
 def test_what_was_made_from_a_changed_file_is_stale_and_so_is_what_follows(layout):
     write_features(layout.features("cub", "test", FIRST), feature_rows(6) + 1)
     rows = by_path(layout)
     stale = {path: row.why for path, row in rows.items() if row.stale}
+    logits = f"cub/logits/linear/{FIRST}.h5"
     assert stale == {
-        f"cub/logits/linear/{FIRST}.h5": f"cub/features/test/{FIRST}.h5 has changed since",
-        "cub/combined/linear/4-shots-seed-0.h5": (
-            f"cub/logits/linear/{FIRST}.h5 is stale itself (log-avg, vote-1)"
+        logits: f"cub/features/test/{FIRST}.h5 has changed since",
+        FITS: f"{logits}#train is stale itself (log-avg, nlc)",
+        GIVEN: (
+            f"{FITS}#log-avg is stale itself (log-avg); "
+            f"{logits}#test is stale itself (log-avg, nlc); "
+            f"{FITS}#nlc is stale itself (nlc)"
         ),
     }
     assert all(row.complete for row in rows.values())
 
 
+def test_other_test_logits_leave_fits_fresh_and_what_they_give_stale(layout):
+    path = layout.logits("cub", "linear", FIRST)
+    store = read_logits(path)
+    test = store.splits["test"]
+    write_logits(
+        path, replace(store, splits={**store.splits, "test": replace(test, logits=-test.logits)})
+    )
+    rows = by_path(layout)
+    assert {path for path, row in rows.items() if row.stale} == {GIVEN}
+    assert rows[GIVEN].why == f"{layout.relative(path)}#test has changed since (log-avg, nlc)"
+
+
+def test_a_split_that_is_gone_makes_what_was_made_from_it_stale(layout):
+    path = layout.logits("cub", "linear", FIRST)
+    store = read_logits(path)
+    write_logits(path, replace(store, splits={"train": store.splits["train"]}))
+    rows = by_path(layout)
+    assert not rows[FITS].stale
+    assert rows[GIVEN].why == f"{layout.relative(path)} has no test any more (log-avg, nlc)"
+
+
 def test_only_the_combiners_made_from_a_changed_file_are_named(layout):
     logits = layout.logits("cub", "linear", FIRST)
-    run = layout.combined("cub", "linear", "no-labels")
+    run = layout.fits("cub", "linear", "two", "no-labels")
     inputs = {layout.relative(logits): read_logit_header(logits).digest}
-    add_combinations(run, combined_store(("log-avg",), inputs=inputs))
-    add_combinations(run, combined_store(("nlc",)))
+    add_fits(run, fit_store(("log-avg",), inputs=inputs))
+    add_fits(run, fit_store(("nlc",)))
     write_logits(logits, logit_store(seed=7))
     assert by_path(layout)[layout.relative(run)].why == (
         f"cub/logits/linear/{FIRST}.h5 has changed since (log-avg)"
     )
+
+
+def test_only_what_a_changed_fit_gave_is_stale(layout):
+    inputs = read_fit_header(layout.root / FITS).keys["nlc"].inputs
+    new = fit_store(("nlc",), inputs=inputs)
+    changed = replace(new.fits["nlc"], learnt={"temperature_": np.array([3.0, 4.0])})
+    add_fits(layout.root / FITS, replace(new, fits={"nlc": changed}))
+    rows = by_path(layout)
+    assert rows[GIVEN].why == f"{FITS}#nlc has changed since (nlc)"
+
+
+def test_what_is_given_elsewhere_depends_on_the_source_whatever_its_name(layout):
+    """Data sets are listed by name, but the one fitted on may come later."""
+    elsewhere = layout.given(
+        "birds", "test", source="cub", head="linear", members="two", run="4-shots-seed-0"
+    )
+    fitted = read_fit_header(layout.root / FITS).digests
+    add_given(elsewhere, given_store(("nlc",), inputs={f"{FITS}#nlc": fitted["nlc"]}))
+    assert not by_path(layout)[layout.relative(elsewhere)].stale
+    write_logits(layout.logits("cub", "linear", FIRST), logit_store(seed=7))
+    rows = by_path(layout)
+    assert rows[layout.relative(elsewhere)].why == f"{FITS}#nlc is stale itself (nlc)"
+    assert [row.dataset for row in rows.values()][:1] == ["birds"]
+
+
+def test_a_run_of_version_1_is_listed(layout):
+    path = layout.combined("cub", "linear", "no-labels")
+    path.parent.mkdir(parents=True)
+    shutil.copy(V1, path)
+    row = by_path(layout)[layout.relative(path)]
+    assert (row.kind, row.head, row.run, row.complete) == ("combined", "linear", "no-labels", True)
+    assert row.why == "logits.h5 is no longer there"
 
 
 def test_the_same_content_written_again_makes_nothing_stale(layout):
@@ -101,7 +170,8 @@ def test_an_unfinished_extraction_is_incomplete(layout):
     row = by_path(layout)["cub/features/train/RN101.shards"]
     assert (row.kind, row.rows, row.complete, row.backbone) == ("shards", 6, False, "RN101")
     assert row.why == (
-        "6 rows sealed; run `clipnlc extract --dataset cub --backbones RN101` to go on "
+        "6 rows sealed; run `clipnlc extract --dataset cub --backbones RN101 "
+        f"--store {layout.root}` to go on "
         "(1 rows under another key will be removed)"
     )
 

@@ -19,5 +19,6 @@ HEADS = Registry(
     {
         "zero-shot": "clipnlc.heads.zero_shot:ZeroShotHead",
         "linear": "clipnlc.heads.linear:LinearHead",
+        "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
     },
 )

@@ -104,11 +104,11 @@ def _learns_the_same_from_rows_in_any_order(cls: type[Head]) -> None:
 
 
 def _gives_a_row_the_same_bits_in_any_block(cls: type[Head]) -> None:
-    for dim, samples in ((32, 601), (17, 530)):  # 17: rows that vector instructions do not fill
+    for dim, samples in ((32, 1101), (17, 1030)):  # 17: rows that vector instructions do not fill
         fitted = labelled_rows(dim=dim).fit(cls())
         features = labelled_rows(samples, dim=dim, seed=2).features
         whole = fitted.logits(features)
-        for length in (1, 3, 100, 255, 256, 257, 600):
+        for length in (1, 3, 100, 256, 511, 512, 513, 1000):
             blocks = [features[i : i + length] for i in range(0, samples, length)]
             found = np.concatenate([fitted.logits(block) for block in blocks])
             _same(found, whole, f"logits of blocks of {length}")
