@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 
 if TYPE_CHECKING:

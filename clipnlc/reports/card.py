@@ -153,11 +153,11 @@ def _fitting(export: Export) -> Iterator[str]:
 def _accuracy(export: Export) -> Iterator[str]:
     if not export.measured:
         yield (
-            "Not measured. `clipnlc evaluate` measures it in the store that this was exported from; "
+            f"Not measured. `{command('evaluate')}` measures it in the store that this was exported from; "
             "export it again after that."
         )
         return
-    yield "As `clipnlc evaluate` measured it, of this very fit:"
+    yield f"As `{command('evaluate')}` measured it, of this very fit:"
     yield _table(
         [
             ("data set", "split", "images", "accuracy in %", "95 % interval over the images"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clipnlc.combiners import COMBINERS, Combiner
+from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import ClipnlcError, StoreError
 from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
@@ -105,7 +106,7 @@ def open_exported(folder: Path) -> Predictor:
     ) as error:
         raise StoreError(
             f"what {folder} holds does not fit together ({_line(error)}); copy the folder again, "
-            "or make it again with `clipnlc export`"
+            f"or make it again with `{command('export')}`"
         ) from error
     return predictor
 

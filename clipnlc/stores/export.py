@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from clipnlc.commands import command
 from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
 from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
@@ -98,7 +99,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Export]:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise MissingStageError(
-            f"{folder} {found}; expected a folder that `clipnlc export --out {folder}` makes"
+            f"{folder} {found}; expected a folder that `{command('export', out=folder)}` makes"
         )
     place = folder / DESCRIPTION
     tree = _description(place, _bytes_of(place, at_most=LARGEST_DESCRIPTION))
@@ -129,7 +130,9 @@ def _spelled(folder: Path, export: Export) -> tuple[bytes, dict[str, Any]]:
         arrays.update({f"heads/{number}/{name}": array for name, array in head.learnt.items()})
 
     def refuse(problem: str) -> StoreError:
-        return StoreError(f"{folder} not written: {problem}; fit it again with `clipnlc train-nlc`")
+        return StoreError(
+            f"{folder} not written: {problem}; fit it again with `{command('train-nlc')}`"
+        )
 
     for name, array in sorted(arrays.items()):
         _check_array(name, array, refuse)
@@ -440,5 +443,5 @@ def _line(error: Exception) -> str:
 
 def _refused(path: Path, problem: str) -> StoreError:
     return StoreError(
-        f"{path} {problem}; copy the folder again, or make it again with `clipnlc export`"
+        f"{path} {problem}; copy the folder again, or make it again with `{command('export')}`"
     )
