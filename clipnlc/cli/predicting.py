@@ -65,7 +65,7 @@ def predict(
     store: Store = DEFAULT_STORE,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="A folder that `clipnlc export` wrote, instead of a store."),
+        typer.Option("--from", help="A folder that the command export wrote, instead of a store."),
     ] = None,
     classes: Annotated[
         str, typer.Option(help="Class names, comma-separated: no fit and no store is needed.")

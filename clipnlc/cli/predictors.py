@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from clipnlc.cli.options import key_of, listed
 from clipnlc.cli.output import count
+from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def fitted(
 
     if not store.is_dir():
         raise MissingStageError(
-            f"there is no store at {store}; name one with --store, make one with `clipnlc extract` "
-            'and `clipnlc train-nlc`, or give --classes "cat,dog", which needs none'
+            f"there is no store at {store}; name one with --store, make one with "
+            f"`{command('extract', store=store)}` and then train-nlc, or give --classes "
+            '"cat,dog", which needs none'
         )
     layout = Layout(store)
     members = [b.name for b in resolve(backbones, weights_dir)] if backbones.strip() else None

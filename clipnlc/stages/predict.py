@@ -15,6 +15,7 @@ from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.combiners import COMBINERS
+from clipnlc.commands import command
 from clipnlc.datasets.prompts import fill
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
@@ -336,7 +337,7 @@ def zero_shot(
     if made.needs_labels:
         raise DataError(
             f"{combiner} learns from labels, and class names alone bring none; leave out "
-            "--combiner, or make a fit with `clipnlc train-nlc`"
+            f"--combiner, or make a fit with `{command('train-nlc', combiners=combiner)}`"
         )
     names = tuple(class_names)
     if len(names) < 2:  # noqa: PLR2004  (nothing to choose from)
