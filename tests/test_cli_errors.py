@@ -174,6 +174,7 @@ COMMANDS = {
     "train-nlc": [],
     "evaluate": [],
     "diversity": [],
+    "export": ["--out", "ensemble"],
     "status": [],
     "verify": [],
 }
@@ -196,6 +197,7 @@ MISSING = {
     "train-nlc": "run `clipnlc extract",
     "evaluate": "run `clipnlc train-nlc",
     "diversity": "run `clipnlc extract",
+    "export": "run `clipnlc train-nlc",
     "status": "make one with `clipnlc extract`",
     "verify": "make one with `clipnlc extract`",
 }
@@ -203,7 +205,7 @@ MISSING = {
 
 @pytest.mark.parametrize("name", MISSING)
 def test_a_stage_before_the_one_it_needs(name, tmp_path, here):
-    said = refusal(name, "--json", "--store", tmp_path / "store", by=here)
+    said = refusal(name, *COMMANDS[name], "--json", "--store", tmp_path / "store", by=here)
     assert MISSING[name] in said
     assert not (tmp_path / "store").exists()
 

@@ -87,6 +87,12 @@ class Ordered(NearestMean):
         )
 
 
+class Wider(NearestMean):
+    @property
+    def dim(self):
+        return 33
+
+
 class TestSuite:
     """The conformance suite passes a foreign head that keeps the contract, and no other."""
 
@@ -102,6 +108,7 @@ class TestSuite:
             (ClaimsLabels, "other labels teach it nothing else"),
             (ClaimsViews, "needs_views is true"),
             (Forgetful, "has no attribute 'weight_'"),
+            (Wider, "the width of the features"),
             (Ordered, "learnt from rows in another order"),
         ],
     )
@@ -111,7 +118,7 @@ class TestSuite:
 
 
 class TestProductByBlocks:
-    @pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 700])
+    @pytest.mark.parametrize("rows", [0, 1, 511, 512, 513, 1100])
     def test_is_the_product(self, rows):
         random = np.random.default_rng(rows)
         left = random.normal(size=(rows, 33)).astype(np.float32)

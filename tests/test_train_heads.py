@@ -14,10 +14,12 @@ from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from clipnlc.errors import DataError, MissingStageError, UnknownNameError
+from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads import HEADS
 from clipnlc.heads.base import AffineHead, normalise
 from clipnlc.heads.linear import LinearHead
 from clipnlc.labels import Labels
+from clipnlc.runs.heads import open_heads
 from clipnlc.stages import train_heads as stage
 from clipnlc.stages.train_heads import train_heads
 from clipnlc.stores.features import read_features
@@ -273,6 +275,29 @@ class TestPerRun:
         found = [r for r in store_status(extracted) if r.kind == "logits" and r.head == "linear"]
         assert len(found) == 8
         assert all(row.complete and not row.stale and row.run for row in found)
+
+
+class TestBuiltAgain:
+    def test_every_head_gives_the_stored_bits_again(self, layout):
+        write_zero_shot_logits(layout, "fruit", "nano-RN50")
+        train_heads(store=layout.root, settings={"epochs": 2})
+        test = read_features(layout.features("fruit", "test", "nano-RN50"))
+        for name in ("zero-shot", "linear"):
+            heads = open_heads(layout, "fruit", name, ["nano-RN50"])
+            path = layout.logits("fruit", name, "nano-RN50")
+            stored = read_logits(path).splits["test"]
+            for rows in (slice(0, 31), slice(0, 5), slice(30, 31)):
+                found = heads.ensemble([test.features[rows]], test.sample_id[rows]).logits[0]
+                np.testing.assert_array_equal(found, stored.logits[rows])
+
+    def test_a_zero_shot_file_without_learnt_arrays_is_built_of_the_texts(self, layout):
+        write_zero_shot_logits(layout, "fruit", "nano-RN50")
+        path = layout.logits("fruit", "zero-shot", "nano-RN50")
+        (new,) = open_heads(layout, "fruit", "zero-shot", ["nano-RN50"]).heads
+        write_logits(path, replace(read_logits(path), learnt={}))
+        (old,) = open_heads(layout, "fruit", "zero-shot", ["nano-RN50"]).heads
+        for name, value in new.state().items():
+            np.testing.assert_array_equal(old.state()[name], value)
 
 
 class TestRefusals:

@@ -4,7 +4,7 @@ To add one:
 
 1. Write a file here with a subclass of `Head`: what it needs as class attributes, settings as
    keywords of `__init__`; what is learnt is set in `_learn`, has a name ending in `_` and is listed
-   in `learnt`.
+   in `learnt`. `keeps_features` is true where that contains features of images.
 2. Add one row to `HEADS`. The conformance suite (`clipnlc.testing.HEAD_CHECKS`) then covers it, and
    `clipnlc train-heads --head NAME` makes its logits.
 """
@@ -19,5 +19,6 @@ HEADS = Registry(
     {
         "zero-shot": "clipnlc.heads.zero_shot:ZeroShotHead",
         "linear": "clipnlc.heads.linear:LinearHead",
+        "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
     },
 )

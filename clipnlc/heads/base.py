@@ -13,9 +13,9 @@ from clipnlc.learner import Learner
 
 _Head = TypeVar("_Head", bound="Head")
 
-_ROWS: Final = 256
-"""Rows of one product of `product_by_blocks`: smaller blocks are slower, and larger ones waste more
-on a few rows."""
+_ROWS: Final = 512
+"""Rows of one product of `product_by_blocks`. With 1000 classes, 512 take 2 to 6 % longer than all
+rows at once, 256 take 10 %; more would make a few rows slow."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,15 @@ METRICS: Final = Measures(
             ),
             each="clipnlc.metrics.calibration:squared_distance",
         ),
+        "risk-coverage-area": Measure(
+            title="area under the risk-coverage curve",
+            unit="",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning="share of wrong answers among the surest images, mean over how many are kept",
+            each="clipnlc.metrics.calibration:confidence",
+            total="clipnlc.metrics.selective:risk_under_coverage",
+        ),
     }
 )
 

@@ -104,11 +104,11 @@ def _learns_the_same_from_rows_in_any_order(cls: type[Head]) -> None:
 
 
 def _gives_a_row_the_same_bits_in_any_block(cls: type[Head]) -> None:
-    for dim, samples in ((32, 601), (17, 530)):  # 17: rows that vector instructions do not fill
+    for dim, samples in ((32, 1101), (17, 1030)):  # 17: rows that vector instructions do not fill
         fitted = labelled_rows(dim=dim).fit(cls())
         features = labelled_rows(samples, dim=dim, seed=2).features
         whole = fitted.logits(features)
-        for length in (1, 3, 100, 255, 256, 257, 600):
+        for length in (1, 3, 100, 256, 511, 512, 513, 1000):
             blocks = [features[i : i + length] for i in range(0, samples, length)]
             found = np.concatenate([fitted.logits(block) for block in blocks])
             _same(found, whole, f"logits of blocks of {length}")
@@ -158,6 +158,11 @@ def _is_built_again_from_settings_and_state(cls: type[Head]) -> None:
     for rows in (31, 1):
         _same(again.logits(_test(rows)), fitted.logits(_test(rows)), "logits after rebuilding")
     _equal(again.facts(), fitted.facts(), "facts after rebuilding")
+
+
+def _knows_the_width_of_its_features(cls: type[Head]) -> None:
+    for dim in (32, 17):
+        _equal(labelled_rows(dim=dim).fit(cls()).dim, dim, "dim, the width of the features")
 
 
 def _unfitted_use_and_foreign_states_are_refused(cls: type[Head]) -> None:
@@ -222,6 +227,7 @@ HEAD_CHECKS: Final[tuple[Check, ...]] = (
     _answers_its_own_training_rows,
     _gives_the_same_bits_twice_and_refit_forgets,
     _is_built_again_from_settings_and_state,
+    _knows_the_width_of_its_features,
     _unfitted_use_and_foreign_states_are_refused,
     _needs_texts_is_said_truly,
     _needs_labels_is_said_truly,
