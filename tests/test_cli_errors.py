@@ -198,8 +198,8 @@ MISSING = {
     "evaluate": "run `clipnlc train-nlc",
     "diversity": "run `clipnlc extract",
     "export": "run `clipnlc train-nlc",
-    "status": "make one with `clipnlc extract`",
-    "verify": "make one with `clipnlc extract`",
+    "status": "make one with `clipnlc extract --store",
+    "verify": "make one with `clipnlc extract --store",
 }
 
 

@@ -211,5 +211,5 @@ def test_what_is_given_on_fifty_thousand_images_of_a_thousand_classes_is_small()
     weighed = GivenArrays(Key.of({}), values, weights)
     scored = GivenArrays(Key.of({}), values)
     scores = samples * 1000 * 4  # bytes of a matrix of scores
-    assert sum(array.nbytes for array in weighed.arrays().values()) < scores / 40
-    assert sum(array.nbytes for array in scored.arrays().values()) < scores / 60
+    assert sum(array.nbytes for array in weighed.arrays().values()) < scores / 25
+    assert sum(array.nbytes for array in scored.arrays().values()) < scores / 40

@@ -50,16 +50,18 @@ def cut(path):
 
 def test_no_store_is_told(tmp_path):
     assert verify(store=tmp_path) == (0, [], [])
-    with pytest.raises(MissingStageError, match=r"no store at .*; make one with `clipnlc extract`"):
+    with pytest.raises(
+        MissingStageError, match=r"no store at .*; make one with `clipnlc extract .*`"
+    ):
         verify(store=tmp_path / "nowhere")
 
 
 def test_every_file_is_read_and_damage_does_not_end_it(layout):
     seen = []
     found = verify(store=layout.root, on_file=lambda *step: seen.append(step))
-    assert found == (5, [], [])
+    assert found == (6, [], [])
     files = sorted(layout.root.rglob("*.h5"))
-    assert seen == [(path, number, 5) for number, path in enumerate(files, start=1)]
+    assert seen == [(path, number, 6) for number, path in enumerate(files, start=1)]
     first, last = layout.features("cub", "test", FIRST), layout.logits("cub", "linear", SECOND)
     cut(first)
     content = bytearray(last.read_bytes())
@@ -67,7 +69,7 @@ def test_every_file_is_read_and_damage_does_not_end_it(layout):
     content[content.index(numbers) + 40] ^= 4
     last.write_bytes(content)
     found = verify(store=layout.root)
-    assert found.files == 5
+    assert found.files == 6
     assert [path for path, _ in found.damage] == [first, last]
     assert "checksum of 'splits/test/logits' does not match" in found.damage[1].problem
 
@@ -106,7 +108,7 @@ def test_what_cannot_be_checked_is_named(layout):
     (root / "gone.h5").symlink_to(root / "nowhere")
     others |= {"flowers": "a link that is not followed", "gone.h5": "a link to nowhere"}
     found = verify(store=root)
-    assert (found.files, found.damage) == (5, [])
+    assert (found.files, found.damage) == (6, [])
     told = {path.relative_to(root).as_posix(): why for path, why in found.unverified}
     assert told.keys() == others.keys()
     assert all(told[name].startswith(why) for name, why in others.items()), told
