@@ -29,6 +29,7 @@ from clipnlc.stores.logits import (
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32", "nano-ViT-B-16")
 MEMBERS = tuple(sorted(BACKBONES))  # as an evaluation names them
+MEMBERS_NAME = members_name(BACKBONES)
 SHOTS = (1, 4)
 SEEDS = (0, 1, 2)
 WITH_LABELS = ("nlc", "static")
@@ -187,16 +188,17 @@ def nlc(layout: Layout, dataset: str, shots: int, seed: int) -> tuple[np.ndarray
 
 
 def given_path(layout: Layout, dataset: str, run: str) -> Path:
-    members = members_name(BACKBONES)
-    return layout.given(dataset, "test", source=dataset, head="zero-shot", members=members, run=run)
+    return layout.given(
+        dataset, "test", source=dataset, head="zero-shot", members=MEMBERS_NAME, run=run
+    )
 
 
 def fits_path(layout: Layout, dataset: str, run: str) -> Path:
-    return layout.fits(dataset, "zero-shot", members_name(BACKBONES), run)
+    return layout.fits(dataset, "zero-shot", MEMBERS_NAME, run)
 
 
 def record_path(root: Path, dataset: str | None = None) -> Path:
-    return evaluation_path(Layout(root), "zero-shot", members_name(BACKBONES), dataset=dataset)
+    return evaluation_path(Layout(root), "zero-shot", MEMBERS_NAME, dataset=dataset)
 
 
 def replace_split(path: Path, split: str, **changes) -> None:

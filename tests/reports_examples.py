@@ -14,6 +14,17 @@ from clipnlc.reports.record import (
     Source,
 )
 
+# Those that these records are of: a new one in METRICS changes nothing here.
+MEASURES = {
+    name: METRICS.get(name).facts
+    for name in (
+        "accuracy",
+        "calibration-error",
+        "class-mean-accuracy",
+        "negative-log-likelihood",
+        "brier",
+    )
+}
 BASE = Row(
     method="nano_a",
     kind="backbone",
@@ -68,7 +79,7 @@ ROWS = (
         accuracy=0.8,
         gain=0.2,
         gap_closed=1.0,
-        measures={**dict.fromkeys(METRICS), "accuracy": 0.8, "class-mean-accuracy": 0.8},
+        measures={**dict.fromkeys(MEASURES), "accuracy": 0.8, "class-mean-accuracy": 0.8},
     ),
     replace(BASE, method="log-avg", kind="method", accuracy=0.65, gain=0.05, gap_closed=0.25),
     FITTED,
@@ -96,7 +107,7 @@ EVALUATION = Evaluation(
     head="zero-shot",
     split="test",
     backbones=("nano_a", "b"),
-    measures=METRICS.facts,
+    measures=MEASURES,
     datasets=(DIGITS, replace(DIGITS, dataset="emoji", notes=())),
     summary=tuple(replace(r, low=None, high=None) if not r.labels else r for r in ROWS),
     notes=("Something is left out.",),

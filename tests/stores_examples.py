@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.stores.fits import Fit, FitStore, add_fits, read_fit_header
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given
 from clipnlc.stores.key import Key
@@ -68,6 +69,14 @@ def write_features(
         else texts,
         logit_scale=100.0,
     )
+
+
+def zero_shot_logits(
+    features: np.ndarray, texts: np.ndarray, *, logit_scale: float = 100.0, logit_bias: float = 0.0
+) -> np.ndarray:
+    """Return what the zero-shot head of these texts makes of features."""
+    head = ZeroShotHead().fit_to_texts(texts=texts, logit_scale=logit_scale, logit_bias=logit_bias)
+    return head.logits(features)
 
 
 def logit_store(

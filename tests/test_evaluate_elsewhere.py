@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_examples import BACKBONES
-from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture)
+from stores_examples import quick_disk, write_features, zero_shot_logits  # noqa: F401  (a fixture)
 
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.heads.zero_shot import zero_shot_logits
 from clipnlc.labels import Labels
 from clipnlc.reports.record import Row
 from clipnlc.runs.members import members_name
@@ -60,7 +59,7 @@ def write(layout: Layout, dataset: str, names: tuple[str, ...], *, rows: int, se
             inputs[layout.relative(path)] = write_features(
                 path, features, labels=labels, sample_id=ids, class_names=names, texts=texts
             )
-            logits = zero_shot_logits(features, texts, logit_scale=100.0, logit_bias=0.0)
+            logits = zero_shot_logits(features, texts)
             splits[split] = SplitLogits(logits, labels, ids)
         write_logits(
             layout.logits(dataset, "zero-shot", backbone),

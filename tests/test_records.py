@@ -97,7 +97,7 @@ def test_diversity_that_cannot_be_is_refused_by_name(change, problem):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", r"x.json is no evaluation record .*; delete it and run `clipnlc evaluate` again"),
+        ("{", r"x.json is no evaluation record .*; delete it and run `clipnlc evaluate.*` again"),
         (b"\xff", "is no evaluation record"),
         ("[]", "is no evaluation record"),
         ("{}", "is no evaluation record"),
@@ -110,7 +110,7 @@ def test_diversity_that_cannot_be_is_refused_by_name(change, problem):
         ("[" * 100_000, "is no evaluation record"),
         (
             to_json(EVALUATION).replace('"method"', '"name"'),
-            r"x.json was altered: .*; delete it and run `clipnlc evaluate` again$",
+            r"x.json was altered: .*; delete it and run `clipnlc evaluate.*` again$",
         ),
         (to_json(EVALUATION).replace('"digest"', '"digesT"'), "was altered"),
         # Another spelling of the same number is seen too.

@@ -5,10 +5,9 @@ import io
 from dataclasses import replace
 
 import pytest
-from reports_examples import DIGITS, DIVERSITY, EVALUATION, FITTED, ROWS
+from reports_examples import DIGITS, DIVERSITY, EVALUATION, FITTED, MEASURES, ROWS
 
 from clipnlc.labels import Labels
-from clipnlc.metrics import METRICS
 from clipnlc.reports.files import evaluation_from_json, to_json
 from clipnlc.reports.markdown import markdown
 from clipnlc.reports.record import Evaluation, Published
@@ -195,7 +194,7 @@ def test_csv_holds_every_row_unrounded():
     assert list(lines[0])[:6] == [
         *("dataset", "method", "kind", "drawn_kind", "drawn_amount", "labels"),
     ]
-    assert list(lines[0])[14:18] == [name for name in METRICS if name != "accuracy"]
+    assert list(lines[0])[14:18] == [name for name in MEASURES if name != "accuracy"]
     assert lines[-1]["dataset"] == "(all)"
 
 

@@ -8,6 +8,8 @@ import pytest
 from clipnlc.stores import _h5
 from clipnlc.stores.combined import FORMAT as COMBINED
 from clipnlc.stores.features import FORMAT as FEATURES
+from clipnlc.stores.fits import FORMAT as FITS
+from clipnlc.stores.given import FORMAT as GIVEN
 from clipnlc.stores.logits import FORMAT as LOGITS
 from clipnlc.stores.shards import FORMAT as SHARDS
 from clipnlc.stores.texts import FORMAT as TEXTS
@@ -31,6 +33,8 @@ def generic(path):
         ("v2/000000000-000000003.h5", SHARDS, "feature-store.md"),
         ("v2/logits.h5", LOGITS, "logit-store.md"),
         ("v1/combined.h5", COMBINED, "combined-store.md"),
+        ("v2/fits.h5", FITS, "fit-store.md"),
+        ("v2/given.h5", GIVEN, "given-store.md"),
         ("v2/texts.h5", TEXTS, "text-store.md"),
     ],
 )

@@ -208,5 +208,7 @@ def test_a_damaged_file_is_incomplete_and_what_follows_stale(layout):
 
 def test_no_store_is_told(tmp_path):
     assert store_status(tmp_path) == []
-    with pytest.raises(MissingStageError, match=r"no store at .*; make one with `clipnlc extract`"):
+    with pytest.raises(
+        MissingStageError, match=r"no store at .*; make one with `clipnlc extract .*`"
+    ):
         store_status(tmp_path / "nowhere")

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from clipnlc.stores._h5 import blocks
+from clipnlc.stores.fits import Fit, FitStore, add_fits
+from clipnlc.stores.given import GivenArrays, GivenStore, add_given
 from clipnlc.stores.key import Key
 from clipnlc.stores.logits import LogitStore, SplitLogits, write_logits
 from clipnlc.stores.shards import Shard, merge_shards, shard_files, write_shard
@@ -18,6 +20,7 @@ from clipnlc.stores.texts import TextStore, write_texts
 HERE = Path(__file__).parent
 CLASS_NAMES = ("cat", "dog", "Käfer")
 SAMPLE_ID = ("cat/1.png", "dog/1.png", "Käfer/1.png", "cat/2.png")
+BACKBONES = ("RN50.openai", "ViT-B-32.openai")
 LABELS = np.array([0, 1, 2, 0])
 
 
@@ -60,6 +63,40 @@ def make_logits(features_digest: str) -> str:
     )
 
 
+def make_fits(logits_digest: str) -> str:
+    """Write the fits of a combiner that learns and of one that does not."""
+    inputs = {"logits.h5#train": logits_digest}
+    fits = {
+        "nlc": Fit(
+            key=Key.of({"combiner": "nlc", "settings": {"seed": 0}, "inputs": inputs}),
+            learnt={"hidden_weight_": np.arange(4.0).reshape(2, 2), "steps_": np.int64([300])},
+            facts={"drawn": "4-shots-seed-0", "labels": 12, "labelled_samples": "ab"},
+        ),
+        "vote-1": Fit(
+            key=Key.of({"combiner": "vote-1", "settings": {"seed": 0}}),
+            learnt={},
+            facts={"drawn": "no-labels", "labels": 0, "labelled_samples": "00"},
+        ),
+    }
+    return add_fits(HERE / "fits.h5", FitStore(BACKBONES, CLASS_NAMES, fits))
+
+
+def make_given(fits_digest: str) -> None:
+    """Write what a combiner that weighs and one whose scores were kept give."""
+    values = {"accuracy": np.float64([[1], [0], [1], [1]]), "calibration-error": np.eye(4, 2)}
+
+    def key(name: str) -> Key:
+        return Key.of({"combiner": name, "inputs": {f"fits.h5#{name}": fits_digest}})
+
+    given = {
+        "nlc": GivenArrays(
+            key("nlc"), values, weights=(np.arange(8).reshape(4, 2) / 8).astype(np.float32)
+        ),
+        "vote-1": GivenArrays(key("vote-1"), values, scores=np.eye(4, 3, dtype=np.float32)),
+    }
+    add_given(HERE / "given.h5", GivenStore(SAMPLE_ID, BACKBONES, CLASS_NAMES, given))
+
+
 def make_texts() -> None:
     """Write a text file of three classes."""
     texts = np.float32([[1, 0, 0, 0], [0, 0.6, 0.8, 0], [0.5, -0.5, 0.5, -0.5]])
@@ -70,5 +107,5 @@ def make_texts() -> None:
 if __name__ == "__main__":
     blocks.BLOCK_BYTES = 16
     make_features("features-float16.h5", np.float16)
-    make_logits(make_features("features.h5", np.float32))
+    make_given(make_fits(make_logits(make_features("features.h5", np.float32))))
     make_texts()
