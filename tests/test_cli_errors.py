@@ -87,7 +87,7 @@ def test_options(case, here, extracted, tmp_path, monkeypatch):
 def test_one_backbone_has_no_diversity(extracted, here):
     said = refusal("diversity", "-b", "nano-RN50", "--json", "--store", extracted, by=here)
     assert "at least two backbones" in said
-    assert "`clipnlc extract --backbones`" in said
+    assert "`clipnlc extract --backbones … --store" in said
 
 
 def test_two_weights_of_one_name(tmp_path, here):
