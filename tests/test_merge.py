@@ -261,7 +261,10 @@ class TestMerge:
         assert files(store) == whole
 
     def test_nothing_there(self, tmp_path):
-        with pytest.raises(MissingStageError, match=r"holds no unmerged shards; .*extract --rows"):
+        with pytest.raises(
+            MissingStageError,
+            match=r"holds no unmerged shards; make some with `clipnlc extract .*and --rows",
+        ):
             merge(store=tmp_path)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from clipnlc.commands import command
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.labels import Labels
+from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.members import members_name
-from clipnlc.stores.fits import FitHeader, read_fit_header
+from clipnlc.stores.fits import FitHeader, read_fit_header, read_fits
 from clipnlc.stores.layout import Layout
 
 LABELLED = {"zero-shot": "train"}
@@ -100,6 +101,27 @@ def find_runs(
             f"none of them of every backbone: {listed}; name one with --backbones"
         )
     return next(iter(ensembles.values()))
+
+
+def read_fitted(runs: Runs, run: str, combiners: Sequence[str]) -> dict[str, Fitted]:
+    """Read some fits of a run, each as a value of its own, by combiner.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    store = read_fits(runs.paths[run], combiners)
+    return {
+        name: Fitted(
+            name=name,
+            settings=stored.key.fields.get("settings", {}),
+            learnt=stored.learnt,
+            backbones=store.backbones,
+            class_names=store.class_names,
+            labels=Labels.parse(run),
+            facts=stored.facts,
+        )
+        for name, stored in store.fits.items()
+    }
 
 
 def datasets_with_runs(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:

@@ -8,12 +8,11 @@ from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.errors import MissingStageError
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import find_runs
+from clipnlc.runs.finding import find_runs, read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
 from clipnlc.stores.features import read_feature_header
-from clipnlc.stores.fits import read_fits
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 
@@ -93,20 +92,10 @@ def open_predictor(
     key = runs.headers[which.name].keys[combiner]
     cure = command("train-nlc", dataset=dataset, head=head, store=layout.root)
     refuse_stale_runs(Present(layout), {layout.relative(path): [key.inputs]}, cure)
-    store = read_fits(path, [combiner])
-    stored = store.fits[combiner]
     keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
     return Predictor(
         heads=open_heads(layout, dataset, head, runs.backbones),
-        fitted=Fitted(
-            name=combiner,
-            settings=stored.key.fields.get("settings", {}),
-            learnt=stored.learnt,
-            backbones=store.backbones,
-            class_names=store.class_names,
-            labels=which,
-            facts=stored.facts,
-        ),
+        fitted=read_fitted(runs, which.name, [combiner])[combiner],
         identities={name: identity_of(its) for name, its in keys.items()},
         templates=tuple(next(iter(keys.values())).fields["classes"]["templates"]),
         dataset=dataset,

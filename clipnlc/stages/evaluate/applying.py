@@ -12,15 +12,14 @@ from jaxtyping import Int
 from clipnlc.combiners import COMBINERS
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.labels import Labels
 from clipnlc.measures import Values
 from clipnlc.metrics import METRICS
+from clipnlc.runs.finding import read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import PART
 from clipnlc.runs.giving import Measurable, give
 from clipnlc.stages.evaluate.rows import Outcome
 from clipnlc.stores import locks
-from clipnlc.stores.fits import read_fits
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import maker
@@ -155,19 +154,9 @@ def _fits(runs: Runs, wanted: Sequence[Each]) -> dict[Each, Fitted]:
     by_run: dict[str, list[str]] = {}
     for run, name in wanted:
         by_run.setdefault(run, []).append(name)
-    found = {}
+    found: dict[Each, Fitted] = {}
     for run, names in by_run.items():
-        store = read_fits(runs.paths[run], names)
-        for name, stored in store.fits.items():
-            found[run, name] = Fitted(
-                name=name,
-                settings=stored.key.fields.get("settings", {}),
-                learnt=stored.learnt,
-                backbones=store.backbones,
-                class_names=store.class_names,
-                labels=Labels.parse(run),
-                facts=stored.facts,
-            )
+        found |= {(run, n): fitted for n, fitted in read_fitted(runs, run, names).items()}
     return found
 
 

@@ -97,7 +97,7 @@ def touched(
     """Group sorted rows into ranges of whole blocks, each at most `longest` rows.
 
     >>> list(touched(np.array([0, 3, 4, 17]), length=2, longest=4))
-    [(0, 2), (2, 6), (16, 18)]
+    [(0, 4), (4, 6), (16, 18)]
     """
     blocks = np.unique(ordered // length)
     for run in np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1):
