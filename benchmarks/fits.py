@@ -84,7 +84,7 @@ def measured(stage: str, options: argparse.Namespace) -> dict[str, float]:
 
     def watch() -> None:
         nonlocal peak, largest
-        while not ended.wait(0.05):
+        while not ended.wait(0.25):
             each = list(_memory(process.pid))
             peak, largest = max(peak, sum(each)), max(largest, *each, 0.0)
 

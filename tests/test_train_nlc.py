@@ -15,6 +15,7 @@ from clipnlc.labels import Labels
 from clipnlc.reports.record import Evaluation
 from clipnlc.runs.members import members_name
 from clipnlc.runs.records import evaluation_path
+from clipnlc.stages import train_nlc as stage
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stages.train_nlc import FittedRun, train_nlc
 from clipnlc.stages.verify import verify
@@ -77,6 +78,22 @@ def test_fits_hold_what_was_learnt_and_nothing_else(layout):
             assert parts == (expected | {""} if combiner.needs_features else expected)
     assert not files(layout, "given")
     assert cached(train(layout))
+
+
+def test_what_another_process_has_written_meanwhile_is_cached(layout, monkeypatch):
+    draw = stage._draw
+
+    def draw_while_another_finishes(*arguments):
+        monkeypatch.setattr(stage, "_draw", draw)
+        train(layout)
+        return draw(*arguments)
+
+    monkeypatch.setattr(stage, "_draw", draw_while_another_finishes)
+    runs = train(layout)
+    assert len(runs) == 5
+    whole = files(layout, "fits")
+    assert cached(train(layout))
+    assert files(layout, "fits") == whole
 
 
 def without_test(layout: Layout) -> None:

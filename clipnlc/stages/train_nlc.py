@@ -342,6 +342,8 @@ def _lacking(keys: Mapping[str, Key], header: FitHeader | None) -> tuple[str, ..
 
 
 def _write(task: _Task, which: Labels, keys: Mapping[str, Key], made: Mapping[str, Fitted]) -> None:
+    if not made:  # another process has written them meanwhile
+        return
     first = next(iter(made.values()))
     path = _path(task, which)
     with locks.writing(path):
