@@ -758,7 +758,7 @@ def peak_megabytes(folder, count, tmp_path):
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(3_000, marks=pytest.mark.slow),
+        pytest.param(3_000, marks=pytest.mark.long),
         pytest.param(20_000, marks=pytest.mark.long),
     ],
 )
