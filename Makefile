@@ -3,7 +3,7 @@ VENV ?= .venv
 STORE ?= clipnlc-store
 SUITE ?= nano
 # Of SUITE=paper (docs/paper.md): LIMIT=n for a trial run on n images a split and one prompt a
-# class; TRAIN_LIMIT= for all images of train; WEIGHTS_DIR and SOURCE for want of a network.
+# class; TRAIN_LIMIT= for all images of train; WEIGHTS_DIR and SOURCE for offline use.
 LIMIT ?=
 TRAIN_LIMIT ?= 100000
 WEIGHTS_DIR ?=

@@ -1,4 +1,4 @@
-"""The one JSON text of a value, and the digest that tells whether it was altered."""
+"""The one JSON text of a value, and the digest that shows whether it was altered."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def with_digest(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def matches_digest(tree: Mapping[str, Any]) -> bool:
-    """Tell whether a JSON object says what it said when `with_digest` made it.
+    """Return whether a JSON object says what it said when `with_digest` made it.
 
     >>> matches_digest(with_digest({"rows": 3}) | {"rows": 4})
     False
@@ -61,10 +61,10 @@ def read_exactly(text: str | bytes) -> Any:  # noqa: ANN401  (any JSON)
     """Read JSON whose numbers are spelled as Python spells them: shortest, and read back the same.
 
     Two spellings of one number would pass for one content; here a changed digit is never unseen.
-    Nor may a name stand twice in an object, where only the second would be read.
+    A name must not be repeated in an object: only the second would be read.
 
     Raises:
-        ValueError: the text is no JSON, a number is spelled otherwise, or a name stands twice.
+        ValueError: the text is no JSON, a number is spelled otherwise, or a name is repeated.
     """
     return json.loads(text, parse_float=_as_written, object_pairs_hook=_named_once)
 
@@ -79,7 +79,7 @@ def _as_written(text: str) -> float:
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice in an object")
+        raise ValueError("a name is repeated in an object")
     return found
 
 

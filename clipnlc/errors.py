@@ -1,13 +1,13 @@
-"""What the user can mend, as exceptions.
+"""Errors that the user can fix.
 
 A message says what was found, where (file, path in the file, row), what was expected, and the
-command that mends it, in one line. `clipnlc.cli` turns every `ClipnlcError` into `error: …` and
-exit code 2; any other exception is a failure of ours and exit code 1.
+command that fixes it, in one line. `clipnlc.cli` turns every `ClipnlcError` into `error: …` and
+exit code 2; any other exception is an internal error and exit code 1.
 """
 
 
 class ClipnlcError(Exception):
-    """Something the user can mend. The message is one line and names the cure."""
+    """An error that the user can fix. The message is one line and says how."""
 
 
 class UnknownNameError(ClipnlcError):

@@ -118,7 +118,7 @@ class Labels:
             raise DataError(f"--holdout is {self.amount:g}; give a share above 0, up to 1")
 
     def __lt__(self, other: "Labels") -> bool:
-        """Tell which comes first; see the class."""
+        """Return which comes first; see the class."""
         return self._place() < other._place()
 
     def _place(self) -> tuple[int, int | float, int]:

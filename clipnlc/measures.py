@@ -155,7 +155,7 @@ class Measures(Generic[M]):
         return iter(self.table)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether `name` is a measure."""
+        """Return whether `name` is a measure."""
         return name in self.table
 
     def get(self, name: str) -> M:

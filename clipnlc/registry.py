@@ -16,7 +16,7 @@ _LISTED = 30  # names an error lists before it counts the rest
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Make the error for a name nobody knows: what exists, and the nearest match."""
+    """Make the error for an unknown name: what exists, and the nearest match."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     nearest = next((k for k in known if close and k.lower() == close[0]), None)
@@ -47,7 +47,7 @@ class Registry:
         return iter(self.table)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether `name` is a member (groups are not)."""
+        """Return whether `name` is a member (groups are not)."""
         return name in self.table
 
     def get(self, name: str) -> Any:  # noqa: ANN401  (a table of unlike things)

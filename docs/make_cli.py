@@ -9,7 +9,7 @@ from clipnlc.cli import app
 
 PAGE = Path(__file__).with_name("cli.md")
 EXIT_CODES = """\
-Exit codes: 0 done, 1 a fault of clipnlc, 2 something you can mend (standard error says what, in \
+Exit codes: 0 done, 1 an internal error, 2 an error that you can fix (standard error says what, in \
 one line that starts with `error: `), 130 interrupted. With `--json`, standard output holds one \
 JSON value (`predict`: one a line and image); with `--quiet`, nothing."""
 

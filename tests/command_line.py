@@ -56,7 +56,7 @@ def good(*arguments: object, by: Callable[..., Ended] = run, **more: Any) -> str
 
 
 def refusal(*arguments: object, by: Callable[..., Ended] = run, **more: Any) -> str:
-    """Run one command that the user must mend; return its one line."""
+    """Run one command that the user must fix; return its one line."""
     ended = by(*arguments, **more)
     assert ended.code == 2, ended
     assert ended.err.startswith("error: "), ended

@@ -258,7 +258,7 @@ class TestBadWeights:
         wanted = ["--backbones", "ViT-B-32.laion400m_e31", "--dataset", "digits"]
         assert main(["extract", *wanted, "--store", str(tmp_path / "store")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: the weights of ViT-B-32.laion400m_e31 are not at hand and")
+        assert line.startswith("error: the weights of ViT-B-32.laion400m_e31 are not on disk and")
         assert "as ViT-B-32.laion400m_e31.safetensors or ViT-B-32.laion400m_e31.pt and give" in line
         assert "give --weights-dir FOLDER, or rehearse with --backbones nano" in line
 

@@ -336,7 +336,7 @@ def test_a_fault_of_ours_is_one_line_and_code_1(monkeypatch, capsys, tmp_path):
     assert cli.main(["status", "--store", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("error: this is a fault of clipnlc: ZeroDivisionError: two lines;")
+    assert said.err.startswith("error: internal error: ZeroDivisionError: two lines;")
     assert said.err.count("\n") == 1
     assert "CLIPNLC_DEBUG=1" in said.err
     monkeypatch.setenv("CLIPNLC_DEBUG", "1")

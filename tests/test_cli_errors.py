@@ -1,4 +1,4 @@
-"""What a user can mend: one line that names the cure, exit code 2, nothing on standard output."""
+"""Errors that a user can fix: one line that says how, exit code 2, nothing on standard output."""
 
 import re
 import shutil

@@ -134,7 +134,7 @@ def test_when_no_source_is_left(served, tmp_path):
     served.gated.add(serve(served, tmp_path, "imagenet"))
     with pytest.raises(
         DataError,
-        match=r"split test of imagenet cannot be had: ILSVRC/imagenet-1k is gated \(accept its terms on its page of the hub and set HF_TOKEN\); clip-benchmark/wds_imagenet1k@b24c\w+ is not on the hub, or not public; .*; give a copy with --source imagenet=PATH$",
+        match=r"split test of imagenet is unavailable: ILSVRC/imagenet-1k is gated \(accept its terms on its page of the hub and set HF_TOKEN\); clip-benchmark/wds_imagenet1k@b24c\w+ is not on the hub, or not public; .*; give a copy with --source imagenet=PATH$",
     ):
         opened_by_key("imagenet")
 
@@ -168,7 +168,7 @@ def test_a_connection_that_breaks_off_is_one_sentence_and_goes_on(served, tmp_pa
     served.breaks.add("test-00001-of-00002.parquet")
     with pytest.raises(
         DataError,
-        match=r"split test of cars cannot be had: tanganke/stanford_cars cannot be downloaded \(.+\); run it again with a network, which goes on where it stopped, or give a copy with --source cars=PATH$",
+        match=r"split test of cars is unavailable: tanganke/stanford_cars cannot be downloaded \(.+\); run it again with a network, which goes on where it stopped, or give a copy with --source cars=PATH$",
     ) as error:
         opened_by_key("cars")
     assert "\n" not in str(error.value)
@@ -188,7 +188,7 @@ def test_what_is_in_the_cache_needs_no_network(served, tmp_path, key, request):
     assert opened.fingerprint == online.fingerprint
     assert opened.origin == online.origin
     with pytest.raises(
-        DataError, match=rf"split train of {key} cannot be had: .*\(no network\); run"
+        DataError, match=rf"split train of {key} is unavailable: .*\(no network\); run"
     ):
         opened_by_key(key, "train")
 
@@ -198,7 +198,7 @@ def test_a_split_that_is_not_whole_is_not_taken_from_the_cache(served, tmp_path,
     opened_by_key("cars")
     next(cache.rglob("test-00001-of-00002.parquet")).unlink()
     request.getfixturevalue("offline")
-    with pytest.raises(DataError, match=r"cannot be had: .*\(no network\)"):
+    with pytest.raises(DataError, match=r"is unavailable: .*\(no network\)"):
         opened_by_key("cars")
 
 
@@ -256,7 +256,7 @@ except DataError as error:
     )
     assert time.monotonic() - start < 20
     assert json.loads(ran.stdout) == (
-        "split test of cub cannot be had: Donghyun99/CUB-200-2011 cannot be downloaded (no network);"
+        "split test of cub is unavailable: Donghyun99/CUB-200-2011 cannot be downloaded (no network);"
         " run it again with a network, which goes on where it stopped, or give a copy with"
         " --source cub=PATH"
     )

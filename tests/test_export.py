@@ -246,7 +246,7 @@ def test_what_is_no_description_is_refused(case, folder):
 def test_a_name_that_stands_twice_is_refused(folder):
     text = (folder / DESCRIPTION).read_text("utf-8")
     (folder / DESCRIPTION).write_text(text.replace("{", '{"dataset": "others",', 1), "utf-8")
-    with pytest.raises(StoreError, match="a name stands twice"):
+    with pytest.raises(StoreError, match="a name is repeated"):
         read_export(folder)
 
 

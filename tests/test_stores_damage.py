@@ -327,7 +327,7 @@ def test_a_directory_or_an_unreadable_file_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(
-        StoreError, match=r"cannot read .*: Permission denied; .* mend its permissions"
+        StoreError, match=r"cannot read .*: Permission denied; .* fix its permissions"
     ):
         read_features(path)
 

@@ -176,11 +176,11 @@ def test_labels_without_a_class_are_refused(path):
 
 
 def test_a_sample_that_stands_twice_is_refused(path):
-    with pytest.raises(StoreError, match="sample_id 'a' stands twice, in rows 0 and 2"):
+    with pytest.raises(StoreError, match="sample_id 'a' is repeated, in rows 0 and 2"):
         write_shard(path, KEY, shard(0, 3, sample_id=("a", "b", "a")))
     write_shard(path, KEY, shard(0, 2, sample_id=("a", "b")))
     write_shard(path, KEY, shard(2, 4, sample_id=("c", "b")))
-    with pytest.raises(StoreError, match="sample_id 'b' stands twice, in rows 1 and 3"):
+    with pytest.raises(StoreError, match="sample_id 'b' is repeated, in rows 1 and 3"):
         merge(path, 4)
 
 
@@ -263,7 +263,7 @@ NAN_ROW = np.float32([[1, 1, 1], [1, np.nan, 1], [1, 1, 1]])
         ({"features": feature_rows(3, dim=4)}, {}, "4 features, 3 texts"),
         ({"labels": np.array([0, 1, 9])}, {}, "label 9"),
         ({"labels": np.float32([0, 1, 2])}, {}, "no 1-dimensional array 'labels'"),
-        ({"sample_id": ("a", "b", "a")}, {}, "stands twice"),
+        ({"sample_id": ("a", "b", "a")}, {}, "is repeated"),
         ({"sample_id": np.arange(3)}, {}, "no list of strings 'sample_id'"),
         ({"texts": np.ones((2, 3), np.float32)}, {}, "3 class names, 2 texts"),
         ({"skipped/reason": ("why",)}, {}, "no reason for each skipped sample"),

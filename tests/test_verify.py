@@ -297,4 +297,4 @@ def test_a_file_that_cannot_be_read_is_damage(layout, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", refuse)
     ((found, problem),) = verify(store=layout.root).damage
     assert found == path
-    assert problem.startswith(f"cannot read {path}: Permission denied; mend")
+    assert problem.startswith(f"cannot read {path}: Permission denied; fix")

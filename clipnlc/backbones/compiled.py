@@ -71,7 +71,7 @@ class Compiled:
         return features[:images]
 
     def _first(self, finished: torch.Tensor) -> torch.Tensor:
-        """Compile, and tell what keeps torch from it."""
+        """Compile the forward; explain why where torch cannot."""
         logging.disable(logging.WARNING)  # as that there is no CUDA; what matters raises
         try:
             found: torch.Tensor = self._encode(finished)

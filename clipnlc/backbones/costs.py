@@ -1,4 +1,4 @@
-"""What a backbone costs in arithmetic, memory and download, told without its weights."""
+"""Estimate the arithmetic, memory and download of a backbone without its weights."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def memory_bytes(backbone: Backbone, *, precision: Precision, batch_size: int) -
 
 
 def download_bytes(backbone: Backbone) -> int | None:
-    """Estimate what has to be downloaded: nothing where the weights are at hand.
+    """Estimate what has to be downloaded: nothing where the weights are on disk.
 
     Otherwise four bytes a parameter, as the hub's files mostly have; `None` where the weights are
     missing from the one place that they may come from.

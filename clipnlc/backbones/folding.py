@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_foldable(visual: nn.Module) -> bool:
-    """Tell whether an image tower is open_clip's ResNet; no other kind is touched."""
+    """Return whether an image tower is open_clip's ResNet; no other kind is touched."""
     from open_clip.modified_resnet import ModifiedResNet
 
     return isinstance(visual, ModifiedResNet)

@@ -1,4 +1,4 @@
-"""What makes a backbone's features what they are, told without loading it, and remembered.
+"""Fingerprint a backbone without loading it, and cache the result.
 
 Importing open_clip takes seconds and digesting weights reads gigabytes, so both happen once: the
 memory is trusted while open_clip's version and the weights file's size and time are what they
@@ -35,12 +35,12 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
     differs from open_clip's, and the preprocessing.
 
     Args:
-        backbone: which one; its weights are downloaded if they are not at hand.
+        backbone: which one; its weights are downloaded if they are not on disk.
         memory: a JSON file of what was found before, if there is one.
         remember: add to it what is found now.
 
     Raises:
-        BackboneError: the weights cannot be had.
+        BackboneError: the weights are unavailable.
         UnknownNameError: open_clip has no such architecture.
     """
     known = {} if memory is None else _read(memory)

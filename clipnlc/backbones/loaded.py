@@ -54,7 +54,7 @@ def choose_precision(wanted: str, device: str) -> Precision:
 
 
 def cpu_knows_bf16() -> bool:
-    """Tell whether this CPU multiplies matrices of bf16 itself (AVX512-BF16 or AMX)."""
+    """Return whether this CPU multiplies matrices of bf16 itself (AVX512-BF16 or AMX)."""
     try:
         flags = _CPU.read_text("utf-8")
     except OSError:  # not Linux: nothing is known

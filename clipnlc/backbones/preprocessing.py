@@ -59,7 +59,7 @@ class Preprocessing:
 
 
 def preprocessing_of(backbone: Backbone, model: Any = None) -> Preprocessing:  # noqa: ANN401
-    """Tell how a backbone's images are prepared, without its weights.
+    """Return how a backbone's images are prepared, without its weights.
 
     Args:
         backbone: which one.

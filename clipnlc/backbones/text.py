@@ -162,7 +162,7 @@ def _batches(
 
 
 def _end_token(model: Any) -> _EndToken | None:  # noqa: ANN401
-    """Tell how a causal tower finds its end token; `None` for every other kind."""
+    """Return how a causal tower finds its end token; `None` for every other kind."""
     from open_clip.model import CLIP
     from open_clip.transformer import TextTransformer
 

@@ -47,7 +47,7 @@ def weights_file(backbone: Backbone) -> Path:
     except Exception as problem:  # noqa: BLE001  (the hub's clients raise whatever they like)
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise BackboneError(
-            f"the weights of {backbone.name} are not at hand and cannot be downloaded ({reason}); "
+            f"the weights of {backbone.name} are not on disk and cannot be downloaded ({reason}); "
             f"fetch them elsewhere, put them into a folder as {backbone.name}.safetensors or "
             f"{backbone.name}.pt and give --weights-dir FOLDER, or rehearse with --backbones nano, "
             "which knows shapes and emoji, not photos"
@@ -55,7 +55,7 @@ def weights_file(backbone: Backbone) -> Path:
 
 
 def at_hand(backbone: Backbone) -> bool:
-    """Tell whether a backbone's weights need no download.
+    """Return whether a backbone's weights need no download.
 
     Raises:
         BackboneError: the architecture has no such tag.
@@ -100,7 +100,7 @@ def pretrained_config(backbone: Backbone) -> dict[str, Any]:
 
 
 def has_quick_gelu(backbone: Backbone, file: Path) -> bool:
-    """Tell whether the weights were trained with QuickGELU instead of GELU.
+    """Return whether the weights were trained with QuickGELU instead of GELU.
 
     A tag says so, and so may an architecture (`RN50-quickgelu`). A weights file does not; but a
     TorchScript archive is what OpenAI published, and a file or its folder may be named after it
@@ -127,7 +127,7 @@ def has_quick_gelu(backbone: Backbone, file: Path) -> bool:
 
 
 def is_torchscript(file: Path) -> bool:
-    """Tell whether a file is a TorchScript archive, the form in which OpenAI published CLIP."""
+    """Return whether a file is a TorchScript archive, the form in which OpenAI published CLIP."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:
@@ -135,7 +135,7 @@ def is_torchscript(file: Path) -> bool:
 
 
 def _hub_resolves() -> bool:
-    """Tell whether the hub's name can be looked up; behind a proxy that is the proxy's business."""
+    """Return whether the hub's name can be looked up; with a proxy, the proxy does."""
     from huggingface_hub.constants import ENDPOINT
 
     if getproxies():

@@ -2,7 +2,7 @@
 
 Nothing heavy is imported at the top, so that `--help` answers at once; each command imports the
 stage it runs. `main` is the one place where errors become `error: …` and exit codes: 0 done,
-1 a failure of ours, 2 the user can mend it, 130 interrupted.
+1 an internal error, 2 an error that the user can fix, 130 interrupted.
 """
 
 import atexit
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         found = " ".join(f"{type(problem).__name__}: {problem}".split())
         typer.echo(
-            f"error: this is a fault of clipnlc: {found}; please report it with the output of "
+            f"error: internal error: {found}; please report it with the output of "
             "the same command under CLIPNLC_DEBUG=1",
             err=True,
         )
@@ -117,7 +117,7 @@ def run() -> None:
 
 
 def _leave_as_said(ended: list[int]) -> None:
-    """End with our code for an interruption, whatever Python remembers of it.
+    """Exit with code 130 after an interruption, even if Python would die of the signal.
 
     Under `python -m` an interrupt that fell into a string given to `exec`, as in the making of
     any dataclass, makes Python die of the signal in the end, though it was caught.

@@ -16,7 +16,7 @@ def backbones(
 ) -> None:
     """List backbones, their groups and sizes.
 
-    Width of the embedding, side of the input, parameters, whether the weights are at hand.
+    Width of the embedding, side of the input, parameters, whether the weights are on disk.
 
     Example: clipnlc backbones nano
     """
@@ -38,7 +38,7 @@ def backbones(
             str(row.dim),
             f"{row.input} px",
             f"{row.parameters / 1e6:.2f} M",
-            "at hand" if row.at_hand else "to download",
+            "on disk" if row.at_hand else "to download",
         )
     print_table(table)
 

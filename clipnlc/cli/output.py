@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Sayer:
-    """Prints lines for people, unless told to be quiet."""
+    """Prints lines for people, unless quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet

@@ -47,7 +47,7 @@ class Form:
     unsure: float | None = None
 
     def look(self, one: "Prediction") -> bool:
-        """Tell whether a person should look at the photo."""
+        """Return whether a person should look at the photo."""
         return self.unsure is not None and (one.probability or 0.0) < self.unsure
 
     def fields(self, one: "Prediction") -> dict[str, Any]:

@@ -30,7 +30,7 @@ def source_of(
     class_names: Path | None,
     templates: Path | None,
 ) -> str:
-    """Tell which of the three it is.
+    """Return which of the three it is.
 
     Raises:
         DataError: it is several.
@@ -199,7 +199,7 @@ def refuse_unsure(combiner: str, unsure: float | None) -> None:
     """Refuse `--unsure` where there are no probabilities.
 
     Raises:
-        DataError: the combiner's scores are none.
+        DataError: the combiner's scores are not probabilities.
         UnknownNameError: no combiner has this name.
     """
     from clipnlc.combiners import COMBINERS

@@ -54,7 +54,7 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def is_path(name: str) -> bool:
-    """Tell whether `name` means a place on disk rather than a key.
+    """Return whether `name` means a place on disk rather than a key.
 
     A name with a path separator is a path (`./fashion`). Otherwise a known key is a key, even
     where a folder of that name lies in the working directory, and what exists on disk is a path.

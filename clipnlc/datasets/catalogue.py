@@ -15,7 +15,7 @@ class Entry:
         key: as given to `--dataset`.
         group: `nano`, `all` (the paper's) or `ood`.
         classes: number of classes.
-        train: images to learn from; None where that is not known, 0 where there are none.
+        train: number of training images; None if unknown.
         val: images to choose on; mostly 0.
         test: images to be measured on; None where that is not known.
         metric: what the CLIP paper reports, `accuracy` or `class-mean-accuracy`.

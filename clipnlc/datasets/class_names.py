@@ -151,7 +151,7 @@ def _read_user_file(file: Path) -> tuple[str, ...] | dict[str, str]:
             data = json.loads(text)
         except ValueError as error:
             raise DataError(
-                f"{file} begins like JSON but is not: {error}; mend it, or write one class name a line"
+                f"{file} begins like JSON but is not: {error}; fix it, or write one class name a line"
             ) from error
         values = list(data.values()) if isinstance(data, dict) else data
         if not values or not all(isinstance(v, str) for v in values):

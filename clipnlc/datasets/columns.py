@@ -68,7 +68,7 @@ def class_label_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
 
 
 def holds_text(schema: pa.Schema, label: str) -> bool:
-    """Tell whether labels are words (or booleans), which are mapped by their sorted values."""
+    """Return whether labels are words (or booleans), which are mapped by their sorted values."""
     return _is_text(schema.field(label).type)
 
 

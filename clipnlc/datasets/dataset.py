@@ -39,7 +39,7 @@ class Dataset(ABC):
         """Open a split, downloaded first where it must be; see `source.open_split`.
 
         Raises:
-            DataError: it cannot be had or used; the message says what, where, and the cure.
+            DataError: it is unavailable or cannot be used; the message says what, where, and how to fix it.
         """
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def download_bytes(self, splits: Iterable[str]) -> int | None:
-        """Return what is left to download for these splits; None where nobody can tell."""
+        """Return what is left to download for these splits; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class LocalDataset(Dataset):
             return None  # no card, or somebody else's file of that name
 
     def expected_classes(self) -> None:
-        """Return None: opening a split tells, and costs nothing."""
+        """Return None: the size is known only after opening a split, which is cheap."""
 
     def download_bytes(self, splits: Iterable[str]) -> int:  # noqa: ARG002
-        """Return 0: it is at hand."""
+        """Return 0: it is on disk."""
         return 0

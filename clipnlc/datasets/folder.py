@@ -187,7 +187,7 @@ def _walk(root: Path) -> tuple[list[str], Counter[str]]:
                 files.append(name)
     except OSError as error:
         raise DataError(
-            f"cannot list {error.filename}: {error.strerror}; mend its permissions or give another --dataset"
+            f"cannot list {error.filename}: {error.strerror}; fix its permissions or give another --dataset"
         ) from error
     return files, ignored
 

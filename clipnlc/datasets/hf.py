@@ -1,7 +1,7 @@
 """The `datasets` library, used in the ways that are safe and kept quiet.
 
 Map mode: `datasets` writes the rows once into Arrow files below `HF_DATASETS_CACHE` (saved folders
-are used as they are) and maps them into memory, so that any row range is at hand at once. It is
+are used as they are) and maps them into memory, so that any row range can be read directly. It is
 given explicit files, one split at a time; left to itself it guesses formats and mixes splits. Its
 streaming mode copies nothing, but seeks by reading all that lies before, and imports torch.
 

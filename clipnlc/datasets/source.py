@@ -109,7 +109,7 @@ def open_split(
             sizes and times.
 
     Raises:
-        DataError: what is there cannot be used; the message says what, where, and the cure.
+        DataError: what is there cannot be used; the message says what, where, and how to fix it.
     """
     root = Path(path)
     kind = kind_of(root)
@@ -175,7 +175,7 @@ def splits(path: str | Path) -> tuple[str, ...]:
 
 
 def kind_of(root: Path) -> str:
-    """Tell how a data set is stored: `saved`, `parquet`, `tars` or `folder`.
+    """Return how a data set is stored: `saved`, `parquet`, `tars` or `folder`.
 
     Raises:
         DataError: the path does not exist, or is a file that is neither parquet nor tar.

@@ -34,7 +34,7 @@ def canonical(name: str) -> str:
 
 
 def is_alias(name: str) -> bool:
-    """Tell whether `name` is one of the usual words for train, val or test."""
+    """Return whether `name` is one of the usual words for train, val or test."""
     return canonical(name) in _ORDER
 
 
@@ -109,7 +109,7 @@ def list_files(root: Path, suffix: str) -> dict[str, list[str]]:
 
 
 def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
-    """Group files by the split that their names tell, in numeric order.
+    """Group files by the split in their names, in numeric order.
 
     Args:
         names: paths relative to the root.

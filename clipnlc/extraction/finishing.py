@@ -106,7 +106,7 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
 def _same_classifier(
     one: feature_files.FeatureColumns, other: feature_files.FeatureColumns
 ) -> bool:
-    """Tell whether two splits have the same classes, texts and logit scale."""
+    """Return whether two splits have the same classes, texts and logit scale."""
     return (
         one.class_names == other.class_names
         and np.array_equal(one.texts, other.texts)

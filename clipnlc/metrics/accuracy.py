@@ -81,7 +81,7 @@ def oracle_gain(
 
 
 def share_of_gap_closed(*, accuracy: float, best_single: float, oracle: float) -> float:
-    """Return which part of the way from the best backbone to the oracle was gone.
+    """Return the share of the gap between the best backbone and the oracle that was closed.
 
     1 at the oracle, 0 at the best backbone, negative below it; nan where the two are equal.
 

@@ -10,7 +10,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A central value and its 95 % interval; nan bounds where no interval can be had."""
+    """A central value and its 95 % interval; nan bounds where there is no interval."""
 
     centre: float
     low: float

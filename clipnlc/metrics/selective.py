@@ -1,4 +1,4 @@
-"""What is won by leaving the least sure answers to somebody else."""
+"""Selective classification: errors among the most confident answers."""
 
 import numpy as np
 from jaxtyping import Int

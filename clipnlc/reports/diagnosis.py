@@ -22,7 +22,7 @@ class Finding:
         found: what was found, and how often.
         where: the first few places (sample ids, classes, backbones).
         cause: what is likely behind it; empty where nothing is wrong.
-        cure: what to do; empty where nothing need be done.
+        cure: what to do; empty if nothing.
     """
 
     check: str
@@ -82,7 +82,7 @@ def gravest_first(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def diagnosis_text(diagnosis: Diagnosis, *, width: int) -> str:
-    """Write what was looked at and each finding with its cure, in lines of at most `width`."""
+    """Write what was looked at and each finding with what to do, in lines of at most `width`."""
     images = ", ".join(
         f"{diagnosis.looked_at[split]} of {rows} {split} images"
         for split, rows in diagnosis.rows.items()

@@ -116,7 +116,7 @@ def _maker(where: str, name: str) -> str:
 
 
 def _is_unaltered(text: str | bytes) -> bool:
-    """Tell whether a record says, digit by digit, what its digest was made of."""
+    """Return whether a record says, digit by digit, what its digest was made of."""
     try:
         return matches_digest(read_exactly(text))
     except ValueError:

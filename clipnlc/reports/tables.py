@@ -177,7 +177,7 @@ def _table(
     *,
     notes: tuple[str, ...] = (),
 ) -> Table:
-    """Lay out rows by method and what they were fitted on; mark the best that could be had."""
+    """Lay out rows by method and what they were fitted on; mark the best that needed no test label."""
     columns = sorted({row.drawn for row in rows})
     best = {}
     for column in columns:
@@ -289,7 +289,7 @@ PUBLISHED_NOTE = (
 )
 BEST_SINGLE_NOTE = (
     "best single (on test): the most accurate backbone of each data set, chosen with the very "
-    "labels it is measured on, as in the NLC paper; nobody can choose so well beforehand."
+    "labels it is measured on, as in the NLC paper; no one can choose so well beforehand."
 )
 ORACLE_NOTE = (
     "oracle: right where any backbone is right; a bound for picking one backbone per image."

@@ -11,7 +11,7 @@ from rich.text import Text
 from clipnlc.reports.tables import Cell, Report, Table
 
 WIDTH = 100
-"""Columns where nobody says: pipes, files, continuous integration."""
+"""Columns if unknown: pipes, files, continuous integration."""
 
 
 def console() -> Console:

@@ -12,7 +12,7 @@ KEPT = re.compile(r".+\.([0-9a-f]{8})\.json")
 
 
 def is_record(path: Path) -> bool:
-    """Tell from its name whether a file is a record."""
+    """Return, from its name, whether a file is a record."""
     return path.suffix == ".json" and path.name.startswith(tuple(READERS))
 
 

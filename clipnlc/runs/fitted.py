@@ -17,7 +17,7 @@ from clipnlc.labels import Labels
 
 @dataclass(frozen=True)
 class Fitted:
-    """A combiner that was fitted, free of what it was fitted on and of what it is applied to.
+    """A fitted combiner, independent of the data that it is applied to.
 
     Attributes:
         name: the combiner's name in `COMBINERS`.

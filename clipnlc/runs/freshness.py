@@ -104,7 +104,7 @@ def refuse_stale_runs(
         cure: the command that makes the runs again.
 
     Raises:
-        StoreError: says what is stale since what has changed, and the cure.
+        StoreError: says what is stale since what has changed, and what to run.
     """
     every = {run: list(inputs) for run, inputs in runs.items()}
     files = {n.partition(PART)[0] for each in every.values() for one in each for n in one}

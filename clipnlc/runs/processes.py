@@ -1,4 +1,4 @@
-"""Several fits at a time, one per process; what a process yields arrives in whatever order."""
+"""Several fits at a time, one per process; results arrive in any order."""
 
 import multiprocessing
 import os

@@ -350,7 +350,7 @@ def _current(key: Key) -> Key:
     if not before <= fields.keys():
         return key
     old = {name: fields.pop(name) for name in before}
-    # Nobody could set the patience.
+    # The patience could not be set.
     fields["settings"] = {**old, "stopping_share": old["early_stopping"], "patience": 20}
     del fields["settings"]["early_stopping"]
     return Key.of(fields)

@@ -174,7 +174,7 @@ def _with_digests(task: _Task) -> _Task:
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
-    """Yield each run as it is done; with several workers in whatever order."""
+    """Yield each run as it is done; with several workers in any order."""
     pending = []
     for task in tasks:
         cached = [_cached(task, which) for which in task.runs]

@@ -25,7 +25,7 @@ class Damage(NamedTuple):
 
     Attributes:
         path: the file.
-        problem: what is wrong and how to mend it, in one line.
+        problem: what is wrong and how to fix it, in one line.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Damage(NamedTuple):
 
 
 class Unverified(NamedTuple):
-    """One file that nobody can tell is whole.
+    """One file that cannot be verified.
 
     Attributes:
         path: the file.
@@ -59,7 +59,7 @@ class Verification(NamedTuple):
 
 
 def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = None) -> Verification:
-    """Read every file of a store whole; tell the damaged ones and those that cannot be checked.
+    """Read every file of a store whole; list the damaged ones and those that cannot be checked.
 
     Goes on after a damaged file. Locks, which are empty, are passed over.
 
@@ -85,7 +85,7 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
         except ClipnlcError as error:
             damage.append(Damage(path, str(error)))
         except OSError as error:
-            problem = f"cannot read {path}: {error.strerror}; mend the disk or its permissions"
+            problem = f"cannot read {path}: {error.strerror}; fix the disk or its permissions"
             damage.append(Damage(path, problem))
         else:
             if why is not None:
@@ -94,7 +94,7 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
 
 
 def _is_file(path: Path) -> bool:
-    """Tell files, and links that lead out of the store or nowhere, from folders."""
+    """Return whether it is a file, or a link that leads out of the store or nowhere."""
     return path.is_symlink() or not path.is_dir()
 
 

@@ -1,6 +1,6 @@
 """What every store refuses, when it is written and again when it is read.
 
-Each check takes `refuse`, which turns a problem into the error with the right place and cure.
+Each check takes `refuse`, which turns a problem into the error with the right place and what to do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,7 @@ def check_names(name: str, texts: Sequence[str], refuse: Refuse) -> None:
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
         if first.setdefault(text, row) != row:
-            raise refuse(f"its {name} {text!r} stands twice, in rows {first[text]} and {row}")
+            raise refuse(f"its {name} {text!r} is repeated, in rows {first[text]} and {row}")
     check_text(name, texts, refuse)
 
 

@@ -1,4 +1,4 @@
-"""What a disk can do to a writer, told so that the user can mend it."""
+"""Turn write errors into messages that say what to do."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into one line with the cure.
+    """Turn the operating system's refusal to write `path` into one line that says what to do.
 
     Raises:
         StoreError: the disk is full, or `path` cannot be written.
@@ -30,5 +30,5 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise
         raise StoreError(
             f"cannot write {path}: {os.strerror(error.errno)}; "
-            "expected a disk that is there and writable: mend it or choose another --store"
+            "expected a disk that is there and writable: fix it or choose another --store"
         ) from error

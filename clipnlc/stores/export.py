@@ -186,7 +186,7 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
 
 
 def _present(folder: Path, wanted: Mapping[str, Any], *, force: bool) -> bool:
-    """Tell whether the folder holds what is wanted; refuse what must not be replaced.
+    """Return whether the folder holds what is wanted; refuse what must not be replaced.
 
     Raises:
         StoreError: it holds something else, or the export of another fit and there is no `force`.

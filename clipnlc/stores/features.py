@@ -63,7 +63,7 @@ class FeatureStore(FeatureColumns):
 
 @dataclass(frozen=True)
 class FeatureHeader:
-    """What can be told of a feature file without reading its features.
+    """Facts of a feature file that need no reading of its features.
 
     Attributes:
         key: every resolved input by name.

@@ -60,7 +60,7 @@ class FitStore:
 
 @dataclass(frozen=True)
 class FitHeader:
-    """What can be told of a fit file without reading what was learnt.
+    """Facts of a fit file that need no reading of what was learnt.
 
     Attributes:
         keys, facts: by combiner.
@@ -141,7 +141,7 @@ def read_fit_header(path: Path) -> FitHeader:
 
 
 def format_of(path: Path) -> str:
-    """Tell which format the place of a file calls for: version 1 kept runs elsewhere."""
+    """Return which format the place of a file calls for: version 1 kept runs elsewhere."""
     location = locate(path)
     return VERSION_1 if location is not None and location.kind == "combined" else FORMAT
 

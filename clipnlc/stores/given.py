@@ -77,7 +77,7 @@ class GivenStore:
 
 @dataclass(frozen=True)
 class GivenHeader:
-    """What can be told of a given file without reading its arrays.
+    """Facts of a given file that need no reading of its arrays.
 
     Attributes:
         keys: by combiner.

@@ -47,14 +47,14 @@ def writing(path: Path, rows: tuple[int, int] | None = None) -> Iterator[None]:
             yield
         return
     with ExitStack() as stack:
-        with _held(path, path.name):  # while ranges are compared, nobody takes another
+        with _held(path, path.name):  # no range is taken while ranges are compared
             _refuse_beside(path, rows)
             stack.enter_context(_held(path, f"{path.name}.{rows[0]}-{rows[1]}"))
         yield
 
 
 def _refuse_beside(path: Path, rows: tuple[int, int] | None) -> None:
-    """Check that nobody writes any of these rows: shards that overlap could not be merged."""
+    """Check that no other process writes any of these rows: shards that overlap could not be merged."""
     for lock in (path.parent / LOCKS).glob(f"{path.name}.*-*.lock"):
         start, stop = map(int, lock.stem.removeprefix(f"{path.name}.").split("-"))
         if rows is None or (start < rows[1] and rows[0] < stop):

@@ -86,7 +86,7 @@ class LogitStore:
 
 @dataclass(frozen=True)
 class LogitHeader:
-    """What can be told of a logit file without reading its logits.
+    """Facts of a logit file that need no reading of its logits.
 
     Attributes:
         key: every resolved input by name.
@@ -127,7 +127,7 @@ def write_logits(path: Path, store: LogitStore) -> str:
     """Seal a logit file; returns the digest of its content.
 
     Raises:
-        StoreError: a logit is NaN or infinite; a label names no class; a name stands twice; the
+        StoreError: a logit is NaN or infinite; a label names no class; a name is repeated; the
             disk is full.
     """
 

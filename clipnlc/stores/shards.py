@@ -54,7 +54,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What can be told of a shard without reading its features.
+    """Facts of a shard that need no reading of its features.
 
     Attributes:
         key: every resolved input by name.
@@ -70,7 +70,7 @@ def write_shard(path: Path, key: Key, shard: Shard) -> None:
     """Seal one shard of the feature file `path`.
 
     Raises:
-        StoreError: a feature is NaN, infinite or zero throughout; a sample_id stands twice or is
+        StoreError: a feature is NaN, infinite or zero throughout; a sample_id is repeated or is
             not UTF-8; the disk is full.
     """
     assert 0 <= shard.start < shard.stop, "a shard covers at least one sample"
@@ -79,7 +79,7 @@ def write_shard(path: Path, key: Key, shard: Shard) -> None:
     def refuse(problem: str) -> StoreError:
         return StoreError(
             f"{path} not written: {problem}; expected finite features that are not zero and unique "
-            "sample ids: mend that sample, or extract with `--precision fp32`"
+            "sample ids: fix that sample, or extract with `--precision fp32`"
         )
 
     _check_shard(shard, refuse)
@@ -142,7 +142,7 @@ def merge_shards(
     Raises:
         DataError: no sample could be read.
         StoreError: the shards do not tile `[0, rows)`; a label names no class; a sample_id or
-            class name stands twice; a shard is damaged; the disk is full.
+            class name is repeated; a shard is damaged; the disk is full.
     """
     assert rows > 0, "a split holds a sample"
     assert len(texts) == len(class_names), "one text per class"
@@ -150,7 +150,7 @@ def merge_shards(
     def refuse(problem: str) -> StoreError:
         return StoreError(
             f"{path} not written: {problem}; expected labels within the classes and unique names: "
-            "mend the data set and extract it again"
+            "fix the data set and extract it again"
         )
 
     files = [shard_path(path, *span) for span in _tiling(path, key, rows)]

@@ -63,7 +63,7 @@ class StatusRow:
 
 @dataclass(frozen=True)
 class Found:
-    """What a header tells of a file.
+    """Facts of a file from its header.
 
     Attributes:
         digest: names the content of the file.

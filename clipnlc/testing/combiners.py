@@ -103,7 +103,7 @@ def _scores_move_with_their_rows(cls: type[Combiner]) -> None:
 
 
 def _answers_its_own_training_rows(cls: type[Combiner]) -> None:
-    """Whoever sees the classes in one order when learning and in another later fails here."""
+    """Fails if classes are in one order in `fit` and in another in `combine`."""
     for named in (True, False):
         ensemble, labels = example(seed=3, signal=12.0, named=named)
         right = (cls().fit(ensemble, labels).combine(ensemble).argmax(axis=1) == labels).mean()

@@ -112,7 +112,7 @@ class PublishedDataset(Dataset):
         source's own order, as for any data set on disk.
 
         Raises:
-            DataError: it cannot be had; a class cannot be matched with ours; rows or classes are
+            DataError: it is unavailable; a class cannot be matched with ours; rows or classes are
                 not as many as they should be, which `--accept-different-data` lets pass.
         """
         name = split_names.canonical(split)
@@ -150,7 +150,7 @@ class PublishedDataset(Dataset):
         return dataclasses.replace(opened, origin=origin)
 
     def _fetched(self, split: str) -> _Place:
-        """Get a split from the first source that can be had."""
+        """Get a split from the first source that is available."""
         sources = [s for s in self.entry.sources if split in s.splits]
         if not sources:
             known = {name for s in self.entry.sources for name in s.splits}
@@ -192,7 +192,7 @@ class PublishedDataset(Dataset):
             unreachable
         )
         raise DataError(
-            f"split {split} of {self.key} cannot be had: {'; '.join(missed)}; {again}give a copy with --source {self.key}=PATH"
+            f"split {split} of {self.key} is unavailable: {'; '.join(missed)}; {again}give a copy with --source {self.key}=PATH"
         )
 
     def _copied(self, local: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 This is the only module that talks to the hub. Which files make a split is read off their names,
 as for a folder on disk, since what `datasets` infers from a repository can be wrong without a word
-(one tar beside `nshards.txt` is read as text, and a split cannot be had without the others).
+(one tar beside `nshards.txt` is read as text, and a split cannot be downloaded without the others).
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Fetched:
 
 
 class UnavailableError(Exception):
-    """A repository that cannot be had, though the hub can be reached; another may be."""
+    """A repository that is unavailable although the hub can be reached; another may be available."""
 
 
 class UnreachableError(Exception):
@@ -121,7 +121,7 @@ def _of_split(source: Source, split: str, names: Iterable[str]) -> tuple[str, ..
 
 
 def _shards(source: Source, root: Path, files: tuple[str, ...]) -> int | None:
-    """Return how many files a split should have, where the files tell."""
+    """Return how many files a split should have, if the files say so."""
     if source.format == "tars":
         try:
             return int((root / files[0]).with_name("nshards.txt").read_text("utf-8"))
@@ -177,7 +177,7 @@ def _bars() -> Iterator[None]:
 
 
 def _resolves() -> bool:
-    """Tell whether the hub's name can be looked up; behind a proxy that is the proxy's business."""
+    """Return whether the hub's name can be looked up; with a proxy, the proxy does."""
     from huggingface_hub import constants  # noqa: PLC0415
 
     if getproxies():

@@ -164,7 +164,7 @@ def _swaps(seen: Confusions, names: Sequence[str]) -> Iterator[Finding]:
             "name, by most backbones",
             first_few(f"{names[one]!r} and {names[two]!r}" for one, two in pairs),
             "the two names are swapped, or stand in another order than the labels",
-            "look at some images of both; mend the order with --class-names FILE",
+            "look at some images of both; fix the order with --class-names FILE",
         )
 
 

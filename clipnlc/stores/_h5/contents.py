@@ -176,7 +176,7 @@ class Content:
 
 
 def damaged(path: Path, problem: str) -> StoreError:
-    """Make the error for a file that cannot be trusted: what, where, and the cure."""
+    """Make the error for a file that cannot be trusted: what, where, and how to fix it."""
     return StoreError(f"{path} {problem}; delete the file and run `{maker(path)}` again")
 
 

@@ -247,7 +247,7 @@ def _opened(path: Path, file_format: str) -> Iterator[h5py.File]:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Turn whatever h5py and the parsing raise on damage into a StoreError."""
+    """Turn any error of h5py and the parsing on damage into a StoreError."""
     try:
         yield
     except DAMAGE as error:
@@ -256,7 +256,7 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def _check_signature(path: Path) -> None:
-    """Tell a missing, unreadable or foreign file from a damaged one."""
+    """Refuse a missing, unreadable or foreign file, each with its own message."""
     try:
         with path.open("rb") as file:
             signature = file.read(len(SIGNATURE))
@@ -264,7 +264,7 @@ def _check_signature(path: Path) -> None:
         raise missing(path) from None
     except OSError as error:
         raise StoreError(
-            f"cannot read {path}: {error.strerror}; expected a readable file: mend its permissions"
+            f"cannot read {path}: {error.strerror}; expected a readable file: fix its permissions"
         ) from error
     if signature != SIGNATURE:
         raise damaged(path, "is not an HDF5 file")
