@@ -584,7 +584,7 @@ def test_which_fit_is_asked_for(store, tmp_path):
 
 def test_one_of_several_data_sets_must_be_named(fitted, tmp_path):
     shutil.copytree(fitted / "photos", fitted / "pictures")
-    with pytest.raises(DataError, match=r"of 2 data sets \(photos, pictures\); name one with"):
+    with pytest.raises(DataError, match=r"of several data sets \(photos, pictures\); give one with"):
         export(store=fitted, out=tmp_path / "out", which=SHOTS)
 
 

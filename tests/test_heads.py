@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from heads_examples import NearestMean
 
 from clipnlc.fitting import cross_entropy
 from clipnlc.heads import HEADS
-from clipnlc.heads.base import AffineHead, normalise, product_by_blocks
+from clipnlc.heads.base import normalise, product_by_blocks
 from clipnlc.heads.linear import LinearHead
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.testing import HEAD_CHECKS, check_head
@@ -32,21 +33,6 @@ def make(samples=60, classes=4, dim=8, *, seed=0):
 @pytest.mark.parametrize("check", HEAD_CHECKS, ids=lambda check: check.__name__.strip("_"))
 def test_contract(check, name):
     check(HEADS.get(name))
-
-
-class NearestMean(AffineHead):
-    """Cosines with the mean of each class's features: a head that needs no texts."""
-
-    needs_labels = True
-    needs_texts = False
-
-    def _learn(self, examples, *, texts, logit_scale, logit_bias):
-        assert texts.shape == (0, examples.unit.shape[1])
-        means = np.zeros((examples.classes, examples.unit.shape[1]), dtype=np.float32)
-        np.add.at(means, examples.labels, examples.unit)
-        self.weight_ = normalise(means)
-        self.bias_ = np.full(len(means), logit_bias, dtype=np.float32)
-        self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
 
 
 class PlainProduct(NearestMean):

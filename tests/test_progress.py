@@ -93,6 +93,7 @@ def test_a_slow_first_batch_does_not_mislead(log):
 def test_a_change_of_pace_is_seen_after_a_minute(log):
     for n in range(300):
         log(n, "d/test", 16 * n, 10_000, "", effort(n))
+    line = ""
     for n in range(300, 400):
         line = log(300 + 4 * (n - 300), "d/test", 16 * n, 10_000, "", effort(n)) or line
     assert "4 images/s" in line

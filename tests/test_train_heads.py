@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from command_line import BACKBONES, contents, good, refusal
+from heads_examples import NearestMean
 from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture for all tests)
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from clipnlc.errors import DataError, MissingStageError, UnknownNameError
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads import HEADS
-from clipnlc.heads.base import AffineHead, normalise
 from clipnlc.heads.linear import LinearHead
 from clipnlc.labels import Labels
 from clipnlc.runs.heads import open_heads
@@ -30,21 +30,6 @@ from clipnlc.stores.status import store_status
 
 QUICK = {"epochs": 3, "learning_rate": 1e-3}
 CLASSES = ("pear", "fig", "apple")
-
-
-class NearestMean(AffineHead):
-    """Cosines with the mean of each class's features: a head that needs no texts."""
-
-    needs_labels = True
-    needs_texts = False
-
-    def _learn(self, examples, *, texts, logit_scale, logit_bias):
-        assert texts.shape == (0, examples.unit.shape[1])
-        means = np.zeros((examples.classes, examples.unit.shape[1]), dtype=np.float32)
-        np.add.at(means, examples.labels, examples.unit)
-        self.weight_ = normalise(means)
-        self.bias_ = np.full(len(means), logit_bias, dtype=np.float32)
-        self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
 
 
 class NeedsViews(NearestMean):

@@ -8,7 +8,12 @@ import typer
 from clipnlc.cli.options import (
     AsJson,
     BackbonesInStore,
+    CountOfFit,
+    DatasetOfFit,
+    HoldoutOfFit,
     Quiet,
+    SeedOfFit,
+    ShotsOfFit,
     Store,
     backbones_of,
     head_of,
@@ -27,21 +32,12 @@ if TYPE_CHECKING:
 
 def export(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
-    dataset: Annotated[
-        str,
-        typer.Option("--dataset", "-d", help="What was fitted on; the only one if empty."),
-    ] = "",
+    dataset: DatasetOfFit = "",
     combiner: Annotated[str, typer.Option(help="Whose fit.")] = "nlc",
-    shots: Annotated[
-        str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
-    ] = "",
-    count_: Annotated[
-        str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
-    ] = "",
-    holdout: Annotated[
-        float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fit.")] = 0,
+    shots: ShotsOfFit = "",
+    count_: CountOfFit = "",
+    holdout: HoldoutOfFit = None,
+    seed: SeedOfFit = 0,
     head: Annotated[str, typer.Option(help="zero-shot, or linear.")] = "zero-shot",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,

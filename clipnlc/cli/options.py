@@ -38,6 +38,20 @@ DatasetsInStore = Annotated[
 BackbonesInStore = Annotated[
     str, typer.Option("--backbones", "-b", help="Names or groups; all in the store if empty.")
 ]
+ShotsOfFit = Annotated[
+    str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
+]
+CountOfFit = Annotated[
+    str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
+]
+HoldoutOfFit = Annotated[
+    float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
+]
+SeedOfFit = Annotated[int, typer.Option(min=0, help="Of the fit.")]
+DatasetOfFit = Annotated[
+    str,
+    typer.Option("--dataset", "-d", help="What the fit was made on; if empty, the only one."),
+]
 
 
 def listed(text: str) -> tuple[str, ...]:

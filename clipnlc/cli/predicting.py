@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 import typer
 
 from clipnlc.cli import predictors
-from clipnlc.cli.options import Quiet, Store, head_of, labels_of
+from clipnlc.cli.options import (
+    CountOfFit,
+    DatasetOfFit,
+    HoldoutOfFit,
+    Quiet,
+    SeedOfFit,
+    ShotsOfFit,
+    Store,
+    head_of,
+    labels_of,
+)
 from clipnlc.cli.output import Sayer, count, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
 from clipnlc.commands import DEFAULT_STORE
@@ -33,23 +43,14 @@ def predict(
             show_default=False,
         ),
     ],
-    dataset: Annotated[
-        str,
-        typer.Option("--dataset", "-d", help="What the fit was made on; if empty, the only one."),
-    ] = "",
+    dataset: DatasetOfFit = "",
     combiner: Annotated[
         str, typer.Option(help="Whose fit; nlc, or log-avg with --classes, if empty.")
     ] = "",
-    shots: Annotated[
-        str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
-    ] = "",
-    count_: Annotated[
-        str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
-    ] = "",
-    holdout: Annotated[
-        float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fit.")] = 0,
+    shots: ShotsOfFit = "",
+    count_: CountOfFit = "",
+    holdout: HoldoutOfFit = None,
+    seed: SeedOfFit = 0,
     head: Annotated[
         str, typer.Option(help="Whose logits the fit is of: zero-shot or linear.")
     ] = "zero-shot",

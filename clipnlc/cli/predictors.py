@@ -76,7 +76,7 @@ def fitted(
         MissingStageError: there is no such fit.
     """
     from clipnlc.backbones import resolve
-    from clipnlc.runs.predictor import labels_fitted_on, open_predictor
+    from clipnlc.runs.predictor import only_labels, open_predictor
     from clipnlc.stores.layout import Layout
 
     if not store.is_dir():
@@ -93,34 +93,19 @@ def fitted(
     if asked:
         which = replace(asked[0], seed=seed)
     else:
-        several = labels_fitted_on(
-            layout, key, head=head, combiner=combiner, backbones=members, seed=seed
-        )
-        if len(several) > 1:
-            raise DataError(
-                f"{store} holds fits of {combiner} on {key} for several amounts of labels "
-                f"({', '.join(one.heading for one in several)}); give one with --shots, --count or "
-                "--holdout"
-            )
-        which = several[0]
+        which = only_labels(layout, key, head=head, combiner=combiner, backbones=members, seed=seed)
     return open_predictor(layout, key, head=head, combiner=combiner, which=which, backbones=members)
 
 
 def _only_dataset(layout: "Layout", head: str) -> str:
-    from clipnlc.runs.finding import datasets_with_runs
+    from clipnlc.runs.finding import only_dataset
 
     try:
-        found = datasets_with_runs(layout, (), head)
+        return only_dataset(layout, head)
     except MissingStageError as problem:
         raise MissingStageError(
             f'{problem}; or give --classes "cat,dog", which needs no fit'
         ) from None
-    if len(found) > 1:
-        raise DataError(
-            f"{layout.root} holds fits of several data sets ({', '.join(found)}); give one with "
-            "--dataset"
-        )
-    return found[0]
 
 
 def located(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipnlc.commands import command
-from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.members import members_name
@@ -142,6 +142,22 @@ def datasets_with_runs(layout: Layout, datasets: Sequence[str], head: str) -> tu
             f"{layout.root} holds no fits on {head} logits{where}; run `{cure}` first"
         )
     return present
+
+
+def only_dataset(layout: Layout, head: str) -> str:
+    """Return the one data set with fits on this head's logits.
+
+    Raises:
+        MissingStageError: there is none.
+        DataError: there are several.
+    """
+    names = datasets_with_runs(layout, (), head)
+    if len(names) > 1:
+        raise DataError(
+            f"{layout.root} holds fits of several data sets ({', '.join(names)}); give one with "
+            "--dataset"
+        )
+    return names[0]
 
 
 def _ensembles(layout: Layout, dataset: str, head: str) -> dict[tuple[str, ...], Runs]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
-from clipnlc.errors import MissingStageError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.labels import Labels
 from clipnlc.runs.finding import find_runs, read_fitted
 from clipnlc.runs.fitted import Fitted
@@ -102,7 +102,7 @@ def open_predictor(
     )
 
 
-def labels_fitted_on(
+def only_labels(
     layout: Layout,
     dataset: str,
     *,
@@ -110,16 +110,17 @@ def labels_fitted_on(
     combiner: str,
     backbones: Sequence[str] | None = None,
     seed: int = 0,
-) -> tuple[Labels, ...]:
-    """Return which labels a combiner was fitted on with this seed, sorted; at least one.
+) -> Labels:
+    """Return which labels a combiner was fitted on with this seed; none where it needs none.
 
     Raises:
         MissingStageError: there is no such fit.
+        DataError: there are several.
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
     if not COMBINERS.get(combiner).needs_labels:
-        return (Labels.none(),)
+        return Labels.none()
     runs = find_runs(layout, dataset, head, backbones)
     labels = [Labels.parse(run) for run, header in runs.headers.items() if combiner in header.keys]
     found = tuple(sorted(which for which in labels if which.seed == seed))
@@ -130,7 +131,13 @@ def labels_fitted_on(
             f"{layout.root} holds no fit of {combiner} with seed {seed} on {head} logits of "
             f"{dataset}; run `{cure}` first"
         )
-    return found
+    if len(found) > 1:
+        raise DataError(
+            f"{layout.root} holds fits of {combiner} on {dataset} for several amounts of labels "
+            f"({', '.join(one.heading for one in found)}); give one with --shots, --count or "
+            "--holdout"
+        )
+    return found[0]
 
 
 def identity_of(features: Key) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from clipnlc.metrics.intervals import accuracy_interval
 from clipnlc.reports.card import model_card
 from clipnlc.reports.files import evaluation_from_json
 from clipnlc.runs.exported import export_of
-from clipnlc.runs.finding import Runs, datasets_with_runs, find_runs
+from clipnlc.runs.finding import Runs, find_runs, only_dataset
 from clipnlc.runs.freshness import Present
-from clipnlc.runs.predictor import labels_fitted_on, open_predictor
+from clipnlc.runs.predictor import only_labels, open_predictor
 from clipnlc.runs.records import evaluation_path
 from clipnlc.stores.export import write_export
 from clipnlc.stores.layout import Layout, locate
@@ -99,9 +99,9 @@ def export(
             "expected a combiner that can be used, as nlc"
         )
     if dataset is None:
-        dataset = _only_dataset(layout, head)
+        dataset = only_dataset(layout, head)
     if which is None or not known.needs_labels:
-        which = _only_labels(
+        which = only_labels(
             layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
         )
     predictor = open_predictor(
@@ -131,37 +131,6 @@ def export(
             store=store,
         ),
     )
-
-
-def _only_dataset(layout: Layout, head: str) -> str:
-    names = datasets_with_runs(layout, (), head)
-    if len(names) > 1:
-        raise DataError(
-            f"{layout.root} holds fits of {len(names)} data sets ({', '.join(names)}); "
-            "name one with --dataset"
-        )
-    return names[0]
-
-
-def _only_labels(
-    layout: Layout,
-    dataset: str,
-    *,
-    head: str,
-    combiner: str,
-    backbones: Sequence[str] | None,
-    seed: int,
-) -> Labels:
-    several = labels_fitted_on(
-        layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
-    )
-    if len(several) > 1:
-        raise DataError(
-            f"{layout.root} holds fits of {combiner} on {dataset} for several amounts of labels "
-            f"({', '.join(one.heading for one in several)}); give one with --shots, --count or "
-            "--holdout"
-        )
-    return several[0]
 
 
 def _measured(layout: Layout, runs: Runs, combiner: str, which: Labels) -> Iterator[Measurement]:

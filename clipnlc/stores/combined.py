@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from clipnlc.stores import _h5, checks
-from clipnlc.stores.fitted import Fact, read_facts, read_learnt
+from clipnlc.stores.fitted import Fact, combiners_of, group_of, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part
 
 FORMAT = "clipnlc-combined"
 
@@ -83,7 +82,7 @@ def read_combined(path: Path) -> CombinedStore:
         sample_id=content.strings("sample_id"),
         backbones=content.strings("backbones"),
         class_names=content.strings("class_names"),
-        combinations={n: _combination(content, n) for n in _combiners(content.header)},
+        combinations={n: _combination(content, n) for n in combiners_of(content.header)},
         digest=content.header.digest,
     )
     _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
@@ -91,7 +90,7 @@ def read_combined(path: Path) -> CombinedStore:
 
 
 def _combination(content: _h5.Content, name: str) -> Combination:
-    group = _group(name)
+    group = group_of(name)
     given = {
         what: content.array(f"{group}/{what}", "<f4", dimensions=2)
         for what in ("weights", "scores")
@@ -120,11 +119,3 @@ def _check(store: CombinedStore, refuse: checks.Refuse) -> None:
         columns = {f"columns of {name} {what}": array.shape[1], "expected columns": widths[what]}
         checks.check_lengths(columns, refuse)
         checks.check_finite(f"{name} {what}", array, store.sample_id, refuse)
-
-
-def _combiners(header: _h5.Header) -> tuple[str, ...]:
-    return tuple(from_part(part) for part in header.members("combiners"))
-
-
-def _group(combiner: str) -> str:
-    return f"combiners/{as_part(combiner)}"

@@ -10,13 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from clipnlc.commands import command
 from clipnlc.digests import content_digest
-from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
-from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
+from clipnlc.stores.fitted import (
+    Fact,
+    combiners_of,
+    current,
+    fitted_attributes,
+    fitted_datasets,
+    group_of,
+    not_written,
+    read_facts,
+    read_learnt,
+)
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate, maker
+from clipnlc.stores.layout import locate
 
 FORMAT = "clipnlc-fits"
 VERSION_1 = "clipnlc-combined"
@@ -90,7 +98,7 @@ def add_fits(path: Path, store: FitStore) -> str:
     if path.exists():
         present = read_fits(path)
         if (present.backbones, present.class_names) == (store.backbones, store.class_names):
-            store = replace(store, fits={**_current(present.fits, store.fits), **store.fits})
+            store = replace(store, fits={**current(present.fits, store.fits), **store.fits})
     return _write(path, store)
 
 
@@ -101,7 +109,7 @@ def read_fits(path: Path, combiners: Sequence[str] | None = None) -> FitStore:
         MissingStageError: there is no such file.
         StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
     """
-    wanted = None if combiners is None else {f"{_group(name)}/" for name in combiners}
+    wanted = None if combiners is None else {f"{group_of(name)}/" for name in combiners}
 
     def reads(name: str) -> bool:
         if name in ("backbones", "class_names"):
@@ -110,7 +118,7 @@ def read_fits(path: Path, combiners: Sequence[str] | None = None) -> FitStore:
         return mine and "/learnt/" in name
 
     content = _h5.read(path, format_of(path), reads)
-    names = [n for n in _combiners(content.header) if combiners is None or n in combiners]
+    names = [n for n in combiners_of(content.header) if combiners is None or n in combiners]
     store = FitStore(
         backbones=content.strings("backbones"),
         class_names=content.strings("class_names"),
@@ -130,9 +138,9 @@ def read_fit_header(path: Path) -> FitHeader:
     """
     content = _h5.read(path, format_of(path), lambda name: name == "backbones")
     header = content.header
-    names = _combiners(header)
+    names = combiners_of(header)
     return FitHeader(
-        keys={name: header.key(_group(name)) for name in names},
+        keys={name: header.key(group_of(name)) for name in names},
         facts={name: _facts(header, name) for name in names},
         digests={name: _digest(header, name) for name in names},
         backbones=content.strings("backbones"),
@@ -146,28 +154,8 @@ def format_of(path: Path) -> str:
     return VERSION_1 if location is not None and location.kind == "combined" else FORMAT
 
 
-def _current(old: Mapping[str, Fit], new: Mapping[str, Fit]) -> dict[str, Fit]:
-    """Choose the old fits that no input of the new ones contradicts."""
-    inputs: dict[str, str] = {}
-    for fit in new.values():
-        inputs.update(fit.key.inputs)
-    return {
-        name: fit
-        for name, fit in old.items()
-        if all(inputs.get(place, digest) == digest for place, digest in fit.key.inputs.items())
-    }
-
-
 def _write(path: Path, store: FitStore) -> str:
-    place = locate(path)
-    verify = command("verify", store=place.store if place else None)
-
-    def refuse(problem: str) -> StoreError:
-        return StoreError(
-            f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the logits it was made from with `{verify}`, then run `{maker(path)}` again"
-        )
-
+    refuse = not_written(path)
     _check(store, refuse)
     datasets: dict[str, _h5.Dataset] = {
         "backbones": store.backbones,
@@ -175,15 +163,15 @@ def _write(path: Path, store: FitStore) -> str:
     }
     groups = {}
     for name, fit in store.fits.items():
-        datasets.update(fitted_datasets(fit.learnt, refuse, _group(name)))
-        groups[_group(name)] = fitted_attributes(fit.key, fit.facts)
+        datasets.update(fitted_datasets(fit.learnt, refuse, group_of(name)))
+        groups[group_of(name)] = fitted_attributes(fit.key, fit.facts)
     return _h5.write_sealed(path, FORMAT, attributes={}, datasets=datasets, groups=groups)
 
 
 def _fit(content: _h5.Content, name: str) -> Fit:
     return Fit(
-        key=content.header.key(_group(name)),
-        learnt=read_learnt(content, _group(name)),
+        key=content.header.key(group_of(name)),
+        learnt=read_learnt(content, group_of(name)),
         facts=_facts(content.header, name),
         digest=_digest(content.header, name),
     )
@@ -191,7 +179,7 @@ def _fit(content: _h5.Content, name: str) -> Fit:
 
 def _facts(header: _h5.Header, name: str) -> dict[str, Fact]:
     """Return the facts; those of version 1 spell the draw in three of them."""
-    facts = read_facts(header, _group(name))
+    facts = read_facts(header, group_of(name))
     location = locate(header.path)
     if "drawn" not in facts and location is not None and location.run is not None:
         facts["drawn"] = location.run
@@ -200,7 +188,7 @@ def _facts(header: _h5.Header, name: str) -> dict[str, Fact]:
 
 def _digest(header: _h5.Header, name: str) -> str:
     """Name one fit by its attributes, the checksums of its arrays, and the order they follow."""
-    group = _group(name)
+    group = group_of(name)
     arrays = {
         entry: found.blake2b
         for entry, found in header.entries.items()
@@ -212,11 +200,3 @@ def _digest(header: _h5.Header, name: str) -> str:
 def _check(store: FitStore, refuse: checks.Refuse) -> None:
     checks.check_names("backbone", store.backbones, refuse)
     checks.check_text("class name", store.class_names, refuse)
-
-
-def _combiners(header: _h5.Header) -> tuple[str, ...]:
-    return tuple(from_part(part) for part in header.members("combiners"))
-
-
-def _group(combiner: str) -> str:
-    return f"combiners/{as_part(combiner)}"

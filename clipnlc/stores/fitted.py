@@ -1,13 +1,18 @@
-"""What a head or a combiner learnt, as arrays and facts; two formats store it the same way."""
+"""What several formats share: learnt arrays and facts, and a group per combiner."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from clipnlc.commands import command
 from clipnlc.digests import canonical_json
+from clipnlc.errors import StoreError
 from clipnlc.stores import _h5
 from clipnlc.stores.checks import Refuse
 from clipnlc.stores.key import Key
+from clipnlc.stores.layout import as_part, from_part, locate, maker
 
 Fact = float | str | int
 
@@ -65,3 +70,48 @@ def check_learnt(name: str, array: np.ndarray, refuse: Refuse) -> None:
     """
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise refuse(f"its learnt array {name!r} holds something other than finite numbers")
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """What one combiner left in a file, under a key."""
+
+    @property
+    def key(self) -> Key:
+        """Every resolved input by name."""
+        ...
+
+
+One = TypeVar("One", bound=Keyed)
+
+
+def current(old: Mapping[str, One], new: Mapping[str, One]) -> dict[str, One]:
+    """Choose what is there already that no input of the new ones contradicts."""
+    inputs: dict[str, str] = {}
+    for one in new.values():
+        inputs.update(one.key.inputs)
+    return {
+        name: one
+        for name, one in old.items()
+        if all(inputs.get(place, digest) == digest for place, digest in one.key.inputs.items())
+    }
+
+
+def not_written(path: Path) -> Callable[[str], StoreError]:
+    """Return what turns a problem into the error for a file that was not written."""
+    place = locate(path)
+    verify = command("verify", store=place.store if place else None)
+    return lambda problem: StoreError(
+        f"{path} not written: {problem}; expected finite numbers and unique names: check what it "
+        f"was made from with `{verify}`, then run `{maker(path)}` again"
+    )
+
+
+def combiners_of(header: _h5.Header) -> tuple[str, ...]:
+    """List the combiners that a file has a group of, sorted."""
+    return tuple(from_part(part) for part in header.members("combiners"))
+
+
+def group_of(combiner: str) -> str:
+    """Return the group of a combiner in a file."""
+    return f"combiners/{as_part(combiner)}"

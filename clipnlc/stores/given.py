@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from clipnlc.commands import command
 from clipnlc.digests import canonical_json
-from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
+from clipnlc.stores.fitted import combiners_of, current, group_of, not_written
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate, maker
 
 FORMAT = "clipnlc-given"
 
@@ -104,14 +102,7 @@ def add_given(path: Path, store: GivenStore) -> str:
         present = read_given(path)
         columns = [(s.sample_id, s.backbones, s.class_names) for s in (present, store)]
         if columns[0] == columns[1]:
-            inputs: dict[str, str] = {}
-            for given in store.given.values():
-                inputs.update(given.key.inputs)
-            kept = {
-                name: given
-                for name, given in present.given.items()
-                if all(inputs.get(p, d) == d for p, d in given.key.inputs.items())
-            }
+            kept = current(present.given, store.given)
             store = replace(store, given={**kept, **store.given})
     return _write(path, store)
 
@@ -128,7 +119,7 @@ def read_given(path: Path) -> GivenStore:
         sample_id=content.strings("sample_id"),
         backbones=content.strings("backbones"),
         class_names=content.strings("class_names"),
-        given={name: _given(content, name) for name in _combiners(content.header)},
+        given={name: _given(content, name) for name in combiners_of(content.header)},
         digest=content.header.digest,
     )
     _check(store, lambda problem: _h5.damaged(path, f"breaks the format: {problem}"))
@@ -144,22 +135,14 @@ def read_given_header(path: Path) -> GivenHeader:
     """
     header = _h5.read_header(path, FORMAT)
     return GivenHeader(
-        keys={name: header.key(_group(name)) for name in _combiners(header)},
+        keys={name: header.key(group_of(name)) for name in combiners_of(header)},
         digest=header.digest,
         rows=header.shape("sample_id", 1)[0],
     )
 
 
 def _write(path: Path, store: GivenStore) -> str:
-    place = locate(path)
-    verify = command("verify", store=place.store if place else None)
-
-    def refuse(problem: str) -> StoreError:
-        return StoreError(
-            f"{path} not written: {problem}; expected finite numbers and unique names: "
-            f"check the store with `{verify}`, then run `{maker(path)}` again"
-        )
-
+    refuse = not_written(path)
     _check(store, refuse)
     datasets: dict[str, _h5.Dataset] = {
         "sample_id": store.sample_id,
@@ -168,8 +151,8 @@ def _write(path: Path, store: GivenStore) -> str:
     }
     groups: dict[str, dict[str, _h5.Attribute]] = {}
     for name, given in store.given.items():
-        datasets |= {f"{_group(name)}/{part}": array for part, array in given.arrays().items()}
-        groups[_group(name)] = {
+        datasets |= {f"{group_of(name)}/{part}": array for part, array in given.arrays().items()}
+        groups[group_of(name)] = {
             "key": given.key.json,
             "columns": canonical_json(given.columns),
         }
@@ -177,7 +160,7 @@ def _write(path: Path, store: GivenStore) -> str:
 
 
 def _given(content: _h5.Content, name: str) -> GivenArrays:
-    group = _group(name)
+    group = group_of(name)
     others = {
         part: content.array(f"{group}/{part}", "<f4", dimensions=2)
         for part in ("weights", "scores")
@@ -217,11 +200,3 @@ def _check(store: GivenStore, refuse: checks.Refuse) -> None:
                 columns = {"columns": array.shape[1], "expected columns": widths[part]}
                 checks.check_lengths({f"{name} {part} {n}": c for n, c in columns.items()}, refuse)
             checks.check_finite(f"{name} {part}", array, store.sample_id, refuse)
-
-
-def _combiners(header: _h5.Header) -> tuple[str, ...]:
-    return tuple(from_part(part) for part in header.members("combiners"))
-
-
-def _group(combiner: str) -> str:
-    return f"combiners/{as_part(combiner)}"

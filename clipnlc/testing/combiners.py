@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from clipnlc.combiners.base import Combiner, Weigher
 from clipnlc.ensemble import Ensemble
+from clipnlc.testing.checking import close, equal, refuses, same
 
 Check = Callable[[type[Combiner]], None]
 
@@ -75,10 +76,10 @@ def check_combiner(combiner: type[Combiner]) -> None:
 def _scores_have_a_row_per_sample_and_are_finite(cls: type[Combiner]) -> None:
     test = example(31, seed=2)[0]
     scores = _fitted(cls).combine(test)
-    _equal(scores.shape, test.logits.shape[1:], "the shape of the scores")
-    _equal(scores.dtype, np.dtype(np.float64), "the type of the scores")
+    equal(scores.shape, test.logits.shape[1:], "the shape of the scores")
+    equal(scores.dtype, np.dtype(np.float64), "the type of the scores")
     assert np.isfinite(scores).all(), "scores are finite"
-    _equal(_fitted(cls).combine(test.rows([])).shape, (0, 5), "the scores of no rows")
+    equal(_fitted(cls).combine(test.rows([])).shape, (0, 5), "the scores of no rows")
 
 
 def _inputs_stay_as_they_were(cls: type[Combiner]) -> None:
@@ -87,7 +88,7 @@ def _inputs_stay_as_they_were(cls: type[Combiner]) -> None:
     for one, other in zip(
         (given.logits, labels, *given.features), (copy.logits, copied, *copy.features), strict=True
     ):
-        _same(one, other, "what was given")
+        same(one, other, "what was given")
 
 
 def _learns_the_same_from_rows_in_any_order(cls: type[Combiner]) -> None:
@@ -120,7 +121,7 @@ def _named_classes_may_come_in_any_order(cls: type[Combiner]) -> None:
         scores = again.combine(test.classes(order))
         if _sorts(cls):
             _same_state(again, _fitted(cls), "classes")
-            _same(scores, _fitted(cls).combine(test)[:, order], "scores of permuted classes")
+            same(scores, _fitted(cls).combine(test)[:, order], "scores of permuted classes")
         _close(scores, _fitted(cls).combine(test)[:, order], "scores of permuted classes")
 
 
@@ -130,7 +131,7 @@ def _nameless_classes_keep_their_order(cls: type[Combiner]) -> None:
     order = np.array([3, 0, 4, 1, 2])
     here = cls().fit(ensemble, labels).combine(test)
     there = cls().fit(ensemble.classes(order), np.argsort(order)[labels])
-    _same(
+    same(
         order[there.combine(test.classes(order)).argmax(axis=1)],
         here.argmax(axis=1),
         "predictions of permuted classes",
@@ -145,15 +146,15 @@ def _named_backbones_may_come_in_any_order(cls: type[Combiner]) -> None:
     again = cls().fit(ensemble.members(order), labels)
     _same_state(again, _fitted(cls), "backbones")
     mixed = test.members(order)
-    _same(again.combine(mixed), _fitted(cls).combine(test), "scores of permuted backbones")
+    same(again.combine(mixed), _fitted(cls).combine(test), "scores of permuted backbones")
     if isinstance(again, Weigher):
-        _same(again.weights(mixed), _weights(cls, test)[:, order], "weights of permuted backbones")
+        same(again.weights(mixed), _weights(cls, test)[:, order], "weights of permuted backbones")
 
 
 def _gives_the_same_bits_twice(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     test = example(31, seed=2)[0]
-    _same(cls(seed=0).fit(ensemble, labels).combine(test), _fitted(cls).combine(test), "scores")
+    same(cls(seed=0).fit(ensemble, labels).combine(test), _fitted(cls).combine(test), "scores")
 
 
 def _hangs_on_no_last_bit(cls: type[Combiner]) -> None:
@@ -184,40 +185,40 @@ def _state_travels(cls: type[Combiner]) -> None:
     state = fitted.state()
     assert all(isinstance(value, np.ndarray) for value in state.values()), "learnt are arrays"
     again = cls.rebuild(fitted.settings(), state)
-    _same(again.combine(test), fitted.combine(test), "scores after rebuilding")
+    same(again.combine(test), fitted.combine(test), "scores after rebuilding")
 
 
 def _refuses_a_foreign_state(cls: type[Combiner]) -> None:
-    _refuses(lambda: cls().load_state({"foreign_": np.zeros(1)}), "the state has ['foreign_']")
+    refuses(lambda: cls().load_state({"foreign_": np.zeros(1)}), "the state has ['foreign_']")
 
 
 def _refit_forgets(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     test = example(31, seed=2)[0]
     again = cls().fit(*example(20, seed=5)).fit(ensemble, labels)
-    _same(again.combine(test), _fitted(cls).combine(test), "scores after a second fit")
+    same(again.combine(test), _fitted(cls).combine(test), "scores after a second fit")
 
 
 def _needs_features_is_said_truly(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     blind = ensemble.with_features(())
     if cls.needs_features:
-        _refuses(lambda: cls().fit(blind, labels), "holds no features")
+        refuses(lambda: cls().fit(blind, labels), "holds no features")
     else:
         assert np.isfinite(cls().fit(blind, labels).combine(blind)).all(), "scores are finite"
 
 
 def _needs_labels_is_said_truly(cls: type[Combiner]) -> None:
-    _equal(cls.needs_labels, bool(cls.learnt), "needs_labels against what is learnt")
+    equal(cls.needs_labels, bool(cls.learnt), "needs_labels against what is learnt")
     assert all(name.endswith("_") for name in cls.learnt), "learnt arrays end in _"
 
 
 def _labels_must_fit_the_rows(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
-    _refuses(lambda: cls().fit(ensemble, labels[1:]), "39 labels for 40 rows")
+    refuses(lambda: cls().fit(ensemble, labels[1:]), "39 labels for 40 rows")
     high, low = np.where(labels == 1, 5, labels), np.where(labels == 0, -1, labels)
-    _refuses(lambda: cls().fit(ensemble, high), "labels must lie in [0, 5), found 0 to 5")
-    _refuses(lambda: cls().fit(ensemble, low), "labels must lie in [0, 5), found -1 to 4")
+    refuses(lambda: cls().fit(ensemble, high), "labels must lie in [0, 5), found 0 to 5")
+    refuses(lambda: cls().fit(ensemble, low), "labels must lie in [0, 5), found -1 to 4")
 
 
 def _few_labels_stay_finite(cls: type[Combiner]) -> None:
@@ -254,7 +255,7 @@ def _a_weigher_is_the_weighted_sum_of_logits(cls: type[Combiner]) -> None:
         return
     test = example(31, seed=2)[0]
     weights = _weights(cls, test)
-    _equal(weights.dtype, np.dtype(np.float32), "the type of weights")
+    equal(weights.dtype, np.dtype(np.float32), "the type of weights")
     expected = np.einsum("nb,bnc->nc", weights.astype(float), test.logits.astype(float))
     np.testing.assert_allclose(_fitted(cls).combine(test), expected, rtol=1e-12)
     if not cls.reads_logits:
@@ -265,17 +266,17 @@ def _a_weigher_is_the_weighted_sum_of_logits(cls: type[Combiner]) -> None:
             test.backbones,
             test.class_names,
         )
-        _same(_weights(cls, zeros), weights, "weights without logits, which it says not to read")
+        same(_weights(cls, zeros), weights, "weights without logits, which it says not to read")
 
 
 def _unfitted_use_is_refused(cls: type[Combiner]) -> None:
     test = example(31, seed=2)[0]
     if not cls.learnt:
-        _same(cls().combine(test), _fitted(cls).combine(test), "scores without a fit")
-        _equal(_fitted(cls).state(), {}, "what was learnt")
+        same(cls().combine(test), _fitted(cls).combine(test), "scores without a fit")
+        equal(_fitted(cls).state(), {}, "what was learnt")
         return
-    _refuses(lambda: cls().combine(test), "is not fitted")
-    _refuses(lambda: cls().state(), "is not fitted")
+    refuses(lambda: cls().combine(test), "is not fitted")
+    refuses(lambda: cls().state(), "is not fitted")
 
 
 COMBINER_CHECKS: Final[tuple[Check, ...]] = (
@@ -321,25 +322,8 @@ def _sorts(cls: type[Combiner]) -> bool:
 
 def _same_state(one: Combiner, other: Combiner, what: str) -> None:
     for name, value in other.state().items():
-        _same(one.state()[name], value, f"{name} learnt from {what} in another order")
-
-
-def _same(one: np.ndarray, other: np.ndarray, what: str) -> None:
-    np.testing.assert_array_equal(one, other, err_msg=what)
+        same(one.state()[name], value, f"{name} learnt from {what} in another order")
 
 
 def _close(one: np.ndarray, other: np.ndarray, what: str) -> None:
-    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=what)
-
-
-def _equal(one: object, other: object, what: str) -> None:
-    assert one == other, f"{what}: {one!r}, expected {other!r}"
-
-
-def _refuses(use: Callable[[], object], message: str) -> None:
-    said = ""
-    try:
-        use()
-    except ValueError as refusal:
-        said = str(refusal)
-    assert message in said, f"expected a ValueError that says {message!r}, it said {said!r}"
+    close(one, other, what, rtol=1e-6, atol=1e-9)

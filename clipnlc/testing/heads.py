@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.heads.base import Head
+from clipnlc.testing.checking import close, equal, refuses, same
 
 Check = Callable[[type[Head]], None]
 
@@ -83,18 +84,18 @@ def check_head(head: type[Head]) -> None:
 def _logits_have_a_row_per_sample_and_are_finite(cls: type[Head]) -> None:
     for rows in (7, 1, 0):
         logits = _fitted(cls).logits(_test(rows))
-        _equal(logits.shape, (rows, _CLASSES), "the shape of the logits")
-        _equal(logits.dtype, np.dtype(np.float32), "the type of the logits")
+        equal(logits.shape, (rows, _CLASSES), "the shape of the logits")
+        equal(logits.dtype, np.dtype(np.float32), "the type of the logits")
         assert np.isfinite(logits).all(), "logits are finite"
     half = _fitted(cls).logits(_test(7).astype(np.float16))
-    _equal(half.dtype, np.dtype(np.float32), "the type of the logits of float16 features")
+    equal(half.dtype, np.dtype(np.float32), "the type of the logits of float16 features")
 
 
 def _inputs_stay_as_they_were(cls: type[Head]) -> None:
     given, copy = labelled_rows(), labelled_rows()
     given.fit(cls()).logits(given.features)
     for name in ("features", "labels", "texts"):
-        _same(getattr(given, name), getattr(copy, name), name)
+        same(getattr(given, name), getattr(copy, name), name)
 
 
 def _learns_the_same_from_rows_in_any_order(cls: type[Head]) -> None:
@@ -111,10 +112,10 @@ def _gives_a_row_the_same_bits_in_any_block(cls: type[Head]) -> None:
         for length in (1, 3, 100, 256, 511, 512, 513, 1000):
             blocks = [features[i : i + length] for i in range(0, samples, length)]
             found = np.concatenate([fitted.logits(block) for block in blocks])
-            _same(found, whole, f"logits of blocks of {length}")
+            same(found, whole, f"logits of blocks of {length}")
         order = np.random.default_rng(0).permutation(samples)
-        _same(fitted.logits(features[order]), whole[order], "logits of rows in another order")
-        _same(fitted.logits(np.asfortranarray(features)), whole, "logits of features by column")
+        same(fitted.logits(features[order]), whole[order], "logits of rows in another order")
+        same(fitted.logits(np.asfortranarray(features)), whole, "logits of features by column")
 
 
 def _permuted_classes_permute_the_logits(cls: type[Head]) -> None:
@@ -154,30 +155,30 @@ def _is_built_again_from_settings_and_state(cls: type[Head]) -> None:
     assert cls.learnt, "a head learns something, if only the texts"
     assert all(name.endswith("_") for name in cls.learnt), "learnt arrays end in _"
     again = cls.rebuild(fitted.settings(), state)
-    _equal(again.settings(), fitted.settings(), "settings after rebuilding")
+    equal(again.settings(), fitted.settings(), "settings after rebuilding")
     for rows in (31, 1):
-        _same(again.logits(_test(rows)), fitted.logits(_test(rows)), "logits after rebuilding")
-    _equal(again.facts(), fitted.facts(), "facts after rebuilding")
+        same(again.logits(_test(rows)), fitted.logits(_test(rows)), "logits after rebuilding")
+    equal(again.facts(), fitted.facts(), "facts after rebuilding")
 
 
 def _knows_the_width_of_its_features(cls: type[Head]) -> None:
     for dim in (32, 17):
-        _equal(labelled_rows(dim=dim).fit(cls()).dim, dim, "dim, the width of the features")
+        equal(labelled_rows(dim=dim).fit(cls()).dim, dim, "dim, the width of the features")
 
 
 def _unfitted_use_and_foreign_states_are_refused(cls: type[Head]) -> None:
-    _refuses(lambda: cls().logits(_test(3)), "is not fitted")
-    _refuses(lambda: cls().state(), "is not fitted")
-    _refuses(lambda: cls().load_state({"foreign_": np.zeros(1)}), "the state has ['foreign_']")
-    _refuses(lambda: cls.rebuild({"foreign": 1}, {}), "does not take these settings")
+    refuses(lambda: cls().logits(_test(3)), "is not fitted")
+    refuses(lambda: cls().state(), "is not fitted")
+    refuses(lambda: cls().load_state({"foreign_": np.zeros(1)}), "the state has ['foreign_']")
+    refuses(lambda: cls.rebuild({"foreign": 1}, {}), "does not take these settings")
 
 
 def _needs_texts_is_said_truly(cls: type[Head]) -> None:
     without = replace(labelled_rows(), texts=None, logit_scale=None, classes=_CLASSES)
     if cls.needs_texts:
-        _refuses(lambda: without.fit(cls()), "give texts and logit_scale")
+        refuses(lambda: without.fit(cls()), "give texts and logit_scale")
         return
-    _refuses(lambda: replace(without, classes=None).fit(cls()), "how many classes there are")
+    refuses(lambda: replace(without, classes=None).fit(cls()), "how many classes there are")
     both = replace(labelled_rows(), logit_scale=None)
     _same_state(without.fit(cls()), both.fit(cls()), "learnt without the texts that it ignores")
 
@@ -189,7 +190,7 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
     if not cls.needs_labels:
         _same_state(cls().fit_to_texts(**texts), _fitted(cls), "learnt without rows")
         return
-    _refuses(lambda: cls().fit_to_texts(**texts), "learns from labelled rows")
+    refuses(lambda: cls().fit_to_texts(**texts), "learns from labelled rows")
     other = replace(given, labels=np.roll(given.labels, 1)).fit(cls()).state()
     here = _fitted(cls).state()
     changed = any(not np.array_equal(other[name], value) for name, value in here.items())
@@ -203,17 +204,17 @@ def _needs_nothing_that_fit_does_not_take(cls: type[Head]) -> None:
 
 def _labels_must_fit_the_rows(cls: type[Head]) -> None:
     given = labelled_rows()
-    _refuses(lambda: replace(given, sample_id=given.sample_id[1:]).fit(cls()), "59 sample ids")
+    refuses(lambda: replace(given, sample_id=given.sample_id[1:]).fit(cls()), "59 sample ids")
     for label, wrong, found in ((3, 4, "0 to 4"), (0, -1, "-1 to 3")):
         outside = replace(given, labels=np.where(given.labels == label, wrong, given.labels))
         message = f"labels must lie in [0, 4), found {found}"
-        _refuses(lambda outside=outside: outside.fit(cls()), message)  # type: ignore[misc]
+        refuses(lambda outside=outside: outside.fit(cls()), message)  # type: ignore[misc]
 
 
 def _few_labels_stay_finite(cls: type[Head]) -> None:
     for samples in (1, 2, 5):
         logits = labelled_rows(samples, seed=4).fit(cls()).logits(_test(7))
-        _equal(logits.shape, (7, _CLASSES), "the shape where classes have no row")
+        equal(logits.shape, (7, _CLASSES), "the shape where classes have no row")
         assert np.isfinite(logits).all(), f"logits after {samples} labels are finite"
 
 
@@ -247,25 +248,8 @@ def _test(rows: int) -> Float[np.ndarray, "rows dim"]:
 
 def _same_state(one: Head, other: Head, what: str) -> None:
     for name, value in other.state().items():
-        _same(one.state()[name], value, f"{name} {what}")
-
-
-def _same(one: np.ndarray, other: np.ndarray, what: str) -> None:
-    np.testing.assert_array_equal(one, other, err_msg=what)
+        same(one.state()[name], value, f"{name} {what}")
 
 
 def _close(one: np.ndarray, other: np.ndarray, what: str) -> None:
-    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3, err_msg=what)
-
-
-def _equal(one: object, other: object, what: str) -> None:
-    assert one == other, f"{what}: {one!r}, expected {other!r}"
-
-
-def _refuses(use: Callable[[], object], message: str) -> None:
-    said = ""
-    try:
-        use()
-    except ValueError as refusal:
-        said = str(refusal)
-    assert message in said, f"expected a ValueError that says {message!r}, it said {said!r}"
+    close(one, other, what, rtol=1e-3, atol=1e-3)

@@ -75,8 +75,8 @@ class SealedFile:
         wanted: Int[np.ndarray, " wanted"],
         *,
         columns: Int[np.ndarray, " columns"] | None = None,
-        out: Shaped[np.ndarray, "wanted *_"] | None = None,
-    ) -> Shaped[np.ndarray, "wanted *_"]:
+        out: Shaped[np.ndarray, "wanted ..."] | None = None,
+    ) -> Shaped[np.ndarray, "wanted ..."]:
         """Read rows of the array `name` in the order given; a row may be wanted repeatedly.
 
         Besides the result, a few MB are in memory.
@@ -108,7 +108,7 @@ class SealedFile:
                 out[order[first:last]] = found if columns is None else found[:, columns]
         return out
 
-    def blocks(self, name: str, rows: int) -> Iterator[Shaped[np.ndarray, "block *_"]]:
+    def blocks(self, name: str, rows: int) -> Iterator[Shaped[np.ndarray, "block ..."]]:
         """Read the array `name` at most `rows` rows at a time, each checked before it is given.
 
         Raises:
