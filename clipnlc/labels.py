@@ -110,7 +110,7 @@ class Labels:
         Raises:
             DataError: it is out of range.
         """
-        whole = self.amount == int(self.amount)
+        whole = float(self.amount).is_integer()
         if self.kind in ("shots", "count") and not (whole and self.amount >= 1):
             what = "shots per class" if self.kind == "shots" else "labels"
             raise DataError(f"{self.amount:g} {what} were asked for; give whole numbers from 1")
@@ -130,8 +130,8 @@ class Labels:
         if self.kind == "none":
             return "no-labels"
         spelled = {
-            "shots": f"{self.amount:g}-shots",
-            "count": f"{self.amount:g}-labels",
+            "shots": f"{self.amount}-shots",
+            "count": f"{self.amount}-labels",
             "holdout": f"holdout-{self.amount:g}",
             "all": "all-labels",
         }[self.kind]
@@ -167,6 +167,24 @@ class Labels:
             "holdout": f"on a hold-out of {100 * self.amount:g} %",
             "all": "on all labels",
         }[self.kind]
+
+    @staticmethod
+    def options(several: "Sequence[Labels]") -> dict[str, str]:
+        """Return the options of a command that draws these labels; seeds reach the highest.
+
+        Draws of another kind than the first are left out: a command takes one kind.
+
+        >>> Labels.options([Labels.shots(1, seed=2), Labels.shots(4)])
+        {'shots': '1,4', 'seeds': '3'}
+        """
+        drawn = sorted({which.setting for which in several if which.kind != "none"})
+        if not drawn:
+            return {}
+        alike = [which for which in drawn if which.kind == drawn[0].kind]
+        seeds = str(1 + max(which.seed for which in several))
+        if drawn[0].kind == "all":
+            return {"shots": "all", "seeds": seeds}
+        return {drawn[0].kind: ",".join(f"{which.amount}" for which in alike), "seeds": seeds}
 
     def draw(
         self,

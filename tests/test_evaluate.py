@@ -225,9 +225,10 @@ def test_stale_runs_are_refused_once_with_the_cure(layout):
     members = members_name(BACKBONES)
     with pytest.raises(
         StoreError,
-        match=rf"^digits/fits/zero-shot/{members}/1-shots-seed-0.h5 and 6 more runs are stale: "
+        match=rf"^digits/fits/zero-shot/{members}/no-labels.h5 and 6 more runs are stale: "
         r"digits/logits/zero-shot/nano-RN50.h5#train \(and 2 more\) has changed since; "
-        r"run `clipnlc train-nlc --dataset digits --head zero-shot --store .*`$",
+        rf"run `clipnlc train-nlc --dataset digits --head zero-shot --backbones {','.join(sorted(BACKBONES))} "
+        r"--shots 1,4 --seeds 3 --store .*`$",
     ) as caught:
         evaluate(store=layout.root)
     assert "\n" not in str(caught.value)

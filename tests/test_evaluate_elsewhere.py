@@ -250,6 +250,31 @@ def test_what_is_missing_names_the_command(layout):
         evaluate(store=layout.root, datasets=["birds"], fitted_on="fruit")
 
 
+def test_by_default_only_what_shares_a_class_is_evaluated(layout):
+    write(layout, "tools", ("saw", "axe"), rows=10, seed=3)
+    found = evaluate(store=layout.root, fitted_on="fruit")
+    assert [each.dataset for each in found.datasets] == ["again", "market"]
+    with pytest.raises(MissingStageError, match=r"and a class of tools; run `clipnlc extract"):
+        evaluate(store=layout.root, fitted_on="tools")
+
+
+def test_a_split_without_an_image_of_a_known_class_is_refused(layout):
+    for backbone in MEMBERS:
+        path = layout.features("market", "test", backbone)
+        held = read_features(path)
+        of = np.flatnonzero(held.labels == TARGET.index("kiwi"))
+        write_features(
+            path,
+            held.features[of],
+            labels=held.labels[of],
+            sample_id=tuple(held.sample_id[row] for row in of),
+            class_names=held.class_names,
+            texts=held.texts,
+        )
+    with pytest.raises(StoreError, match="no image of market/test is of a class that fruit has"):
+        evaluate(store=layout.root, datasets=["market"], fitted_on="fruit")
+
+
 def test_targets_whose_backbones_saw_other_images_are_refused(layout):
     path = layout.features("market", "test", MEMBERS[1])
     held = read_features(path)

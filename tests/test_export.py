@@ -584,7 +584,9 @@ def test_which_fit_is_asked_for(store, tmp_path):
 
 def test_one_of_several_data_sets_must_be_named(fitted, tmp_path):
     shutil.copytree(fitted / "photos", fitted / "pictures")
-    with pytest.raises(DataError, match=r"of several data sets \(photos, pictures\); give one with"):
+    with pytest.raises(
+        DataError, match=r"of several data sets \(photos, pictures\); give one with"
+    ):
         export(store=fitted, out=tmp_path / "out", which=SHOTS)
 
 
@@ -720,7 +722,7 @@ def test_the_command(store, tmp_path, here):
     said = refusal(*line, "--combiner", "gac", by=here)
     assert "holds the export of another fit" in said
     more = refusal("export", "--shots", "1,2", "--out", out, "--store", store, by=here)
-    assert "give one number of one" in more
+    assert "give one number: one fit is used" in more
 
 
 def test_the_only_fit_need_not_be_named(extracted, tmp_path):

@@ -14,7 +14,7 @@ from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests o
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones.loaded import LoadedBackbone
-from clipnlc.errors import BackboneError, DataError
+from clipnlc.errors import BackboneError
 from clipnlc.extraction import photos as module
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import stream_photos
@@ -141,12 +141,6 @@ class TestBadFiles:
         assert block.files == ()
         assert [f.shape for f in block.features] == [(0, models.load(b).dim) for b in BACKBONES]
         assert len(block.skipped) == len(bad)
-
-    def test_may_be_fatal(self, mixed, models):
-        files, _, bad = mixed
-        with pytest.raises(DataError, match=f"cannot use {bad[0]}: not an image") as error:
-            list(stream_photos(files, models, BACKBONES, on_bad_image="fail"))
-        assert "\n" not in str(error.value)
 
     def test_what_is_too_large_for_an_image_is_not_read(self, data, models, monkeypatch):
         monkeypatch.setattr(module, "_LARGEST", 10)

@@ -1,5 +1,6 @@
 """Which labelled samples are drawn, as properties; how draws are spelled, sorted and read back."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipnlc.cli.options import labels_of
 from clipnlc.errors import DataError
 from clipnlc.labels import KINDS, Labels, ranks, stratified_split
 
@@ -151,3 +153,26 @@ class TestLabels:
             Labels.count(-3)
         with pytest.raises(DataError, match=r"--holdout is 1.5; give a share above 0, up to 1"):
             Labels.holdout(1.5)
+        for amount in (float("nan"), float("inf")):
+            with pytest.raises(DataError, match="were asked for; give whole numbers from 1"):
+                Labels("shots", amount)
+
+    def test_a_large_amount_is_spelled_in_full(self):
+        which = Labels.count(1_234_567)
+        assert which.name == "1234567-labels-seed-0"
+        assert Labels.options([which]) == {"count": "1234567", "seeds": "1"}
+
+    @given(labels_of_any_kind)
+    def test_options_draw_the_same_labels(self, which):
+        options = Labels.options([which])
+        if which.kind == "none":
+            assert options == {}
+            return
+        assert int(options.pop("seeds")) == which.seed + 1
+        asked = labels_of(
+            shots=options.pop("shots", ""),
+            count=options.pop("count", ""),
+            holdout=float(options.pop("holdout")) if "holdout" in options else None,
+        )
+        assert [replace(one, seed=which.seed) for one in asked] == [which]
+        assert not options

@@ -18,7 +18,7 @@ from stores_examples import (
 )
 
 from clipnlc.errors import MissingStageError, StoreError
-from clipnlc.stores.aligned import open_aligned_logits, open_ensemble, open_split
+from clipnlc.stores.aligned import open_ensemble, open_split
 from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
 
 
@@ -37,16 +37,15 @@ def paths(layout, *, reverse=False):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_backbones_come_in_the_order_asked_for(layout, reverse):
     logits, features = paths(layout, reverse=reverse)
-    labels, class_names, sample_id, stacked = open_aligned_logits(logits, "test")
-    assert stacked.shape == (2, 6, 3)
+    ensemble, labels, class_names = open_ensemble(logits, features, "test")
+    assert ensemble.logits.shape == (2, 6, 3)
     for row, path in enumerate(logits.values()):
-        assert np.array_equal(stacked[row], read_logits(path).splits["test"].logits)
-    ensemble, ensemble_labels, ensemble_names = open_ensemble(logits, features, "test")
-    assert np.array_equal(ensemble.logits, stacked)
+        assert np.array_equal(ensemble.logits[row], read_logits(path).splits["test"].logits)
     assert [block.shape[1] for block in ensemble.features] == ([4, 3] if reverse else [3, 4])
-    assert ensemble.sample_id == sample_id == sample_ids(6)
-    assert np.array_equal(ensemble_labels, labels)
-    assert ensemble_names == class_names == CLASS_NAMES
+    assert ensemble.sample_id == sample_ids(6)
+    for path in logits.values():
+        assert np.array_equal(read_logits(path).splits["test"].labels, labels)
+    assert class_names == CLASS_NAMES
 
 
 def test_without_features_the_ensemble_holds_none(layout):
@@ -98,7 +97,7 @@ def test_the_first_row_that_differs_is_named(layout, changes, difference):
     backbones = "RN50.openai,ViT-B-32.openai"
     cure = f"run `clipnlc extract --dataset cub --backbones {backbones} --store {layout.root}`"
     with pytest.raises(StoreError, match=f"{difference}.*{cure}") as caught:
-        open_aligned_logits(logits, "test")
+        open_ensemble(logits, {}, "test")
     assert str(first) in str(caught.value)
     assert str(second) in str(caught.value)
 
@@ -110,7 +109,7 @@ def test_a_shorter_store_is_told_apart(layout):
     with pytest.raises(
         StoreError, match=r"sample_id of row 5 is 'Käfer/5.png' in the first and absent"
     ):
-        open_aligned_logits(logits, "test")
+        open_ensemble(logits, {}, "test")
 
 
 def test_features_with_other_labels_or_classes_are_refused(layout):
@@ -190,4 +189,4 @@ def test_a_missing_backbone_names_its_stage(layout):
     logits, _ = paths(layout)
     logits["RN101.openai"] = layout.logits("cub", "linear", "RN101.openai")
     with pytest.raises(MissingStageError, match=r"no linear logits of RN101.openai on cub"):
-        open_aligned_logits(logits, "test")
+        open_ensemble(logits, {}, "test")

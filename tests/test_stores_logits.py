@@ -27,7 +27,6 @@ from clipnlc.stores.logits import (
     read_logit_header,
     read_logits,
     read_split,
-    read_split_columns,
     write_logits,
 )
 
@@ -159,13 +158,15 @@ def test_columns_of_a_split_are_read_without_its_logits(path, monkeypatch):
     read = []
     load = reading._read_dataset
     monkeypatch.setattr(reading, "_read_dataset", lambda f, n, e: read.append(n) or load(f, n, e))
-    columns = read_split_columns(path, "train")
+    with open_logits(path, "train") as file:
+        columns = file.columns()
     train = store.splits["train"]
     assert same(columns, SplitColumns(train.labels, train.sample_id, CLASS_NAMES))
     assert read_class_names(path) == CLASS_NAMES
     assert not any("logits" in name or "test" in name for name in read)
-    with pytest.raises(MissingStageError, match="holds no split 'val', only test, train"):
-        read_split_columns(path, "val")
+    missing = pytest.raises(MissingStageError, match="holds no split 'val', only test, train")
+    with missing, open_logits(path, "val"):
+        pass
 
 
 def test_a_splits_digest_depends_on_that_split_and_the_classes_alone(path):

@@ -10,7 +10,7 @@ from evaluation_examples import BACKBONES, write_backbones
 from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture)
 
 from clipnlc.combiners import COMBINERS
-from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.reports.record import Evaluation
 from clipnlc.runs.members import members_name
@@ -115,6 +115,33 @@ def test_a_data_set_of_train_alone_gives_the_same_fits(layout, tmp_path):
     assert files(other, "fits") == whole
     with pytest.raises(MissingStageError, match="holds no split 'test', only train"):
         evaluate(store=other.root)
+
+
+def test_other_class_names_leave_no_fit_cached(layout):
+    before = train(layout, combiners=("log-avg",))
+    for backbone in BACKBONES:
+        path = layout.logits("digits", "zero-shot", backbone)
+        store = read_logits(path)
+        write_logits(path, replace(store, class_names=("a", "b", "c", "d")))
+    (run,) = train(layout, combiners=("log-avg",))
+    assert run.combiners == ("log-avg",)
+    assert len(before) == 1
+    path = layout.fits("digits", "zero-shot", members_name(BACKBONES), "no-labels")
+    assert read_fits(path).class_names == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize("name", ["nlc", "nlc-shuffled"])
+def test_features_that_have_gone_name_the_command(layout, name):
+    train(layout, combiners=(name,))
+    layout.features("digits", "test", BACKBONES[0]).unlink()
+    with pytest.raises(MissingStageError, match=r"run `clipnlc extract --dataset digits"):
+        evaluate(store=layout.root)
+
+
+def test_too_few_shots_are_refused_where_strict_though_cached(layout):
+    train(layout, shots=(64,), combiners=("static",))
+    with pytest.raises(DataError, match="fewer than 64 shots; lower --shots"):
+        train(layout, shots=(64,), combiners=("static",), strict_shots=True)
 
 
 def test_test_features_that_are_garbage_are_not_noticed(layout):

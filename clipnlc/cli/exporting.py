@@ -18,15 +18,12 @@ from clipnlc.cli.options import (
     backbones_of,
     head_of,
     key_of,
-    labels_of,
-    listed,
+    labels_of_fit,
 )
 from clipnlc.cli.output import Sayer, count, print_json
 from clipnlc.commands import DEFAULT_STORE, command
-from clipnlc.errors import DataError
 
 if TYPE_CHECKING:
-    from clipnlc.labels import Labels
     from clipnlc.stages.export import Exported
 
 
@@ -62,7 +59,7 @@ def export(
         dataset=key_of(dataset) if dataset.strip() else None,
         head=head_of(head),
         combiner=combiner,
-        which=_one(shots=shots, count=count_, holdout=holdout, seed=seed),
+        which=labels_of_fit(shots=shots, count=count_, holdout=holdout, seed=seed),
         seed=seed,
         backbones=backbones_of(backbones) or None,
         force=force,
@@ -71,18 +68,6 @@ def export(
         print_json(exported)
         return
     _say_exported(Sayer(quiet=quiet), exported)
-
-
-def _one(*, shots: str, count: str, holdout: float | None, seed: int) -> "Labels | None":
-    """Read which labels; None where nothing was said."""
-    from dataclasses import replace
-
-    if not shots.strip() and not count.strip() and holdout is None:
-        return None
-    if len(listed(shots)) > 1 or len(listed(count)) > 1:
-        raise DataError(f"--shots is {shots!r} and --count is {count!r}; give one number of one")
-    found = labels_of(shots=shots, count=count, holdout=holdout)
-    return replace(found[0], seed=seed)
 
 
 def _say_exported(say: Sayer, exported: "Exported") -> None:

@@ -81,6 +81,27 @@ def labels_of(*, shots: str, count: str, holdout: float | None) -> "tuple[Labels
     return (*(Labels.shots(number) for number in _numbers("--shots", few, "1,4,16")), *every)
 
 
+def labels_of_fit(*, shots: str, count: str, holdout: float | None, seed: int) -> "Labels | None":
+    """Read which labels one fit was made on; None where nothing was said.
+
+    Raises:
+        DataError: a number is out of range, or several were given.
+    """
+    from dataclasses import replace
+
+    if [bool(shots.strip()), bool(count.strip()), holdout is not None].count(True) > 1:
+        raise DataError("--shots, --count and --holdout exclude each other; give one of them")
+    if not shots.strip() and not count.strip() and holdout is None:
+        return None
+    found = labels_of(shots=shots, count=count, holdout=holdout)
+    if len(found) > 1:
+        raise DataError(
+            f"{'--count' if count.strip() else '--shots'} is {count or shots!r}; give one number: "
+            "one fit is used"
+        )
+    return replace(found[0], seed=seed)
+
+
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     parts = listed(text)
     if not parts or not all(part.isdecimal() and int(part) for part in parts):

@@ -20,7 +20,7 @@ from clipnlc.cli.options import (
     ShotsOfFit,
     Store,
     head_of,
-    labels_of,
+    labels_of_fit,
 )
 from clipnlc.cli.output import Sayer, count, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
@@ -120,8 +120,8 @@ def predict(
         class_names=class_names,
         templates=templates,
     )
-    labels = bool(shots or count_ or holdout is not None)
-    which = labels or bool(seed) or head != "zero-shot"
+    labels = labels_of_fit(shots=shots, count=count_, holdout=holdout, seed=seed)
+    which = labels is not None or bool(seed) or head != "zero-shot"
     if source == predictors.EXPORTED and (combiner or which):
         raise DataError(
             f"--from {from_} says which fit it holds; leave out --combiner, --shots, --count, "
@@ -161,9 +161,7 @@ def predict(
                     dataset=dataset,
                     head=head_of(head),
                     combiner=combiner or "nlc",
-                    asked=labels_of(shots=shots or "1", count=count_, holdout=holdout)
-                    if labels
-                    else (),
+                    which=labels,
                     seed=seed,
                     backbones=backbones,
                     weights_dir=weights_dir,

@@ -1,7 +1,6 @@
 """Where `predict` takes its ensemble from: a fit in a store, an exported folder, class names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +63,7 @@ def fitted(
     dataset: str,
     head: str,
     combiner: str,
-    asked: "Sequence[Labels]",
+    which: "Labels | None",
     seed: int,
     backbones: str,
     weights_dir: Path | None,
@@ -88,11 +87,7 @@ def fitted(
     layout = Layout(store)
     members = [b.name for b in resolve(backbones, weights_dir)] if backbones.strip() else None
     key = key_of(dataset) if dataset.strip() else _only_dataset(layout, head)
-    if len(asked) > 1:
-        raise DataError("a prediction is made with one fit; give one number of labels")
-    if asked:
-        which = replace(asked[0], seed=seed)
-    else:
+    if which is None:
         which = only_labels(layout, key, head=head, combiner=combiner, backbones=members, seed=seed)
     return open_predictor(layout, key, head=head, combiner=combiner, which=which, backbones=members)
 

@@ -44,6 +44,8 @@ class Combiner(Learner):
     Attributes:
         needs_labels: `fit` learns from labels.
         needs_features: `fit` and `combine` need an ensemble opened with features.
+        reads_logits: what it learnt is applied to logits; else its weights depend on features and
+            what was learnt alone.
         row_wise: a row's scores depend on that row alone, so rows may be combined in any batches.
         per_class: it learns something for each class by itself, so it can only score all the
             classes that it was fitted on.
@@ -52,6 +54,7 @@ class Combiner(Learner):
 
     needs_labels: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    reads_logits: ClassVar[bool] = True
     row_wise: ClassVar[bool] = True
     per_class: ClassVar[bool] = False
     probabilistic: ClassVar[bool] = False
@@ -109,13 +112,7 @@ class Combiner(Learner):
 
 
 class Weigher(Combiner):
-    """A combiner whose scores are a weighted sum of the backbones' logits.
-
-    Attributes:
-        reads_logits: weights depend on the logits, and not on features and what was learnt alone.
-    """
-
-    reads_logits: ClassVar[bool] = True
+    """A combiner whose scores are a weighted sum of the backbones' logits."""
 
     def weights(self, ensemble: Ensemble) -> Weights:
         """Return each backbone's float32 weight for each row; scores are sum_b w_b z_b.

@@ -22,7 +22,7 @@ from clipnlc.datasets.source import Sample
 from clipnlc.errors import DataError
 from clipnlc.extraction.embedding import Batch, Embedded, embed_batches
 from clipnlc.extraction.models import default_batch_size
-from clipnlc.extraction.pixels import BadImage, Skipped, default_decoders
+from clipnlc.extraction.pixels import Skipped, default_decoders
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def stream_photos(
     *,
     batch_size: int | None = None,
     decoders: int | None = None,
-    on_bad_image: BadImage = "skip",
 ) -> Generator[Photos, None, None]:
     """Yield the features of image files, block by block, in order.
 
@@ -88,10 +87,8 @@ def stream_photos(
         backbones: that embed the photos.
         batch_size: images of one forward, and files of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
-        on_bad_image: `fail` at a file that cannot be read, or `skip` it and say why.
 
     Raises:
-        DataError: a file cannot be read and is not to be skipped.
         BackboneError: weights cannot be loaded, the device cannot be used, or memory is short.
     """
     device = models.device
@@ -115,11 +112,7 @@ def stream_photos(
     )
     with closing(embedded):
         for found in embedded:
-            photos = _photos(found, names)
-            if photos.skipped and on_bad_image == "fail":
-                file, reason = photos.skipped[0]
-                raise DataError(f"cannot use {file}: {reason}; replace or remove it")
-            yield photos
+            yield _photos(found, names)
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,21 @@ from pathlib import Path
 
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError, StoreError
+from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.members import members_name
 from clipnlc.stores.fits import FitHeader, read_fit_header, read_fits
 from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_class_names
 
-LABELLED = {"zero-shot": "train"}
-"""The split that combiners learn from, by head."""
-
-HELD_OUT = "holdout"
-"""For every other head: the part of train that the head has not seen."""
+HOLDOUT = "holdout"
+"""The part of train that a head has not seen, which combiners then learn from."""
 
 
 def labelled_split(head: str) -> str:
     """Return the split whose labels combiners learn from, under this head."""
-    return LABELLED.get(head, HELD_OUT)
+    return HOLDOUT if HEADS.get(head).needs_labels else "train"
 
 
 def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
@@ -74,33 +73,28 @@ def find_runs(
         MissingStageError: there are no such runs.
         StoreError: there are several ensembles and none of all backbones; a file is damaged.
     """
-    ensembles = _ensembles(layout, dataset, head)
+    every = tuple(sorted(set(backbones or layout.logit_backbones(dataset, head))))
+    found = _runs_of(layout, dataset, head, every) if every else None
+    if found is not None:
+        return found
+    ensembles = () if backbones else _ensembles(layout, dataset, head)
     if not ensembles:
-        cure = command("train-nlc", dataset=dataset, head=head, store=layout.root)
-        raise MissingStageError(
-            f"{layout.root} holds no fits on {head} logits of {dataset}; run `{cure}` first"
+        of = f" of {','.join(backbones)}" if backbones else ""
+        cure = command(
+            "train-nlc", dataset=dataset, head=head, backbones=backbones, store=layout.root
         )
-    if backbones is not None:
-        wanted = tuple(sorted(set(backbones)))
-        if wanted not in ensembles:
-            cure = command(
-                "train-nlc", dataset=dataset, head=head, backbones=backbones, store=layout.root
-            )
-            raise MissingStageError(
-                f"{layout.root} holds no fits of {','.join(backbones)} on {head} logits of "
-                f"{dataset}; run `{cure}` first"
-            )
-        return ensembles[wanted]
-    every = tuple(sorted(layout.logit_backbones(dataset, head)))
-    if every in ensembles:
-        return ensembles[every]
+        raise MissingStageError(
+            f"{layout.root} holds no fits{of} on {head} logits of {dataset}; run `{cure}` first"
+        )
     if len(ensembles) > 1:
         listed = "; ".join(",".join(names) for names in ensembles)
         raise StoreError(
             f"{layout.root} holds fits of {len(ensembles)} ensembles on {head} logits of {dataset}, "
             f"none of them of every backbone: {listed}; name one with --backbones"
         )
-    return next(iter(ensembles.values()))
+    only = _runs_of(layout, dataset, head, ensembles[0])
+    assert only is not None, "an ensemble was found by one of its runs"
+    return only
 
 
 def read_fitted(runs: Runs, run: str, combiners: Sequence[str]) -> dict[str, Fitted]:
@@ -160,26 +154,67 @@ def only_dataset(layout: Layout, head: str) -> str:
     return names[0]
 
 
-def _ensembles(layout: Layout, dataset: str, head: str) -> dict[tuple[str, ...], Runs]:
-    """Return the runs of each ensemble; those of version 1 where there are no others."""
-    found: dict[tuple[str, ...], dict[str, tuple[Path, FitHeader]]] = {}
+def others_that_share_classes(
+    layout: Layout, source: str, head: str, split: str
+) -> tuple[str, ...]:
+    """Return the other data sets that have features of this split and a class of `source`.
+
+    Raises:
+        MissingStageError: there is none.
+    """
+
+    def classes(dataset: str, head: str) -> set[str]:
+        backbones = layout.logit_backbones(dataset, head)
+        paths = [layout.logits(dataset, head, backbone) for backbone in backbones]
+        return set(read_class_names(paths[0])) if paths else set()
+
+    known = classes(source, head)
+    found = tuple(
+        name
+        for name in layout.datasets()
+        if name != source
+        if layout.backbones(name, split) and known & classes(name, "zero-shot")
+    )
+    if not found:
+        cure = command("extract --dataset …", split=split, store=layout.root)
+        raise MissingStageError(
+            f"{layout.root} holds no other data set with a {split} split and a class of {source}; "
+            f"run `{cure}` on one first"
+        )
+    return found
+
+
+def _runs_of(layout: Layout, dataset: str, head: str, backbones: tuple[str, ...]) -> Runs | None:
+    """Return the runs of one ensemble; those of version 1 where there are no others; else None."""
+    members = members_name(backbones)
+    headers: dict[str, tuple[Path, FitHeader]] = {}
     for run in layout.combined_runs(dataset, head):
         path = layout.combined(dataset, head, run)
         header = read_fit_header(path)
-        found.setdefault(tuple(sorted(header.backbones)), {})[run] = path, header
-    for members in layout.members(dataset, head):
-        for run in layout.runs(dataset, head, members):
-            path = layout.fits(dataset, head, members, run)
-            header = read_fit_header(path)
-            found.setdefault(tuple(sorted(header.backbones)), {})[run] = path, header
-    return {
-        backbones: Runs(
+        if tuple(sorted(header.backbones)) == backbones:
+            headers[run] = path, header
+    for run in layout.runs(dataset, head, members):
+        path = layout.fits(dataset, head, members, run)
+        headers[run] = path, read_fit_header(path)
+    ordered = sorted(headers, key=Labels.parse)
+    return (
+        Runs(
             dataset=dataset,
             head=head,
-            members=members_name(backbones),
+            members=members,
             backbones=backbones,
-            paths={run: runs[run][0] for run in sorted(runs, key=Labels.parse)},
-            headers={run: runs[run][1] for run in sorted(runs, key=Labels.parse)},
+            paths={run: headers[run][0] for run in ordered},
+            headers={run: headers[run][1] for run in ordered},
         )
-        for backbones, runs in sorted(found.items())
-    }
+        if headers
+        else None
+    )
+
+
+def _ensembles(layout: Layout, dataset: str, head: str) -> tuple[tuple[str, ...], ...]:
+    """Return the backbones of every ensemble with runs, read from one run of each."""
+    paths = [layout.combined(dataset, head, run) for run in layout.combined_runs(dataset, head)]
+    for members in layout.members(dataset, head):
+        runs = layout.runs(dataset, head, members)
+        paths += [layout.fits(dataset, head, members, run) for run in runs[:1]]
+    return tuple(sorted({tuple(sorted(read_fit_header(path).backbones)) for path in paths}))

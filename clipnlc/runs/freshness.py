@@ -8,7 +8,10 @@ learnt from.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from clipnlc.commands import command
 from clipnlc.errors import StoreError
+from clipnlc.labels import Labels
+from clipnlc.runs.finding import Runs
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header
 from clipnlc.stores.key import Key
@@ -94,26 +97,41 @@ def refuse_stale_logits(present: Present, names: Iterable[str]) -> None:
 
 
 def refuse_stale_runs(
-    present: Present, runs: Mapping[str, Iterable[Mapping[str, str]]], cure: str
+    present: Present, runs: Runs, combiners: Mapping[str, Iterable[str]] | None = None
 ) -> None:
-    """Check that no input of any run, and no input of those inputs, has changed since.
+    """Check that logits are current, and no input of any run, or of its inputs, has changed since.
 
     Args:
         present: the store as it is.
-        runs: the inputs of every fit, by the file's name.
-        cure: the command that makes the runs again.
+        runs: what is checked.
+        combiners: only these runs, and of each only these combiners; all by default.
 
     Raises:
-        StoreError: says what is stale since what has changed, and what to run.
+        StoreError: says what is stale since what has changed, and the command that makes it again.
     """
-    every = {run: list(inputs) for run, inputs in runs.items()}
-    files = {n.partition(PART)[0] for each in every.values() for one in each for n in one}
-    refuse_stale_logits(present, sorted(files))
-    causes = {run: set().union(*map(present.changed, each)) for run, each in every.items()}
-    stale = sorted(run for run, since in causes.items() if since)
-    if stale:
-        names = sorted(set().union(*(causes[run] for run in stale)))
-        others = len(stale) - 1
-        which = f"{stale[0]} and {others} more runs are" if others else f"{stale[0]} is"
-        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-        raise StoreError(f"{which} stale: {names[0]}{more} has changed since; run `{cure}`")
+    layout = present.layout
+    wanted = combiners or {run: header.keys for run, header in runs.headers.items()}
+    inputs = {
+        run: [runs.headers[run].keys[name].inputs for name in names]
+        for run, names in wanted.items()
+    }
+    logits = {layout.relative(layout.logits(runs.dataset, runs.head, b)) for b in runs.backbones}
+    files = {n.partition(PART)[0] for each in inputs.values() for one in each for n in one}
+    refuse_stale_logits(present, sorted(files | logits))
+    causes = {run: set().union(*map(present.changed, each)) for run, each in inputs.items()}
+    stale = [run for run, since in causes.items() if since]
+    if not stale:
+        return
+    names = sorted(set().union(*(causes[run] for run in stale)))
+    first, others = layout.relative(runs.paths[stale[0]]), len(stale) - 1
+    which = f"{first} and {others} more runs are" if others else f"{first} is"
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    cure = command(
+        "train-nlc",
+        dataset=runs.dataset,
+        head=runs.head,
+        backbones=runs.backbones,
+        store=layout.root,
+        **Labels.options([Labels.parse(run) for run in stale]),
+    )
+    raise StoreError(f"{which} stale: {names[0]}{more} has changed since; run `{cure}`")

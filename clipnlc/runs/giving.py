@@ -66,7 +66,7 @@ def give(
         MissingStageError: a combiner needs features that have not been made.
         StoreError: a fit is of other backbones or classes; a file is damaged.
     """
-    whole = {name: _whole(fit, target) for name, fit in fits.items() if not fit.combiner.row_wise}
+    whole = _whole({name: fit for name, fit in fits.items() if not fit.combiner.row_wise}, target)
     found = {name: _Parts(keep_scores=keep_scores) for name in fits}
     alone = {name: _Parts(keep_scores=False) for name in target.backbones}
     features = any(f.combiner.needs_features for name, f in fits.items() if name not in whole)
@@ -90,13 +90,17 @@ def give(
     )
 
 
-def _whole(fit: Fitted, target: Target) -> Given:
-    """Apply a fit that is not row-wise to all rows at once."""
-    reads_logits = getattr(fit.combiner, "reads_logits", True)
-    if reads_logits:
-        every = target.read(np.arange(len(target.sample_id)), fit.combiner.needs_features)
-        return apply(fit, every, among=target.among)
-    return apply(fit, target.blind(fit.class_names), among=target.among)
+def _whole(fits: Mapping[Name, Fitted], target: Target) -> dict[Name, Given]:
+    """Apply fits that are not row-wise to all rows at once; features are read once for all."""
+    found: dict[Name, Given] = {}
+    blind: Ensemble | None = None
+    for name, fit in fits.items():
+        if fit.combiner.reads_logits:
+            every = target.read(np.arange(len(target.sample_id)), fit.combiner.needs_features)
+        else:
+            every = blind = blind or target.blind(fit.class_names)
+        found[name] = apply(fit, every, among=target.among)
+    return found
 
 
 def _some(given: Given, rows: np.ndarray) -> Given:

@@ -76,7 +76,7 @@ def open_predictor(
         combiners=combiner,
         backbones=backbones,
         store=layout.root,
-        **_options(which),
+        **Labels.options([which]),
     )
     missing = MissingStageError(
         f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
@@ -89,9 +89,7 @@ def open_predictor(
     path = runs.paths.get(which.name)
     if path is None or combiner not in runs.headers[which.name].keys:
         raise missing
-    key = runs.headers[which.name].keys[combiner]
-    cure = command("train-nlc", dataset=dataset, head=head, store=layout.root)
-    refuse_stale_runs(Present(layout), {layout.relative(path): [key.inputs]}, cure)
+    refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
     keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
     return Predictor(
         heads=open_heads(layout, dataset, head, runs.backbones),
@@ -156,16 +154,3 @@ def _feature_key(layout: Layout, dataset: str, backbone: str) -> Key:
         f"{layout.root} holds no features of {backbone} on {dataset}, which say how it was used; "
         f"run `{cure}` first"
     )
-
-
-def _options(which: Labels) -> dict[str, str]:
-    """Spell the options of `train-nlc` that make a run; enough seeds to reach its own."""
-    seeds = {"seeds": str(which.seed + 1)}
-    amount = f"{which.amount:g}"
-    return {
-        "none": {},
-        "shots": {"shots": amount, **seeds},
-        "count": {"count": amount, **seeds},
-        "holdout": {"holdout": amount, **seeds},
-        "all": {"shots": "all", **seeds},
-    }[which.kind]

@@ -91,11 +91,19 @@ def stored_target(
     with open_split(paths, features if have_features else {}, split) as aligned:
         classes = by_name(aligned.class_names)
 
+        def need_features() -> None:
+            for name in backbones:
+                if name not in features:
+                    read_feature_header(layout.features(dataset, split, name))  # says what to run
+
         def read(rows: Int[np.ndarray, " rows"], with_features: bool) -> Ensemble:  # noqa: FBT001
-            if with_features and not have_features:
-                missing = next(name for name in backbones if name not in features)
-                read_feature_header(layout.features(dataset, split, missing))  # says what to run
+            if with_features:
+                need_features()
             return aligned.ensemble(rows, features=with_features, classes=classes)
+
+        def read_features() -> tuple[Float[np.ndarray, "samples _"], ...]:
+            need_features()
+            return aligned.features(np.arange(len(aligned.sample_id)))
 
         yield Target(
             dataset=dataset,
@@ -115,7 +123,7 @@ def stored_target(
                 for path in features.values()
             },
             read=read,
-            read_features=lambda: aligned.features(np.arange(len(aligned.sample_id))),
+            read_features=read_features,
         )
 
 
@@ -136,7 +144,7 @@ def foreign_target(
 
     Raises:
         MissingStageError: features of the split, or heads of the source, have not been made.
-        StoreError: the two share no class; files are damaged, or do not hold the same samples.
+        StoreError: no image is of a class that both have; files are damaged, or do not hold the same samples.
     """
     heads = open_heads(layout, source, head, backbones)
     order = by_name(heads.class_names)
@@ -160,6 +168,11 @@ def foreign_target(
                 "--class-names"
             )
         kept = np.flatnonzero([number[label] is not None for label in labels])
+        if not len(kept):
+            raise StoreError(
+                f"no image of {dataset}/{split} is of a class that {source} has; "
+                f"expected at least one: choose another --split or --dataset"
+            )
         among = np.array(sorted(n for n in number if n is not None), dtype=np.int64)
         place = {int(column): i for i, column in enumerate(among)}
         unknown = Counter(names[label] for label in labels if number[label] is None)

@@ -21,6 +21,7 @@ from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded, stream_photos
+from clipnlc.fitting import softmax
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted, apply
@@ -160,7 +161,7 @@ def _answers(
         scores = scores.astype(np.float32).astype(np.float64)
     best = scores.argmax(axis=1)
     second = _without(scores, best).argmax(axis=1)
-    probabilities = _softmax(scores) if fitted.combiner.probabilistic else None
+    probabilities = softmax(scores) if fitted.combiner.probabilistic else None
     own = ensemble.logits.argmax(axis=2)
     names = ensemble.class_names
 
@@ -197,14 +198,6 @@ def _without(
     left = scores.copy()
     left[np.arange(len(left)), column] = -np.inf
     return left
-
-
-def _softmax(
-    scores: Float64[np.ndarray, "photos classes"],
-) -> Float64[np.ndarray, "photos classes"]:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def require_row_wise(combiner: str) -> None:

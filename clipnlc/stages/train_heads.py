@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
+from clipnlc.runs.finding import HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
@@ -23,9 +24,6 @@ from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, wr
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-HOLDOUT: Final = "holdout"
-"""The split of train's rows that the head has not seen: combiners are fitted on it."""
 
 _BLOCK: Final = 8192
 """Rows of logits in memory at a time."""
@@ -291,15 +289,13 @@ def _fit(
             "combiners; use the zero-shot head"
         )
     head = task.make(which)
-    texts: dict[str, Any] = {"texts": train.texts} if head.needs_texts else {}
     head.fit(
         features=train.features[kept],
         labels=train.labels[kept],
         sample_id=[train.sample_id[i] for i in kept],
         logit_scale=train.logit_scale,
         logit_bias=train.logit_bias,
-        classes=len(train.class_names),
-        **texts,
+        texts=train.texts,
     )
     splits: dict[str, LogitBlocks] = {}
     facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held), **head.facts()}

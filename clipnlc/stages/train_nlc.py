@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from clipnlc.stores.aligned import AlignedSplit
 
+_NONE = (Labels.none(),)
+
 DEFAULT_LABELS = tuple(Labels.shots(shots) for shots in (1, 2, 4, 8, 16, 32))
 
 
@@ -58,6 +60,21 @@ class FittedRun:
 
 
 @dataclass(frozen=True)
+class _Inputs:
+    """What names the content of every input of a data set's fits.
+
+    Attributes:
+        classes: digest of the class names, all that a combiner without labels is fitted on.
+        logits: digests of the labelled split; none where no combiner learns.
+        features: likewise; none where no combiner needs them.
+    """
+
+    classes: str
+    logits: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Task:
     """The runs of one seed on one data set; one process works on it at a time."""
 
@@ -69,8 +86,7 @@ class _Task:
     combiners: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     strict_shots: bool
-    logits: Mapping[str, str] = field(default_factory=dict)  # digests of the labelled split
-    features: Mapping[str, str] = field(default_factory=dict)  # none where no combiner needs them
+    inputs: _Inputs
 
 
 def train_nlc(
@@ -118,8 +134,11 @@ def train_nlc(
     tasks: list[_Task] = []
     for name in datasets_with_logits(layout, dataset, head):
         present = tuple(sorted(set(backbones) or layout.logit_backbones(name, head)))
-        for runs in _runs(names, labels, seeds):
-            task = _Task(
+        drawn = list(_runs(names, labels, seeds))
+        learning = [n for n in names if COMBINERS.get(n).needs_labels]
+        inputs = _inputs(layout, name, head, present, learning if drawn[-1:] != [_NONE] else ())
+        tasks += [
+            _Task(
                 layout=layout,
                 dataset=name,
                 head=head,
@@ -128,8 +147,10 @@ def train_nlc(
                 combiners=names,
                 settings=settings or {},
                 strict_shots=strict_shots,
+                inputs=inputs,
             )
-            tasks.append(task if runs[0].kind == "none" else _with_digests(task))
+            for runs in drawn
+        ]
     done: list[FittedRun] = []
     for fitted in _work(tasks, workers):
         done.append(fitted)
@@ -144,33 +165,38 @@ def _runs(
     """Group the runs that have a combiner by seed; the run without labels stands alone."""
     needing = [COMBINERS.get(name).needs_labels for name in combiners]
     if not all(needing):
-        yield (Labels.none(),)
+        yield _NONE
     drawn = [which for which in labels if which.kind != "none"]
     for seed in seeds if any(needing) and drawn else ():
         yield tuple(dict.fromkeys(Labels(w.kind, w.amount, seed) for w in drawn))
 
 
-def _with_digests(task: _Task) -> _Task:
-    """Read what names the content of every input, once for all runs of a data set.
+def _inputs(
+    layout: Layout, dataset: str, head: str, backbones: Sequence[str], learning: Sequence[str]
+) -> _Inputs:
+    """Read what names the content of every input of the combiners that learn.
 
     Raises:
-        MissingStageError: the logits have no labelled split.
+        MissingStageError: the logits have no labelled split, and a combiner learns.
     """
-    layout, split = task.layout, labelled_split(task.head)
+    split = labelled_split(head)
+    paths = [layout.logits(dataset, head, backbone) for backbone in backbones]
+    classes = content_digest(sorted(read_class_names(paths[0])))
+    if not learning:
+        return _Inputs(classes)
     logits, features = {}, {}
-    for backbone in task.backbones:
-        path = layout.logits(task.dataset, task.head, backbone)
+    for path in paths:
         digest = read_logit_header(path).split_digests.get(split)
         if digest is None:
             raise MissingStageError(
-                f"{layout.root} holds no {split} split of {task.dataset} to draw labels from; "
+                f"{layout.root} holds no {split} split of {dataset} to draw labels from; "
                 "extract a data set that has one, or fit only --combiners parameter-free"
             )
         logits[f"{layout.relative(path)}{PART}{split}"] = digest
-        if any(COMBINERS.get(name).needs_features for name in task.combiners):
-            path = layout.features(task.dataset, "train", backbone)
+    if any(COMBINERS.get(name).needs_features for name in learning):
+        for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
             features[layout.relative(path)] = read_feature_header(path).digest
-    return _Task(**{**vars(task), "logits": logits, "features": features})
+    return _Inputs(classes, logits, features)
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
@@ -211,7 +237,7 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
         paths = {b: task.layout.logits(task.dataset, task.head, b) for b in task.backbones}
         features = {
             b: task.layout.features(task.dataset, "train", b)
-            for b in (task.backbones if task.features else ())
+            for b in (task.backbones if task.inputs.features else ())
         }
         with open_split(paths, features, labelled_split(task.head)) as split:
             yield from _fit_drawn(task, lacking, split)
@@ -247,7 +273,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         draw = _draw(task, which, split)
         # In the order of sample ids and of class names, in which fits see them: nothing is copied.
         rows = draw.rows[canonical_rows([split.sample_id[row] for row in draw.rows])]
-        ensemble = split.ensemble(rows, features=bool(task.features), classes=classes)
+        ensemble = split.ensemble(rows, features=bool(task.inputs.features), classes=classes)
         labels = numbers[split.labels[rows]]
         keys = _keys(task, which)
         lacking = _lacking(keys, _header(task, which))
@@ -306,6 +332,11 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
         if combiner.needs_labels == (which.kind == "none"):
             continue
         settings = combiner(seed=which.seed, **task.settings.get(name, {})).settings()
+        inputs = task.inputs
+        read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
+        if combiner.needs_labels:
+            features = inputs.features if combiner.needs_features else {}
+            read = {"inputs": {**inputs.logits, **features}}
         keys[name] = Key.of(
             {
                 "combiner": name,
@@ -313,7 +344,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
                 "head": task.head,
                 "backbones": list(task.backbones),
                 "labels": which.name,
-                "inputs": {**task.logits, **(task.features if combiner.needs_features else {})},
+                **read,
             }
         )
     return keys
@@ -326,6 +357,8 @@ def _cached(task: _Task, which: Labels) -> FittedRun | None:
     if header is None or _lacking(keys, header):
         return None
     labels = max(int(header.facts[name]["labels"]) for name in keys)
+    if task.strict_shots and which.kind == "shots" and labels < which.amount * header.classes:
+        return None  # drawn again, it is refused with the class's name
     return _fitted(task, which, keys, (), labels=labels)
 
 

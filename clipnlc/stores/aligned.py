@@ -140,22 +140,6 @@ def open_split(
         )
 
 
-class AlignedLogits(NamedTuple):
-    """Several backbones' logits of the same samples of one split.
-
-    Attributes:
-        labels: class numbers in `[0, classes)`, int64 `[samples]`.
-        class_names: one per class.
-        sample_id: one per row.
-        logits: float32 `[backbones, samples, classes]`, backbones in the order asked for.
-    """
-
-    labels: Int64[np.ndarray, " samples"]
-    class_names: tuple[str, ...]
-    sample_id: tuple[str, ...]
-    logits: Float32[np.ndarray, "backbones samples classes"]
-
-
 class AlignedEnsemble(NamedTuple):
     """An ensemble, with the labels of its samples.
 
@@ -168,18 +152,6 @@ class AlignedEnsemble(NamedTuple):
     ensemble: Ensemble
     labels: Int64[np.ndarray, " samples"]
     class_names: tuple[str, ...]
-
-
-def open_aligned_logits(paths: Mapping[str, Path], split: str) -> AlignedLogits:
-    """Read one split of the logit file of each backbone.
-
-    Raises:
-        MissingStageError: a file, or the split in it, has not been made.
-        StoreError: two files hold other samples, labels or classes; a file is damaged.
-    """
-    with open_split(paths, {}, split) as opened:
-        logits = opened.ensemble(slice(None), features=False).logits
-        return AlignedLogits(opened.labels, opened.class_names, opened.sample_id, logits)
 
 
 def open_ensemble(

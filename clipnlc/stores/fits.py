@@ -74,6 +74,7 @@ class FitHeader:
         keys, facts: by combiner.
         digests: by combiner; each names one fit.
         backbones: the ensemble.
+        classes: number of classes.
         digest: names the content of the file.
     """
 
@@ -81,6 +82,7 @@ class FitHeader:
     facts: Mapping[str, Mapping[str, Fact]]
     digests: Mapping[str, str]
     backbones: tuple[str, ...]
+    classes: int
     digest: str
 
 
@@ -144,6 +146,7 @@ def read_fit_header(path: Path) -> FitHeader:
         facts={name: _facts(header, name) for name in names},
         digests={name: _digest(header, name) for name in names},
         backbones=content.strings("backbones"),
+        classes=header.shape("class_names", 1)[0],
         digest=header.digest,
     )
 

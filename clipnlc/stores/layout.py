@@ -15,13 +15,15 @@ be read back from its path.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from clipnlc.commands import command
-from clipnlc.errors import StoreError
+from clipnlc.errors import DataError, StoreError
+from clipnlc.labels import Labels
 from clipnlc.stores.key import Key
 
 Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "texts"]
@@ -84,16 +86,27 @@ class Location:
     def command(self) -> str:
         """The command that makes this file."""
         if self.kind in ("fits", "combined"):
-            return command("train-nlc", dataset=self.dataset, head=self.head, store=self.store)
+            return command(
+                "train-nlc", dataset=self.dataset, head=self.head, store=self.store, **self._drawn
+            )
         if self.kind == "given":
             source = self.source if self.source != self.dataset else None
             options = {"fitted_on": source, "dataset": self.dataset, "head": self.head}
             return command("evaluate", store=self.store, **options)
         if self.kind == "logits" and self.head != "zero-shot":
-            return command("train-heads", dataset=self.dataset, head=self.head, store=self.store)
+            return command(
+                "train-heads", dataset=self.dataset, head=self.head, store=self.store, **self._drawn
+            )
         if not self.dataset:
             return command("extract --dataset …", backbones=self.backbone, store=self.store)
         return command("extract", dataset=self.dataset, backbones=self.backbone, store=self.store)
+
+    @property
+    def _drawn(self) -> dict[str, str]:
+        """The options that draw the labels of this run; none for a name that is no run's."""
+        with suppress(DataError):
+            return Labels.options([Labels.parse(self.run)] if self.run else [])
+        return {}
 
     def __str__(self) -> str:
         """Name the content: `features of RN50.openai on cub/test`."""
@@ -237,10 +250,6 @@ class Layout:
         """List the backbones with a finished feature file for this split, sorted."""
         return _names(self.dataset(dataset) / "features" / as_part(split), ".h5")
 
-    def heads(self, dataset: str) -> tuple[str, ...]:
-        """List the heads with logits, sorted."""
-        return _names(self.dataset(dataset) / "logits", "")
-
     def logit_backbones(self, dataset: str, head: str) -> tuple[str, ...]:
         """List the backbones with a logit file under this head, sorted."""
         return _names(self.dataset(dataset) / "logits" / as_part(head), ".h5")
@@ -257,10 +266,6 @@ class Layout:
     def combined_runs(self, dataset: str, head: str) -> tuple[str, ...]:
         """List the runs that version 1 kept, sorted."""
         return _names(self.dataset(dataset) / "combined" / as_part(head), ".h5")
-
-    def head_runs(self, dataset: str, head: str) -> tuple[str, ...]:
-        """List the runs that this head was fitted for, each by itself, sorted."""
-        return _names(self.dataset(dataset) / "logits" / as_part(head), "")
 
 
 def _names(directory: Path, suffix: str) -> tuple[str, ...]:

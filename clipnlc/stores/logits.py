@@ -252,17 +252,6 @@ def open_logits(path: Path, split: str) -> Iterator[LogitFile]:
         yield LogitFile(file, split)
 
 
-def read_split_columns(path: Path, split: str) -> SplitColumns:
-    """Read and check labels, sample ids and class names of one split, without its logits.
-
-    Raises:
-        MissingStageError: there is no such file, or it holds no such split.
-        StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
-    """
-    with open_logits(path, split) as file:
-        return file.columns()
-
-
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Read and check the class names alone.
 

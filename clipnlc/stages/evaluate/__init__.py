@@ -14,8 +14,13 @@ from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
 from clipnlc.reports.files import evaluation_from_json, save
 from clipnlc.reports.record import DatasetEvaluation, Evaluation, Kind, Row, Source, versions
-from clipnlc.runs.finding import Runs, datasets_with_runs, find_runs
-from clipnlc.runs.freshness import Present, refuse_stale_logits, refuse_stale_runs
+from clipnlc.runs.finding import (
+    Runs,
+    datasets_with_runs,
+    find_runs,
+    others_that_share_classes,
+)
+from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.records import evaluation_path
 from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import predictions_and_outcomes
@@ -81,7 +86,8 @@ def evaluate(
 
     Args:
         store: root of the store.
-        datasets: names in the store; by default every one with fits of its own.
+        datasets: names in the store; by default every one with fits of its own, or, with
+            `fitted_on`, every other one with such a split and a class in common.
         head: whose logits are combined.
         split: whose samples are predicted.
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.
@@ -99,7 +105,9 @@ def evaluate(
     if fitted_on is None:
         names = datasets_with_runs(layout, datasets or (), head)
     else:
-        names = tuple(sorted(set(datasets or (d for d in layout.datasets() if d != fitted_on))))
+        names = tuple(
+            sorted(set(datasets or others_that_share_classes(layout, fitted_on, head, split)))
+        )
     present = Present(layout)
     found = [_find(asked, present, name) for name in names]
     _check_one_ensemble(found, store)
@@ -133,19 +141,11 @@ def _find(asked: _Asked, present: Present, dataset: str) -> Found:
     """Read the headers of the runs for a data set, and refuse what is stale."""
     layout, head, split, fitted_on = asked.layout, asked.head, asked.split, asked.fitted_on
     runs = find_runs(layout, fitted_on or dataset, head, asked.backbones)
-    cure = command(
-        "train-nlc", dataset=runs.dataset, head=head, backbones=asked.backbones, store=layout.root
-    )
-    inputs = {
-        layout.relative(path): [key.inputs for key in runs.headers[run].keys.values()]
-        for run, path in runs.paths.items()
-    }
-    refuse_stale_runs(present, inputs, cure)
+    refuse_stale_runs(present, runs)
     sources = []
     for name in runs.backbones:
         path = layout.logits(runs.dataset, head, name)
         logits = read_logit_header(path)
-        refuse_stale_logits(present, [layout.relative(path)])
         rows = 0 if fitted_on else logits.rows.get(split, 0)
         sources.append(Source(layout.relative(path), logits.digest, rows))
         if fitted_on:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Int
 
-from clipnlc.combiners import COMBINERS
+from clipnlc.combiners import COMBINERS, Weigher
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.measures import Values
@@ -66,7 +66,7 @@ def predictions_and_outcomes(
     }
     keys = {run: _keys(layout, runs, run, target, keep_scores=keep_scores) for run in runs.paths}
     lacking = [(run, name) for run, path in paths.items() for name in _lacking(path, keys[run])]
-    passes = list(_passes(lacking, target)) or [()]
+    passes = list(_passes(lacking, target, keep_scores=keep_scores)) or [()]
     predictions, alone = None, {}
     values: dict[Each, Mapping[str, Values]] = {}
     for number, together in enumerate(passes):
@@ -105,7 +105,7 @@ def _keys(
                 "run": run,
                 "measures": list(METRICS),
                 "classes": content_digest(list(target.class_names)),
-                "scores": keep_scores,
+                "scores": keep_scores and not issubclass(COMBINERS.get(name), Weigher),
                 "clipnlc": version("clipnlc"),
                 "inputs": {
                     f"{fits}{PART}{name}": digest,
@@ -132,10 +132,13 @@ def _is(present: Key | None, wanted: Key) -> bool:
     return Key.of({**present.fields, "scores": False}) == wanted
 
 
-def _passes(lacking: Sequence[Each], target: Target) -> Iterator[Sequence[Each]]:
+def _passes(
+    lacking: Sequence[Each], target: Target, *, keep_scores: bool
+) -> Iterator[Sequence[Each]]:
     """Divide fits so that what those of one pass give fits into memory."""
     samples = len(target.sample_id)
     row = 8 * (len(list(METRICS)) + 2) + 4 * len(target.backbones)
+    row += 4 * len(target.class_names) * keep_scores
     size = max(1, _TOGETHER // max(1, row * samples))
     logits = 4 * len(target.backbones) * samples * len(target.class_names)
     if len(lacking) <= size and logits <= _TOGETHER:
