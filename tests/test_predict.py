@@ -445,7 +445,7 @@ class TestRefusals:
         said = refusal("predict", photos, "--store", fitted, by=here)
         assert "holds fits of nlc on photos for several amounts of labels (1 shot, 2 shots)" in said
         said = refusal("predict", photos, "--shots", "1,2", "--store", fitted, by=here)
-        assert "give one number of labels" in said
+        assert "give one number: one fit is used" in said
 
     def test_several_data_sets(self, here, fitted, photos):
         shutil.copytree(fitted / "photos", fitted / "again")
