@@ -1,9 +1,15 @@
-"""Encoded bytes to pixels, exactly as open_clip and torchvision see them."""
+"""Encoded bytes to pixels, exactly as open_clip and torchvision see them.
+
+One exception: Pillow cuts grey values of more than 8 bits off at 255, which makes most images
+white. Here they are scaled by the depth that the file declares; what declares none is refused.
+"""
 
 import io
 import struct
 import zlib
+from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 
 from clipnlc.errors import DataError
@@ -38,21 +44,34 @@ class ImageError(DataError):
         self.reason = reason
 
 
+_SIXTEEN: Final = frozenset({"PNG", "PPM", "TIFF", "JPEG2000"})
+"""Formats whose grey images of more than 8 bits are unsigned and fill the range they declare."""
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_WHITE_IS_ZERO: Final = 0
+_UNSIGNED: Final = 1
+_SAMPLES: Final = {2: "signed integers", 3: "floating point"}
+_RANGELESS: Final = {"I": "32-bit integers", "F": "floating point"}
+
+
 def load(data: bytes, sample_id: str = "image") -> Image.Image:
     """Decode an image file held in memory in the mode it is stored in (open_clip resizes that).
 
-    EXIF orientation is not applied; of an animation the first frame is taken.
+    EXIF orientation is not applied; of an animation the first frame is taken. Grey values of more
+    than 8 bits become 8: the high ones, as Pillow does with colours of 16.
 
     Args:
         data: the bytes of the file (JPEG, PNG, WebP, whatever Pillow reads).
         sample_id: named in the error.
 
     Raises:
-        ImageError: the bytes are no image, or the image is truncated or damaged.
+        ImageError: the bytes are no image, the image is truncated or damaged, or nothing says which
+            of its values are black and white.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        with Image.open(io.BytesIO(data)) as header:
+            header.load()
+            image = _eight_bits(header)
             # Transparency never reaches RGB; kept, it only makes Pillow warn about palettes.
             image.info.pop("transparency", None)
             return image.copy()
@@ -69,9 +88,43 @@ def load(data: bytes, sample_id: str = "image") -> Image.Image:
 def decode(data: bytes, sample_id: str = "image") -> Image.Image:
     """Decode an image file held in memory to RGB (see `load`).
 
-    Grayscale, palette, RGBA, CMYK and 16-bit images become RGB by `Image.convert("RGB")`.
+    Grayscale, palette, RGBA and CMYK images become RGB by `Image.convert("RGB")`.
 
     Raises:
-        DataError: the bytes are no image, or the image is truncated or damaged.
+        ImageError: as `load`.
     """
     return load(data, sample_id).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a decoded image with 8 bits a channel, in a mode that becomes RGB.
+
+    Raises:
+        ValueError: nothing says which values are black and white.
+    """
+    tags: dict[int, Any] = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    for kind in _numbers(tags.get(_SAMPLE_FORMAT, _UNSIGNED)):
+        if kind != _UNSIGNED:
+            raise _rangeless(f"TIFF of {_SAMPLES.get(kind, f'sample format {kind}')}")
+    if image.mode == "La":  # premultiplied; Pillow knows no way from it to RGB
+        return image.convert("LA")
+    if image.mode not in _RANGELESS and not image.mode.startswith("I;"):
+        return image
+    is_wide = image.mode != "F" and not (image.format == "TIFF" and image.mode == "I")
+    if image.format not in _SIXTEEN or not is_wide:
+        raise _rangeless(f"{image.format} of {_RANGELESS.get(image.mode, image.mode)}")
+    bits = _numbers(tags.get(_BITS, 16))[0]  # what is neither TIFF nor of 16 bits, Pillow scales
+    values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    # Pillow inverts such images where they have 8 bits, but not where they have more.
+    is_inverted = bool(tags) and tags.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+    return Image.fromarray(255 - values if is_inverted else values)
+
+
+def _rangeless(what: str) -> ValueError:
+    return ValueError(
+        f"{what}: nothing says which values are black and white; convert it to 8 bits"
+    )
+
+
+def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)

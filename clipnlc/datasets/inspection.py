@@ -43,6 +43,7 @@ class ImageFacts:
         promised: the format that the name's suffix says; None where it says none.
         mode: Pillow's mode as stored (`RGB`, `L`, `CMYK`, `I;16`).
         width, height: pixels as stored.
+        dark: whether it has more than 8 bits, of which the highest four are never used.
         one_colour: whether every pixel is the same.
         turned: whether EXIF says to turn or mirror it, which open_clip does not do.
     """
@@ -52,6 +53,7 @@ class ImageFacts:
     mode: str
     width: int
     height: int
+    dark: bool
     one_colour: bool
     turned: bool
 
@@ -80,15 +82,16 @@ def inspect_image(data: bytes, sample_id: str) -> ImageFacts:
         warnings.simplefilter("ignore")  # of damaged EXIF, where the pixels are sound
         image = load(data, sample_id)  # raises on everything that Pillow cannot read
         with Image.open(io.BytesIO(data)) as header:
-            name, turned = header.format or "", _is_turned(header)
+            name, mode, turned = header.format or "", header.mode, _is_turned(header)
     extrema = image.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return ImageFacts(
         format=_ALSO.get(name, name),
         promised=_FORMATS.get(PurePosixPath(sample_id).suffix.lower()),
-        mode=image.mode,
+        mode=mode,
         width=image.width,
         height=image.height,
+        dark=mode.startswith("I") and max(high for _, high in bands) < 1 << 4,
         one_colour=all(low == high for low, high in bands),
         turned=turned,
     )

@@ -70,6 +70,13 @@ TRAITS: tuple[Trait, ...] = (
         "look at some of them",
     ),
     Trait(
+        "warning",
+        "have more than 8 bits but are almost black",
+        lambda image: image.dark,
+        "files of 16 bits whose values have 12 or fewer; a file does not say so, and is read by its 16",
+        "scale them to the full range, or convert them to 8 bits",
+    ),
+    Trait(
         "note",
         "are turned or mirrored by EXIF, which open_clip does not do",
         lambda image: image.turned,
@@ -80,7 +87,7 @@ TRAITS: tuple[Trait, ...] = (
         "note",
         "are CMYK or have more than 8 bits",
         lambda image: image.mode == "CMYK" or image.mode[0] in "IF",
-        "Pillow turns them into 8-bit RGB without colour profiles, and may clip them",
+        "they become 8-bit RGB: without colour profiles, and by the highest 8 bits",
         "convert them yourself if they look wrong",
     ),
 )
