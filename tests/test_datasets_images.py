@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from datasets_on_disk import png
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from clipnlc.datasets.images import ImageError, decode, load
 from clipnlc.datasets.source import Sample
@@ -61,7 +62,9 @@ GREY = np.random.default_rng(5).integers(0, 256, (20, 24)).astype(np.uint8)
 FILLING = np.random.default_rng(6).integers(0, 256, GREY.shape).astype(np.uint8)  # the low bits
 
 
-def tiff(values, *, bits, sample_format=None, photometric=1, order="<", raw=None):
+def tiff(
+    values, *, bits, sample_format=None, photometric=1, order="<", raw=None, compression=1, more=()
+):
     """Write grey values as an uncompressed TIFF of one strip."""
     height, width = values.shape
     data = values.astype(values.dtype.newbyteorder(order)).tobytes() if raw is None else raw
@@ -69,12 +72,13 @@ def tiff(values, *, bits, sample_format=None, photometric=1, order="<", raw=None
         (256, 4, width),
         (257, 4, height),
         (258, 3, bits),
-        (259, 3, 1),
+        (259, 3, compression),
         (262, 3, photometric),
         (273, 4, 8),
         (277, 3, 1),
         (278, 4, height),
         (279, 4, len(data)),
+        *more,
         *([(339, 3, sample_format)] if sample_format else []),
     ]
     entries = b"".join(
@@ -229,10 +233,61 @@ def test_what_is_no_image_is_said(data):
         decode(data)
 
 
-def test_an_image_of_absurd_size_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(DataError, match=r"cannot decode image .*exceeds limit"):
-        decode(png(0))
+BLACK = encode(Image.new("1", (9500, 9500)), "PNG")
+"""90 million pixels, of which Pillow warns, in some kB."""
+
+
+@pytest.mark.parametrize(
+    ("data", "limit", "pixels"),
+    [(png(0), 34, 35), (BLACK, 90_249_999, 90_250_000), (BLACK, 10_000_000, 90_250_000)],
+)
+def test_an_image_of_more_pixels_than_allowed_is_not_decoded(data, limit, pixels, monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(
+        ImageError,
+        match=rf"cannot decode x \(.*Image size \({pixels} pixels\) exceeds limit of {limit} pixels; "
+        "allow more with --max-pixels; replace or remove it",
+    ):
+        load(data, "x", max_pixels=limit)
+
+
+def test_an_image_that_pillow_would_refuse_is_decoded_where_it_is_allowed(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # no absurd image is needed
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert load(png(0), max_pixels=35).size == (7, 5)
+        assert load(BLACK).size == (9500, 9500)
+        warnings.warn("ours", stacklevel=1)
+    assert [str(one.message) for one in told] == ["ours"]
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 1), (1, 3_000_000), (201, 1), (2, 401)])
+def test_an_image_that_resizing_would_blow_up_is_not_decoded(size, monkeypatch):
+    data = encode(Image.new("L", size), "PNG")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(
+        ImageError,
+        match=f"{size[0]} x {size[1]} pixels: one side is more than 200 times the other; crop it",
+    ):
+        load(data)
+
+
+@pytest.mark.parametrize("size", [(200, 1), (1, 200), (2, 400)])
+def test_a_long_image_is_decoded(size):
+    assert load(encode(Image.new("L", size), "PNG")).size == size
+
+
+def test_a_tile_larger_than_the_image_is_allowed_is_not_decoded():
+    """Tiles are held whole, so a file of 200 bytes can ask for gigabytes."""
+    tags = [(322, 4, 60_000), (323, 4, 60_000), (324, 4, 8), (325, 4, 480)]
+    with pytest.raises(ImageError, match=r"size \(3600000000 pixels\) exceeds limit"):
+        load(tiff(GREY, bits=8, compression=5, more=tags))
+
+
+def test_what_another_program_would_draw_is_refused():
+    data = encode(noise(), "EPS")
+    with pytest.raises(ImageError, match="EPS is not read: a program, not an image"):
+        load(data)
 
 
 @given(

@@ -6,6 +6,7 @@ white. Here they are scaled by the depth that the file declares; what declares n
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Any, Final
 
@@ -13,6 +14,14 @@ import numpy as np
 from PIL import Image
 
 from clipnlc.errors import DataError
+
+MAX_PIXELS: Final = 178_956_970
+"""Of an image that is decoded unless the user allows more; also Pillow's own limit."""
+
+MAX_ASPECT: Final = 200
+"""The longer side by the shorter one. Resizing fits the shorter side to a backbone's input, so its
+memory grows with this ratio. The limit is one for all backbones, since all must skip the same
+images; at 448 x 448, the largest input of OpenAI's, it lets an image of 40 million pixels be made."""
 
 # What Pillow's readers raise on damaged files, besides OSError.
 _UNREADABLE = (
@@ -54,7 +63,16 @@ _SAMPLES: Final = {2: "signed integers", 3: "floating point"}
 _RANGELESS: Final = {"I": "32-bit integers", "F": "floating point"}
 
 
-def load(data: bytes, sample_id: str = "image") -> Image.Image:
+_FOREIGN: Final = {"EPS": "a program, not an image", "FITS": "of unlimited size when unpacked"}
+"""Formats of Pillow's that are not read: EPS is run by Ghostscript."""
+
+_TILE = 322, 323  # TIFF tags: a tile is held in memory, however small the image
+
+# Pillow warns of damage where the pixels are sound, and of sizes that are checked here.
+_PILLOWS: Final = "PIL(\\.|$)"
+
+
+def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file held in memory in the mode it is stored in (open_clip resizes that).
 
     EXIF orientation is not applied; of an animation the first frame is taken. Grey values of more
@@ -63,22 +81,27 @@ def load(data: bytes, sample_id: str = "image") -> Image.Image:
     Args:
         data: the bytes of the file (JPEG, PNG, WebP, whatever Pillow reads).
         sample_id: named in the error.
+        max_pixels: a larger image is refused before it is decoded.
 
     Raises:
-        ImageError: the bytes are no image, the image is truncated or damaged, or nothing says which
-            of its values are black and white.
+        ImageError: the bytes are no image, the image is truncated or damaged, too large or too
+            long, or nothing says which of its values are black and white.
     """
+    _prepare_pillow(max_pixels)
     try:
         with Image.open(io.BytesIO(data)) as header:
+            _check_size(header, max_pixels)
             header.load()
             image = _eight_bits(header)
             # Transparency never reaches RGB; kept, it only makes Pillow warn about palettes.
             image.info.pop("transparency", None)
-            return image.copy()
+            return image
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in reason:
             reason = "not an image, or of an unknown format"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = f"{reason.split(',')[0]}; allow more with --max-pixels"
         raise ImageError(
             f"cannot decode {sample_id} ({len(data)} bytes): {reason}; replace or remove it, or use --on-bad-image skip",
             reason,
@@ -94,6 +117,39 @@ def decode(data: bytes, sample_id: str = "image") -> Image.Image:
         ImageError: as `load`.
     """
     return load(data, sample_id).convert("RGB")
+
+
+def _prepare_pillow(max_pixels: int) -> None:
+    """Let Pillow open what is allowed here, without a word."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it refuses what has more than twice that
+    # Not `catch_warnings`, which is for one thread only.
+    known = (getattr(module, "pattern", None) for _, _, _, module, _ in warnings.filters)
+    if _PILLOWS not in known:
+        warnings.filterwarnings("ignore", module=_PILLOWS)
+
+
+def _check_size(header: Image.Image, max_pixels: int) -> None:
+    """Check what decoding and resizing would take, before either.
+
+    Raises:
+        ValueError: it is more than is allowed.
+        DecompressionBombError: likewise, by the number of pixels.
+    """
+    if header.format in _FOREIGN:
+        raise ValueError(f"{header.format} is not read: {_FOREIGN[header.format]}")
+    width, height = header.size
+    tags = getattr(header, "tag_v2", {})
+    tile = [_numbers(tags.get(tag, 0))[0] for tag in _TILE]
+    for what, pixels in (("Image", width * height), ("Tile", tile[0] * tile[1])):
+        if pixels > max_pixels:
+            raise Image.DecompressionBombError(
+                f"{what} size ({pixels} pixels) exceeds limit of {max_pixels} pixels"
+            )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(
+            f"{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other; crop it"
+        )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

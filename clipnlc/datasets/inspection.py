@@ -6,14 +6,13 @@ image is only described.
 
 import io
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from PIL import Image
 
-from clipnlc.datasets.images import load
+from clipnlc.datasets.images import MAX_PIXELS, load
 
 TINY: Final = 16  # pixels of the shorter side; a 224-pixel input blows each up fourteenfold
 
@@ -68,21 +67,20 @@ class ImageFacts:
         return min(self.width, self.height) < TINY
 
 
-def inspect_image(data: bytes, sample_id: str) -> ImageFacts:
+def inspect_image(data: bytes, sample_id: str, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Describe an encoded image; all of it is decoded.
 
     Args:
         data: the bytes of the file.
         sample_id: its name, whose suffix is compared with the content; named in the error.
+        max_pixels: a larger image is refused.
 
     Raises:
-        DataError: the bytes are no image, or the image is truncated or damaged.
+        ImageError: the image cannot be decoded; see `images.load`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF, where the pixels are sound
-        image = load(data, sample_id)  # raises on everything that Pillow cannot read
-        with Image.open(io.BytesIO(data)) as header:
-            name, mode, turned = header.format or "", header.mode, _is_turned(header)
+    image = load(data, sample_id, max_pixels=max_pixels)
+    with Image.open(io.BytesIO(data)) as header:
+        name, mode, turned = header.format or "", header.mode, _is_turned(header)
     extrema = image.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return ImageFacts(
