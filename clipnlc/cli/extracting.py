@@ -133,6 +133,10 @@ def extract(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
+    ] = 0,
     plan: Annotated[
         bool,
         typer.Option(
@@ -149,6 +153,7 @@ def extract(
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.extraction.request import Engine, Request
 
     if on_bad_image not in ("fail", "skip"):
@@ -178,6 +183,7 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:

@@ -96,6 +96,10 @@ def predict(
     batch_size: Annotated[
         int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
     ] = 0,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
+    ] = 0,
     quiet: Quiet = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line and image, nothing else.")
@@ -109,6 +113,7 @@ def predict(
 
     Example: clipnlc predict photos --classes "cat,dog"
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.datasets.photos import LIST, list_photos
     from clipnlc.stages.predict import models_for, require_row_wise
     from clipnlc.stages.predict import predict as stage
@@ -178,6 +183,7 @@ def predict(
             models=models,
             memory=memory,
             batch_size=batch_size or None,
+            max_pixels=max_pixels or MAX_PIXELS,
             explain=explain,
         )
         bar.total = None if LIST in photos else lambda: sum(1 for _ in list_photos(photos))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.extraction.pixels import BadImage
 
 EngineName = Literal["local", "ray"]
@@ -63,6 +64,8 @@ class Request:
             features differ.
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+        max_pixels: a larger image is unreadable; another number than the default is a part of the
+            key, for it decides which images are skipped.
     """
 
     store: Path
@@ -87,6 +90,7 @@ class Request:
     compiled: bool = False
     workers: int | None = None
     on_bad_image: BadImage = "fail"
+    max_pixels: int = MAX_PIXELS
 
     @property
     def copies(self) -> int:

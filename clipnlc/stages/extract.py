@@ -190,6 +190,7 @@ class _Work:
                 compiled=self.models.compiled,
                 samples=len(rows),
                 templates=templates,
+                max_pixels=self.request.max_pixels,
             )
             for backbone in self.passes.left
         ]
@@ -261,6 +262,7 @@ class _Work:
             batch_size=request.batch_size or default_batch_size(device),
             decoders=request.workers or default_decoders(device, count),
             on_bad_image=request.on_bad_image,
+            max_pixels=request.max_pixels,
         )
         if not isinstance(self.workers, Alone):
             self.models.release()

@@ -213,6 +213,7 @@ class _Survey:
             compiled=self.models.compiled,
             samples=rows,
             templates=self.templates,
+            max_pixels=self.request.max_pixels,
         )
         return changes(job) is None or same_images(job)
 

@@ -16,6 +16,7 @@ from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.prompts import fill
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
@@ -105,6 +106,7 @@ def predict(
     memory: Path | None = None,
     batch_size: int | None = None,
     decoders: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     explain: bool = False,
 ) -> Generator[Predicted, None, None]:
     """Yield the classes of photos, block by block; memory does not grow with their number.
@@ -121,6 +123,7 @@ def predict(
         memory: a JSON file of identities of weights that were found before; only read.
         batch_size: photos of one forward and of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
+        max_pixels: a larger photo is not decoded.
         explain: say what each backbone says.
 
     Raises:
@@ -132,7 +135,9 @@ def predict(
     ordered = _ordered(predictor, backbones)
     _check_identities(predictor, ordered, memory)
     _ = predictor.fitted.combiner  # a damaged fit fails now
-    blocks = stream_photos(files, models, ordered, batch_size=batch_size, decoders=decoders)
+    blocks = stream_photos(
+        files, models, ordered, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+    )
     return _predictions(predictor, blocks, explain=explain)
 
 
