@@ -4,7 +4,9 @@ import json
 
 import pytest
 from datasets_on_disk import png, put
+from PIL import Image, features
 
+from clipnlc.datasets import tree
 from clipnlc.datasets.source import open_split, splits
 from clipnlc.errors import DataError
 
@@ -146,6 +148,81 @@ def test_a_class_without_images_beside_the_only_other_is_no_reason_to_go_down(tm
         DataError, match=r"one folder \(cat\).*no class was made of dog \(1 .heic\)"
     ):
         splits(tmp_path)
+
+
+# Nothing is lost without a word -------------------------------------------------------------------
+
+
+def test_images_are_read_by_what_this_pillow_reads(tmp_path):
+    for suffix, kind in ((".avif", "avif"), (".jp2", "jpg_2000")):
+        if not features.check(kind):
+            pytest.skip(f"Pillow without {kind}")
+        (tmp_path / "test/cat").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"test/cat/0{suffix}")
+    opened = open_split(tmp_path, "test")
+    assert opened.sample_id == ("test/cat/0.avif", "test/cat/0.jp2")
+    assert [sample.image().size for sample in opened.read()] == [(8, 8), (8, 8)]
+
+
+@pytest.fixture
+def no_avif(monkeypatch):
+    def forget():
+        tree.image_suffixes.cache_clear()
+        tree.unreadable_suffixes.cache_clear()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "check", lambda name: name != "avif")
+        forget()
+        yield
+    forget()
+
+
+@pytest.mark.usefixtures("no_avif")
+def test_without_its_plugin_a_kind_is_named_and_not_read(tmp_path):
+    make(tmp_path, "test/cat/0.png", "test/cat/1.avif")
+    note = "1 image of a kind that cannot be read left out (1 .avif): convert to .jpg or .png"
+    assert note in open_split(tmp_path, "test").notes
+
+
+def test_class_folders_without_an_image_that_can_be_read_are_named(tmp_path):
+    make(tmp_path, *TWO, "test/emu/0.png")
+    put(tmp_path / "train/emu/0.heic", b"heic")
+    put(tmp_path / "train/fox/a/notes.txt", b"text")
+    (tmp_path / "train/gnu").mkdir()
+    (tmp_path / "val").mkdir()
+    notes = open_split(tmp_path, "train").notes
+    assert (
+        "3 folders hold no image that can be read, so no class was made of "
+        "train/emu (1 .heic), train/fox (1 .txt), train/gnu (empty)"
+    ) in notes
+    assert (
+        "1 image of a kind that cannot be read left out (1 .heic): convert to .jpg or .png" in notes
+    )
+    assert "1 file that is no image was ignored (1 .txt)" in notes
+    assert "split train has no image of 1 of 3 classes: 'emu'" in notes
+    assert "split folders without an image that can be read: val" in notes
+
+
+def test_class_folders_above_splits_without_an_image_are_named(tmp_path):
+    make(tmp_path, *(f"{name}/{split}/0.png" for split in ("train", "test") for name in "ab"))
+    put(tmp_path / "c/train/0.heic", b"heic")
+    assert any("so no class was made of c (1 .heic)" in note for note in read(tmp_path)[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("Cat", "cat"), ("black cat", "black_cat"), ("cat ", "cat"), ("ﬁg", "fig")]
+)
+def test_class_names_that_are_hardly_told_apart_are_said(tmp_path, one, two):
+    make(tmp_path, f"{one}/0.png", f"{two}/1.png")
+    notes = open_split(tmp_path, "all").notes
+    assert any("case, white space or Unicode form only" in note for note in notes)
+
+
+def test_folders_that_differ_in_unicode_form_are_one_class_and_said(tmp_path):
+    make(tmp_path, "caf\u00e9/0.png", "cafe\u0301/1.png", "bar/2.png")
+    opened = open_split(tmp_path, "all")
+    assert opened.class_names == ("bar", "caf\u00e9")
+    assert any("2 folders differ in Unicode form only" in note for note in opened.notes)
 
 
 # Tables -------------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def find_layout(tree: Folder, root: Path) -> Layout:
     if found := _by_class(filled, root):
         example = found["train" if "train" in found else next(iter(found))]
         shown = next(iter(example.values()))[0].path
-        return Layout(found, (*notes, f"folders were read as class/split/image ({shown})"))
+        said = f"folders were read as class/split/image ({shown})"
+        return Layout(found, (*notes, said, *_lacking(base)))
     if len(filled) == 1:
         raise LayoutError(
             f"all images of {here} lie in one folder ({filled[0].name}), which says nothing of their classes{_besides(base)}; expected {EXPECTED}"
@@ -274,10 +275,9 @@ def _check_levels(classes: Mapping[str, Sequence[Folder]], root: Path) -> None:
 
 def _two_levels(inner: Mapping[str, Sequence[Folder]], root: Path) -> str:
     parts = sorted({part.path for parts in inner.values() for part in parts})
-    above = sorted({path.rpartition("/")[0] for path in parts})
     return (
         f"{root} has folders in its class folders ({some(parts)}), so the classes may be either; "
-        f"expected {EXPECTED}, or give one of the folders ({some(str(root / a) for a in above)})"
+        f"expected {EXPECTED}: move the folders of the classes there"
     )
 
 

@@ -5,6 +5,7 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 `open_*(root, split, options) -> Rows` and add its row to `_KINDS`.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,6 @@ from clipnlc.datasets.images import decode
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
 from clipnlc.wording import some
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -261,9 +260,17 @@ def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
     absent = [repr(names[i]) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
         notes.append(
-            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {shown}"
+            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
+        )
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        alike.setdefault(" ".join(plain.replace("_", " ").split()), []).append(name)
+    same = [" = ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if same:
+        notes.append(
+            f"class names differ in case, white space or Unicode form only, which a prompt hardly tells apart: {some(same)}"
         )
     if len(names) == 1:
         notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
