@@ -139,7 +139,7 @@ def test_what_was_noticed_on_opening_is_repeated(tmp_path):
     folder = write_folder(tmp_path / "data")
     put(folder / "readme.md", b"pets")
     (finding,) = found(look(folder), "data", "note")
-    assert finding.found == "1 files that are not images were ignored (1 .md)"
+    assert finding.found == "1 file that is no image was ignored (1 .md)"
 
 
 # Images

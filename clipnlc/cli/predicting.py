@@ -207,7 +207,7 @@ def _run(
     Raises:
         DataError: there was no image, or none that could be read.
     """
-    from clipnlc.datasets.folder import IMAGE_SUFFIXES
+    from clipnlc.datasets.tree import image_suffixes
 
     done = failed = 0
     for block in blocks:
@@ -221,7 +221,7 @@ def _run(
     if not done:
         raise DataError(
             f"no images among {' '.join(map(printable, photos))}; give files, folders with images "
-            f"({' '.join(sorted(IMAGE_SUFFIXES))}), globs, or - for a list on standard input"
+            f"({' '.join(sorted(image_suffixes()))}), globs, or - for a list on standard input"
         )
     if failed == done:
         raise DataError(

@@ -19,9 +19,13 @@ TINY: Final = 16  # pixels of the shorter side; a 224-pixel input blows each up 
 _ORIENTATION: Final = 274  # EXIF tag
 _UPRIGHT: Final = (None, 0, 1)
 _FORMATS: Final = {
+    ".apng": "PNG",
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".j2k": "JPEG2000",
     ".jfif": "JPEG",
+    ".jp2": "JPEG2000",
     ".jpe": "JPEG",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
