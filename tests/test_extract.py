@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from datasets_on_disk import png, put, write, write_table
 from extracting import files
 from extracting import run as run_extract
+from hub_on_disk import write_all
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
@@ -86,6 +88,38 @@ class TestWhatIsWritten:
             assert found.logit_scale == backbone.logit_scale
             prompts = [[f"a photo of a {c}."] for c in split.class_names]
             np.testing.assert_allclose(found.texts, backbone.embed_classes(prompts), atol=1e-6)
+
+    def test_a_prompt_that_loses_its_end_is_refused(self, tmp_path, folder, capsys):
+        names = put(
+            tmp_path / "names.json",
+            json.dumps(
+                {c: f"a small and noisy drawing on a sheet of {c}" for c in ("cat", "test_tube")}
+                | {"dog": "dog"}
+            ).encode(),
+        )
+        said = fails(
+            capsys, "--dataset", folder, "-b", RESNET, "--store", tmp_path, "--class-names", names
+        )
+        assert re.search(
+            "the prompt of class 'a small and noisy drawing on a sheet of cat' with the template "
+            r"'a photo of a \{c\}.' has [23]\d tokens, and nano-RN50 reads 16: .* with 2 of 3 prompts.*"
+            "--templates FILE .* --class-names FILE",
+            said,
+        )
+        assert not files(tmp_path)
+
+    def test_published_prompts_are_cut_for_nano_and_that_is_told(self, tmp_path):
+        copies = tmp_path / "copies"
+        write_all(copies, rows=6, keys=("gtsrb",))
+        told, given = [], {"sources": copies, "split": ["test"]}
+        given["accept_different_data"] = True
+        watch = Watch(note=told.append)
+        run_extract(tmp_path / "store", "gtsrb", [RESNET], watch=watch, **given)
+        (said,) = [note for note in told if "nano" in note]
+        assert said.startswith("nano-RN50 reads 16 tokens of a prompt, and 129 of 129 prompts are ")
+        templates = put(tmp_path / "templates.txt", b"a photo of a {c}\n")
+        with pytest.raises(DataError, match=r"of class 'red and white .* tokens, and nano-RN50"):
+            run_extract(tmp_path / "other", "gtsrb", [RESNET], templates=templates, **given)
 
     def test_four_kinds_of_path_give_the_same_features(self, tmp_path):
         kinds = ("folder", "parquet-hf", "saved-dict", "tars-one")

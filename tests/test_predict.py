@@ -650,6 +650,7 @@ class TestClassNamesAlone:
             (("--classes", "cat"), "there is 1 class name to choose from; give at least two"),
             (("--classes", "cat,dog,cat"), "the class 'cat' is named twice"),
             (("--classes", "a,b", "--combiner", "nlc"), "nlc learns from labels"),
+            (("--classes", f"a,b{' b' * 20}"), "has 28 tokens, and nano-RN50 reads 16"),
         ],
     )
     def test_refusals(self, more, said, here, photos):

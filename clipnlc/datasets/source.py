@@ -272,6 +272,15 @@ def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
         notes.append(
             f"class names differ in case, white space or Unicode form only, which a prompt hardly tells apart: {some(same)}"
         )
+    spelled: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        spelled.setdefault(" ".join(name.casefold().split()), []).append(label)
+    for same in [labels for labels in spelled.values() if len(labels) > 1][:_SHOWN]:
+        called = " and ".join(f"{names[label]!r} (label {label})" for label in same[:_SHOWN])
+        notes.append(
+            f"classes {called} are one in a prompt, so a zero-shot head cannot tell them "
+            "apart; give each a name of its own with --class-names FILE"
+        )
     if len(names) == 1:
         notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
     return tuple(notes)

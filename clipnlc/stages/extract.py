@@ -15,7 +15,6 @@ from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
-from clipnlc.datasets.prompts import fill
 from clipnlc.datasets.source import Split
 from clipnlc.errors import MissingStageError
 from clipnlc.extraction.crew import Alone, Workers, open_workers, run_order
@@ -34,6 +33,7 @@ from clipnlc.extraction.order import Job, Order, Progress, Range
 from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
+from clipnlc.extraction.texts import embed_classes
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
@@ -152,7 +152,7 @@ class _Work:
         for part in parts:
             hash_cache = self.layout.root / "file-hashes.sqlite"
             split = open_split(self.request, found, part, hash_cache=hash_cache)
-            if nano and any(template.endswith(".") for template in templates):
+            if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
@@ -205,14 +205,14 @@ class _Work:
                 _clean_up(job)
             elif job not in lacking:
                 with locks.writing(job.path):
-                    self._embed_texts(job, split.class_names, templates)
+                    self._embed_texts(job, split, templates)
                     _keep_features(job, split)
                     merge(self.layout, job.path, job.key)
         with ExitStack() as stack:
             for job in lacking:
                 stack.enter_context(locks.writing(job.path, within))
             for job in lacking:
-                self._embed_texts(job, split.class_names, templates)
+                self._embed_texts(job, split, templates)
             if lacking:
                 self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
@@ -221,9 +221,7 @@ class _Work:
             self._merge_if_last(job)
         return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
 
-    def _embed_texts(
-        self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
-    ) -> None:
+    def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
@@ -231,11 +229,21 @@ class _Work:
             read_texts(path)  # a damaged one fails now, not when the images are done
             return
         model = self.models.load(job.backbone)
-        texts = model.embed_classes(
-            [fill(templates, c) for c in class_names],
+        request = self.request
+        # Published prompts fit into 77 tokens, not into nano's 16: with nano they are a rehearsal.
+        rehearsal = bool(
+            split.origin
+            and job.backbone.source == "nano"
+            and not (request.templates or request.class_names)
+        )
+        texts = embed_classes(
+            model,
+            split.class_names,
+            templates,
+            on_cut=self._note if rehearsal else None,
             on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
         )
-        store = TextStore(texts, class_names, model.logit_scale, model.logit_bias, key)
+        store = TextStore(texts, split.class_names, model.logit_scale, model.logit_bias, key)
         with locks.writing(path):
             if not path.is_file():  # a worker of other rows may have been first
                 write_texts(path, store)
