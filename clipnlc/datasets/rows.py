@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Rows:
         images: the image bytes, read on demand.
         content: digest of the files that hold the rows: their bytes and relative names.
         notes: things the user should know.
+        digests: of each image (`fingerprints.digest_image`), where they cost nothing; else None.
     """
 
     split: str
@@ -57,3 +58,4 @@ class Rows:
     images: Images
     content: str
     notes: tuple[str, ...] = field(default=())
+    digests: UInt8[np.ndarray, "samples 16"] | None = None

@@ -7,16 +7,17 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from clipnlc.datasets import folder, parquet, saved, tars
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.class_names import name_classes
-from clipnlc.datasets.fingerprints import digest_labels, digest_texts
+from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
@@ -26,11 +27,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file, as stored, with its label."""
+    """One image file, as stored, with its label; `digest` is of its bytes, empty where unknown."""
 
     sample_id: str
     label: int
     data: bytes
+    digest: bytes = b""
 
     def image(self) -> Image.Image:
         """Decode to RGB (see `clipnlc.datasets.images.decode`).
@@ -57,6 +59,7 @@ class Split:
         notes: what the user should be told, one line each.
         origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
             and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
+        digests: of each image, where the source has them; `image_digests` always gives them.
     """
 
     root: Path
@@ -70,6 +73,7 @@ class Split:
     notes: tuple[str, ...]
     images: Images
     origin: dict[str, str] = field(default_factory=dict)
+    digests: UInt8[np.ndarray, "samples 16"] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -84,7 +88,20 @@ class Split:
         rows = range(len(self))[start:stop]
         found = self.images.read(rows.start, rows.stop)
         for row, data in zip(rows, found, strict=True):
-            yield Sample(self.sample_id[row], int(self.labels[row]), data)
+            digest = digest_image(data) if self.digests is None else self.digests[row].tobytes()
+            yield Sample(self.sample_id[row], int(self.labels[row]), data, digest)
+
+    @cached_property
+    def image_digests(self) -> UInt8[np.ndarray, "samples 16"]:
+        """Digest of each image's bytes; images that share a file are read for it, once.
+
+        Raises:
+            DataError: as `read`.
+        """
+        if self.digests is not None:
+            return self.digests
+        read = self.images.read(0, len(self))
+        return np.frombuffer(b"".join(map(digest_image, read)), np.uint8).reshape(len(self), -1)
 
 
 def open_split(
@@ -161,6 +178,7 @@ def make_split(
         ),
         notes=(*rows.notes, *notes, *_note_classes(rows, names)),
         images=rows.images,
+        digests=rows.digests,
     )
 
 
