@@ -321,7 +321,7 @@ def rows_of(text: str) -> tuple[int, int | None] | None:
 def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
     cached = sum(o.cached for o in group)
     work = work_done(len(group) - cached, "extracted", cached, "backbone")
-    say(f"{place}: {count(group[0].rows, 'image')}, {work}")
+    say(f"{place}: {count(group[0].rows, 'image')}, {work}{_copied(group)}")
     for outcome in group:
         say_replaced(say, outcome.backbone, outcome.changed)
     waiting = group[0].missing
@@ -336,6 +336,15 @@ def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
         say(f"  skipped {sample}: {reason}")
     if len(skipped) > SKIPPED_SHOWN:
         say(f"  and {len(skipped) - SKIPPED_SHOWN} more; --json lists them all")
+
+
+def _copied(group: "list[Outcome]") -> str:
+    """Say how many images did not have to be embedded again; those of a backbone added, all."""
+    copied = [o.copied for o in group if not o.cached]
+    if not any(copied):
+        return ""
+    few, many = min(copied), max(copied)
+    return f" ({f'{few} to ' if few < many else ''}{count(many, 'unchanged image')} not embedded again)"
 
 
 def merge(

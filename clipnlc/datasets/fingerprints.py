@@ -15,11 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from clipnlc.errors import DataError
 
 _COMMIT_EVERY = 1000
+_IMAGE_BYTES = 16
 
 
 def hash_file(path: Path) -> str:
@@ -141,6 +142,17 @@ def _stamp(path: str) -> list[int]:
             f"cannot read {path}: {error.strerror}; restore the file or remove it"
         ) from error
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def digest_image(data: bytes) -> bytes:
+    """Return the digest of an encoded image: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(data).digest()[:_IMAGE_BYTES]
+
+
+def image_digests(hashes: Sequence[str]) -> UInt8[np.ndarray, "files 16"]:
+    """Take the digests of image files (`digest_image`) from what `hash_files` gave."""
+    short = bytes.fromhex("".join(each[: 2 * _IMAGE_BYTES] for each in hashes))
+    return np.frombuffer(short, np.uint8).reshape(len(hashes), _IMAGE_BYTES)
 
 
 def digest_texts(texts: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from posixpath import splitext
 import numpy as np
 
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.fingerprints import digest_texts, hash_files
+from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
 from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
 from clipnlc.datasets.listed import Labels, label_by_both, label_by_tables, read_lists
 from clipnlc.datasets.rows import Options, Rows
@@ -97,15 +97,17 @@ def open_folder(root: Path, split: str, options: Options) -> Rows:
     sample_id = tuple(row[0] for row in rows)
     _check_ids(root, sample_id)
     files = tuple(row[2] for row in rows)
+    hashes = hash_files(root, files, options.hash_cache)
     return Rows(
         split=name,
         labels=np.array([row[1] for row in rows], dtype=np.int64),
         identifiers=None if listing.numbers else identifiers,
         sample_id=sample_id,
         images=ImageFiles(root, files),
-        content=digest_texts([*sample_id, *hash_files(root, files, options.hash_cache)]),
+        content=digest_texts([*sample_id, *hashes]),
         notes=listing.notes,
         places=listing.places,
+        digests=image_digests(hashes),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Rows:
         content: digest of the files that hold the rows: their bytes and relative names.
         notes: things the user should know.
         places: identifier -> where a table of labels names it first; empty without such a table.
+        digests: of each image (`fingerprints.digest_image`), where they cost nothing; else None.
     """
 
     split: str
@@ -59,3 +60,4 @@ class Rows:
     content: str
     notes: tuple[str, ...] = field(default=())
     places: Mapping[str, str] = field(default_factory=dict)
+    digests: UInt8[np.ndarray, "samples 16"] | None = None

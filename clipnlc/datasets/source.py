@@ -8,16 +8,17 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from clipnlc.datasets import folder, parquet, saved, tars
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.class_names import loose, name_classes, read_names
-from clipnlc.datasets.fingerprints import digest_labels, digest_texts
+from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
@@ -26,11 +27,12 @@ from clipnlc.wording import some
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file, as stored, with its label."""
+    """One image file, as stored, with its label; `digest` is of its bytes, empty where unknown."""
 
     sample_id: str
     label: int
     data: bytes
+    digest: bytes = b""
 
     def image(self) -> Image.Image:
         """Decode to RGB (see `clipnlc.datasets.images.decode`).
@@ -58,6 +60,7 @@ class Split:
         origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
             and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
         identifiers: what the source calls the classes, in label order; None for bare numbers.
+        digests: of each image, where the source has them; `image_digests` always gives them.
     """
 
     root: Path
@@ -72,6 +75,7 @@ class Split:
     images: Images
     origin: dict[str, str] = field(default_factory=dict)
     identifiers: tuple[str, ...] | None = None
+    digests: UInt8[np.ndarray, "samples 16"] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -86,7 +90,20 @@ class Split:
         rows = range(len(self))[start:stop]
         found = self.images.read(rows.start, rows.stop)
         for row, data in zip(rows, found, strict=True):
-            yield Sample(self.sample_id[row], int(self.labels[row]), data)
+            digest = digest_image(data) if self.digests is None else self.digests[row].tobytes()
+            yield Sample(self.sample_id[row], int(self.labels[row]), data, digest)
+
+    @cached_property
+    def image_digests(self) -> UInt8[np.ndarray, "samples 16"]:
+        """Digest of each image's bytes; images that share a file are read for it, once.
+
+        Raises:
+            DataError: as `read`.
+        """
+        if self.digests is not None:
+            return self.digests
+        read = self.images.read(0, len(self))
+        return np.frombuffer(b"".join(map(digest_image, read)), np.uint8).reshape(len(self), -1)
 
 
 def open_split(
@@ -166,6 +183,7 @@ def make_split(
         notes=(*rows.notes, *notes, *_note_classes(rows, names)),
         images=rows.images,
         identifiers=rows.identifiers,
+        digests=rows.digests,
     )
 
 
@@ -264,22 +282,14 @@ def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
             f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
         )
     alike: dict[str, list[str]] = {}
-    for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        alike.setdefault(" ".join(plain.replace("_", " ").split()), []).append(name)
-    same = [" = ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    for label, name in enumerate(names):
+        plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
+        alike.setdefault(" ".join(plain.split()), []).append(f"{name!r} (label {label})")
+    same = [" and ".join(group) for group in alike.values() if len(group) > 1]
     if same:
         notes.append(
-            f"class names differ in case, white space or Unicode form only, which a prompt hardly tells apart: {some(same)}"
-        )
-    spelled: dict[str, list[int]] = {}
-    for label, name in enumerate(names):
-        spelled.setdefault(" ".join(name.casefold().split()), []).append(label)
-    for same in [labels for labels in spelled.values() if len(labels) > 1][:_SHOWN]:
-        called = " and ".join(f"{names[label]!r} (label {label})" for label in same[:_SHOWN])
-        notes.append(
-            f"classes {called} are one in a prompt, so a zero-shot head cannot tell them "
-            "apart; give each a name of its own with --class-names FILE"
+            f"classes {some(same)} differ in case, white space or Unicode form at most, which a "
+            "prompt hardly tells apart; give each a name of its own with --class-names FILE"
         )
     if len(names) == 1:
         notes.append(f"there is only one class, {names[0]!r}: every prediction is right")

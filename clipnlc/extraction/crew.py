@@ -84,13 +84,13 @@ def run_order(
     todo = spans(order, size=size, within=within)
     if not todo:
         return
-    sealed = stop - start - sum(span.stop - span.start for span in todo)
+    there = stop - start - sum(len(order.lacking(span.start, span.stop)) for span in todo)
     progress = Progress(
         order.dataset,
         order.split.name,
         total=stop - start,
-        done=sealed,
-        began_at=sealed,
+        done=there,
+        began_at=there,
         rest=rest,
     )
 

@@ -52,6 +52,7 @@ class Pixels:
     Attributes:
         pixels: by geometry; the same samples in each.
         labels, sample_id: of the samples that could be read.
+        digests: likewise, of the images' bytes; empty where the source gives none.
         skipped: the others.
         seconds: spent by this thread in `decode` (and reading) and `resize`.
     """
@@ -59,6 +60,7 @@ class Pixels:
     pixels: Mapping[Geometry, UInt8[np.ndarray, "samples height width 3"]]
     labels: tuple[int, ...]
     sample_id: tuple[str, ...]
+    digests: tuple[bytes, ...]
     skipped: tuple[Skipped, ...]
     seconds: Mapping[str, float]
 
@@ -124,6 +126,7 @@ def read_pixels(
         pixels={geometry: np.stack(found) for geometry, found in pixels.items() if found},
         labels=tuple(s.label for s in kept),
         sample_id=tuple(s.sample_id for s in kept),
+        digests=tuple(s.digest for s in kept),
         skipped=tuple(skipped),
         seconds={"decode": decoding, "resize": resizing},
     )

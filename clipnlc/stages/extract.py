@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -33,11 +33,15 @@ from clipnlc.extraction.order import Job, Order, Progress, Range
 from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
+from clipnlc.extraction.reuse import alike
 from clipnlc.extraction.texts import embed_classes
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NO_FULL_STOP: Final = (
     "the nano backbones have never read a full stop and are far worse with one; "
@@ -59,6 +63,7 @@ class Outcome:
         skipped: unreadable images that have no row, each with the reason.
         missing: ranges of rows that other workers are to embed, for a run of some rows only.
         merged: the file exists; false while rows are missing, or another worker is merging.
+        copied: rows whose image was unchanged, taken from the file that was replaced.
     """
 
     dataset: str
@@ -70,6 +75,7 @@ class Outcome:
     skipped: tuple[tuple[str, str], ...] = ()
     missing: tuple[Range, ...] = ()
     merged: bool = True
+    copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,7 @@ class _Work:
             for backbone in self.passes.left
         ]
         changed = {job.path: changes(job) for job in jobs}
+        copied: dict[Path, int] = {}
         lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
         if lacking:
             now = self.passes.now()
@@ -214,12 +221,15 @@ class _Work:
             for job in lacking:
                 self._embed_texts(job, split, templates)
             if lacking:
-                self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
+                copied = self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
                 merge(self.layout, job.path, job.key)
         for job in lacking if within is not None else []:
             self._merge_if_last(job)
-        return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
+        return [
+            self._outcome(dataset, split, job, changed[job.path], copied.get(job.path, 0))
+            for job in jobs
+        ]
 
     def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
         """Embed the classes, once for all splits and data sets that share them."""
@@ -257,31 +267,38 @@ class _Work:
         *,
         within: Range | None,
         rest: int | None,
-    ) -> None:
+    ) -> dict[Path, int]:
+        """Embed and seal what the jobs lack; return how many rows each copies."""
         request, device = self.request, self.models.device
         count = len(request.engine.devices)
-        order = Order(
-            dataset=dataset,
-            split=split,
-            rows=rows,
-            jobs=tuple(jobs),
-            precision=self.models.precision,
-            compiled=self.models.compiled,
-            batch_size=request.batch_size or default_batch_size(device),
-            decoders=request.workers or default_decoders(device, count),
-            on_bad_image=request.on_bad_image,
-            max_pixels=request.max_pixels,
-        )
         if not isinstance(self.workers, Alone):
             self.models.release()
-        run_order(
-            order,
-            self.workers,
-            count,
-            within=within,
-            rest=rest,
-            on_progress=self.watch.progress,
-        )
+        copied: dict[Path, int] = {}
+        for group, reused in alike(jobs, split, rows):
+            some = reused >= 0
+            order = Order(
+                dataset=dataset,
+                split=split,
+                rows=rows,
+                jobs=tuple(group),
+                precision=self.models.precision,
+                compiled=self.models.compiled,
+                batch_size=request.batch_size or default_batch_size(device),
+                decoders=request.workers or default_decoders(device, count),
+                on_bad_image=request.on_bad_image,
+                max_pixels=request.max_pixels,
+                reused=reused if some.any() else None,
+            )
+            run_order(
+                order,
+                self.workers,
+                count,
+                within=within,
+                rest=rest,
+                on_progress=self.watch.progress,
+            )
+            copied |= dict.fromkeys((job.path for job in group), int(some.sum()))
+        return copied
 
     def _merge_if_last(self, job: Job) -> None:
         """Merge if every range is sealed; while other workers write, leave it to the last."""
@@ -298,7 +315,7 @@ class _Work:
         return () if changes(job) is None else tuple(missing)
 
     def _outcome(
-        self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None
+        self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None, copied: int
     ) -> Outcome:
         missing = self._missing(job)
         merged = changes(job) is None
@@ -319,6 +336,7 @@ class _Work:
             skipped=skipped,
             missing=missing,
             merged=merged,
+            copied=copied,
         )
 
 
