@@ -330,7 +330,7 @@ class TestRefusals:
         with pytest.raises(MissingStageError, match=cure):
             train_heads(store=tmp_path)
         write_split(Layout(tmp_path), "test", 31)
-        cure = f"run `clipnlc extract --dataset fruit --store {tmp_path}` on a data set"
+        cure = f"`clipnlc train-nlc --dataset fruit --combiners parameter-free --store {tmp_path}`"
         with pytest.raises(MissingStageError, match=cure):
             train_heads(store=tmp_path)
 

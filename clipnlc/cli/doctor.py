@@ -21,6 +21,9 @@ def doctor(
     class_names: Annotated[
         Path | None, typer.Option(help="Names that replace the data set's own.")
     ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Divide a data set without a test split, as extract does.")
+    ] = None,
     limit: Annotated[
         int,
         typer.Option(min=0, help="Images to decode per split, spread over it; 0 for all."),
@@ -53,6 +56,7 @@ def doctor(
             key=name or None,
             sources=sources_of(source),
             class_names=class_names,
+            test_share=test_share,
             limit=limit or None,
             max_pixels=max_pixels or MAX_PIXELS,
             on_progress=lambda split, done, total: advance(split, done, total, ""),

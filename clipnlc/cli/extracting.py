@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,8 +70,10 @@ def extract(
     class_names: Annotated[
         Path | None, typer.Option(help="File of class names: one a line, or JSON {folder: name}.")
     ] = None,
-    image_column: Annotated[str, typer.Option(help="Column of the images (tables, tars).")] = "",
-    label_column: Annotated[str, typer.Option(help="Column of the labels (tables, tars).")] = "",
+    image_column: Annotated[
+        str, typer.Option(help="Column of the images, or of their files.")
+    ] = "",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
     source: Annotated[
         list[str],
         typer.Option(
@@ -88,6 +91,10 @@ def extract(
     prompts: Annotated[
         str, typer.Option(help="Whose templates: openai, clip-benchmark, or simple (the first).")
     ] = "openai",
+    test_share: Annotated[
+        float | None,
+        typer.Option(help="Divide a data set without a test split: this share of it is test."),
+    ] = None,
     limit: Annotated[
         str,
         typer.Option(help="At most this many images per split: 100, or train=5000,test=100."),
@@ -173,6 +180,7 @@ def extract(
         sources=sources_of(source),
         accept_different_data=accept_different_data,
         prompts=prompts,
+        test_share=test_share,
         limit=limit_of(limit),
         rows=rows_of(rows),
         weights_dir=weights_dir,
@@ -215,8 +223,36 @@ def extract(
         merge_all = command("merge", store=store)
         say(f"next: the other rows, or {merge_all} when they are there")
         return
+    divide = command(
+        "extract",
+        dataset=dataset,
+        backbones=backbones,
+        name=name,
+        templates=templates,
+        class_names=class_names,
+        image_column=image_column,
+        label_column=label_column,
+        test_share=0.3,
+        store=store,
+    )
     keys = dict.fromkeys(o.dataset for o in outcomes)
-    say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+    _say_fit(say, dataset, keys, store, "" if request.split else divide)
+
+
+def _say_fit(say: Sayer, dataset: str, keys: Iterable[str], store: Path, divide: str) -> None:
+    """Say how to fit combiners on what has a train split; else what can be done without one.
+
+    `divide` makes a test split where there is none; it is "" where some splits were left out.
+    """
+    from clipnlc.stores.layout import Layout
+
+    splits = {key: Layout(store).splits(key) for key in keys}
+    if divide and not any("test" in those for those in splits.values()):
+        say(f"next: {divide}")
+        return
+    able = [key for key, those in splits.items() if "train" in those]
+    fit = "train-nlc --shots 1,2,4,8,16,32" if able else "train-nlc --combiners parameter-free"
+    say_next(say, fit, dataset=dataset, keys=able or splits, store=store)
 
 
 class _Spending:
@@ -390,7 +426,7 @@ def merge(
             f"{stop}; run `{extract_them}` for them, or without --rows for all"
         )
     keys = dict.fromkeys(one.dataset for one in merged)
-    say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+    _say_fit(say, dataset, keys, store, "")
 
 
 def _merged(missing: tuple[tuple[int, int], ...]) -> str:

@@ -28,6 +28,7 @@ from clipnlc.cli.output import (
 from clipnlc.cli.output import count as count_of
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
+from clipnlc.stores.layout import Layout, maker_of_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -207,6 +208,10 @@ def train_nlc(
     for place, group in grouped(runs, lambda r: r.dataset):
         _say_fitted(say, place, group)
     keys = dict.fromkeys(r.dataset for r in runs)
+    untested = [key for key in keys if "test" not in Layout(store).splits(key)]
+    if untested:  # what follows measures on test
+        say(f"next: {maker_of_test(store, ','.join(untested), backbones)}")
+        return
     command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from clipnlc.datasets import hub, nano
 from clipnlc.datasets.dataset import Dataset, LocalDataset
+from clipnlc.datasets.division import divided
 from clipnlc.datasets.hub.dataset import PublishedDataset
 from clipnlc.datasets.prompts import templates_of
 from clipnlc.errors import DataError
@@ -93,6 +94,7 @@ def open_dataset(
     sources: Mapping[str, Path] | Path | None = None,
     accept_different_data: bool = False,
     prompts: str = "openai",
+    test_share: float | None = None,
 ) -> Dataset:
     """Find one data set by its key or path. Nothing is read or downloaded yet.
 
@@ -104,11 +106,24 @@ def open_dataset(
         accept_different_data: let a published data set pass whose rows or classes are not as many
             as they should be.
         prompts: one of `PROMPTS`; only published data sets have more than one.
+        test_share: divide a data set without a test split, with so large a share of test.
 
     Raises:
         UnknownNameError: there is no such key, and no such path, or no such prompt set.
-        DataError: a path does not exist, or cannot name a folder in the store.
+        DataError: a path does not exist, or cannot name a folder in the store; the share is none.
     """
+    found = _find(name, key, sources, prompts, accept_different_data=accept_different_data)
+    return divided(found, test_share)
+
+
+def _find(
+    name: str,
+    key: str | None,
+    sources: Mapping[str, Path] | Path | None,
+    prompts: str,
+    *,
+    accept_different_data: bool,
+) -> Dataset:
     if prompts not in PROMPTS:
         raise unknown_name("prompt set", prompts, PROMPTS)
     copies = _copies(sources)

@@ -61,6 +61,7 @@ class Split:
             and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
         identifiers: what the source calls the classes, in label order; None for bare numbers.
         digests: of each image, where the source has them; `image_digests` always gives them.
+        test_share: of a data set that was divided, the share of test (`division`).
     """
 
     root: Path
@@ -76,6 +77,7 @@ class Split:
     origin: dict[str, str] = field(default_factory=dict)
     identifiers: tuple[str, ...] | None = None
     digests: UInt8[np.ndarray, "samples 16"] | None = None
+    test_share: float | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -180,10 +182,29 @@ def make_split(
         fingerprint=digest_texts(
             [rows.content, *rows.sample_id, digest_labels(rows.labels), *names]
         ),
-        notes=(*rows.notes, *notes, *_note_classes(rows, names)),
+        notes=(*rows.notes, *notes, *_note_classes(rows.split, rows.labels, names)),
         images=rows.images,
         identifiers=rows.identifiers,
         digests=rows.digests,
+    )
+
+
+def part_of(split: Split, name: str, rows: Int64[np.ndarray, " rows"], note: str) -> Split:
+    """Take some rows of a split as a split of its own; `split.images` are those of the rows alone."""
+    ids = tuple(split.sample_id[row] for row in rows)
+    labels, digests = split.labels[rows], split.image_digests[rows]
+    content = digest_texts([*ids, digests.tobytes().hex()])
+    of_whole = _note_classes(split.name, split.labels, split.class_names)
+    kept = [one for one in split.notes if one not in of_whole]
+    return replace(
+        split,
+        name=name,
+        labels=labels,
+        sample_id=ids,
+        content=content,
+        fingerprint=digest_texts([content, *ids, digest_labels(labels), *split.class_names]),
+        notes=(*kept, note, *_note_classes(name, labels, split.class_names)),
+        digests=digests,
     )
 
 
@@ -273,13 +294,15 @@ def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | No
         )
 
 
-def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
-    present = np.bincount(rows.labels, minlength=len(names)) > 0
+def _note_classes(
+    split: str, labels: Int64[np.ndarray, " samples"], names: tuple[str, ...]
+) -> tuple[str, ...]:
+    present = np.bincount(labels, minlength=len(names)) > 0
     absent = [repr(names[i]) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
         notes.append(
-            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
+            f"split {split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
         )
     alike: dict[str, list[str]] = {}
     for label, name in enumerate(names):

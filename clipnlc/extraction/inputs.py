@@ -37,6 +37,7 @@ def open_datasets(request: Request) -> list[Dataset]:
             sources=request.sources,
             accept_different_data=request.accept_different_data,
             prompts=request.prompts,
+            test_share=request.test_share,
         )
         for one in names
     ]

@@ -6,8 +6,9 @@ from typing import Any
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Split
+from clipnlc.datasets.splits import canonical
 from clipnlc.digests import content_digest
-from clipnlc.errors import MissingStageError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.order import Job
 from clipnlc.stores import features as feature_files
 from clipnlc.stores.key import Key, differences
@@ -30,7 +31,7 @@ def job_of(
     """Return the path of a feature file and the key of everything that shapes it.
 
     The field `images` holds what the features depend on, `classes` what only labels and texts
-    do, `origin` where the data came from.
+    do, `origin` where the data came from, `division` how train and test were made of one split.
     """
     fields = {
         "images": {
@@ -51,6 +52,8 @@ def job_of(
     }
     if split.origin:
         fields["origin"] = dict(split.origin)
+    if split.test_share is not None:
+        fields["division"] = {"test_share": split.test_share}
     return Job(backbone, layout.features(dataset, split.name, backbone.name), Key.of(fields))
 
 
@@ -78,3 +81,27 @@ def same_images(job: Job) -> bool:
     except MissingStageError:
         return False
     return bool(old.fields.get("images") == job.key.fields["images"])
+
+
+def check_halves(
+    layout: Layout, dataset: str, parts: Sequence[str], test_share: float | None
+) -> None:
+    """Refuse to replace train without test, or test without train, by another division.
+
+    The store would hold images that are in both.
+
+    Raises:
+        DataError: the half that stays was made under another `--test-share`.
+        StoreError: its file is damaged.
+    """
+    made = {canonical(part) for part in parts} & {"train", "test"}
+    for half in sorted({"train", "test"} - made) if made else ():
+        for backbone in layout.backbones(dataset, half):
+            key = feature_files.read_feature_header(layout.features(dataset, half, backbone)).key
+            stored = key.fields.get("division", {}).get("test_share")
+            if stored != test_share:
+                kept = "undivided" if stored is None else f"divided by --test-share {stored:g}"
+                cure = "leave out --split" if test_share else f"give --test-share {stored:g} again"
+                raise DataError(
+                    f"{layout.root} holds {dataset}/{half} {kept}, with images that would be in {min(made)} too; {cure}, or another --name"
+                )

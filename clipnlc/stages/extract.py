@@ -27,7 +27,7 @@ from clipnlc.extraction.inputs import (
     splits_of,
     templates_of,
 )
-from clipnlc.extraction.jobs import changes, job_of, same_images
+from clipnlc.extraction.jobs import changes, check_halves, job_of, same_images
 from clipnlc.extraction.models import Models, default_batch_size
 from clipnlc.extraction.order import Job, Order, Progress, Range
 from clipnlc.extraction.passes import Passes
@@ -152,6 +152,7 @@ class _Work:
         self, found: Dataset, parts: Sequence[str], rest: Mapping[tuple[str, str], int | None]
     ) -> list[Outcome]:
         """Extract the splits of a data set with the backbones of this pass; write its logits."""
+        check_halves(self.layout, found.key, parts, self.request.test_share)
         templates = templates_of(self.request, found)
         nano = any(backbone.source == "nano" for backbone in self.passes.left)
         outcomes = []

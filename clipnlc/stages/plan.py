@@ -21,7 +21,7 @@ from clipnlc.extraction.inputs import (
     splits_of,
     templates_of,
 )
-from clipnlc.extraction.jobs import changes, job_of, same_images
+from clipnlc.extraction.jobs import changes, check_halves, job_of, same_images
 from clipnlc.extraction.models import Models, default_batch_size
 from clipnlc.extraction.order import Range
 from clipnlc.extraction.passes import Passes
@@ -159,6 +159,7 @@ def plan(
             request, Layout(request.store), found, templates_of(request, found), models
         )
         mine = parts[found.key]
+        check_halves(survey.layout, found.key, mine, request.test_share)
         splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(

@@ -19,7 +19,7 @@ from clipnlc.runs.finding import HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.layout import Layout, maker_of_test
 from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, write_logits
 
 if TYPE_CHECKING:
@@ -215,10 +215,14 @@ def _with_features(layout: Layout) -> tuple[str, ...]:
 def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
     present = layout.backbones(dataset, "train")
     if not present:
-        cure = command("extract", dataset=dataset, store=layout.root)
+        cure = f"make one with {maker_of_test(layout.root, dataset)}"
+        if "test" in layout.splits(dataset):
+            free = command(
+                "train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root
+            )
+            cure = f"extract it if the data set has one, else use zero-shot heads alone: `{free}`"
         raise MissingStageError(
-            f"{layout.root} holds no features of a train split of {dataset}; run `{cure}` on a "
-            "data set that has one"
+            f"{layout.root} holds no features of a train split of {dataset}; {cure}"
         )
     return present
 
