@@ -22,7 +22,7 @@ from clipnlc.cli.options import (
     head_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, progress
+from clipnlc.cli.output import Sayer, count, echo_aside, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError
@@ -214,7 +214,7 @@ def _run(
         show(block.predictions)
         write(block.predictions)
         for file, reason in block.unreadable:
-            typer.echo(f"cannot use {printable(str(file))}: {printable(reason)}", err=True)
+            echo_aside(f"cannot use {printable(str(file))}: {printable(reason)}")
         done += len(block)
         failed += len(block.unreadable)
         bar.images(done)
@@ -228,7 +228,7 @@ def _run(
             f"none of {count(done, 'image')} can be used, for the reasons above; give others"
         )
     if failed:
-        typer.echo(f"warning: {failed} of {count(done, 'image')} could not be used", err=True)
+        echo_aside(f"warning: {failed} of {count(done, 'image')} could not be used")
 
 
 # What is said meanwhile --------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class _Teller:
 
     def __call__(self, line: str) -> None:
         if not self._quiet:
-            typer.echo(f"note: {line}", err=True)
+            echo_aside(f"note: {line}")
 
 
 @dataclass
