@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc.errors import DataError
+from clipnlc.files import open_regular
 
 _COMMIT_EVERY = 1000
 
@@ -29,7 +30,7 @@ def hash_file(path: Path) -> str:
         DataError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(

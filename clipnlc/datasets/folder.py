@@ -17,6 +17,7 @@ import numpy as np
 
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.fingerprints import digest_texts, hash_files
+from clipnlc.datasets.images import read_image_file
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.errors import DataError
 
@@ -36,7 +37,7 @@ class ImageFiles:
         """Yield the bytes of the files `start` to `stop`."""
         for name in self.files[start:stop]:
             try:
-                yield (self.root / name).read_bytes()
+                yield read_image_file(self.root / name)
             except OSError as error:
                 raise DataError(
                     f"cannot read {self.root / name}: {error.strerror}; restore the file or remove it"
@@ -156,7 +157,7 @@ def walk(
             if here in above:  # a link to a folder above it
                 return
             with os.scandir(folder) as found:
-                entries = sorted((entry.name, entry.is_dir()) for entry in found)
+                entries = sorted((entry.name, split_names.is_folder(entry)) for entry in found)
         except OSError as error:
             if unlisted is None:
                 raise
