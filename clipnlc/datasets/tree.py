@@ -10,6 +10,7 @@ from typing import Final
 
 from PIL import features
 
+from clipnlc.datasets.splits import is_folder
 from clipnlc.errors import DataError
 
 TABLES: Final = frozenset((".csv", ".tsv", ".jsonl"))
@@ -163,7 +164,7 @@ def _list(
     if here in above:
         return above, []
     with os.scandir(folder) as found:
-        return above | {here}, sorted((entry.name, entry.is_dir()) for entry in found)
+        return above | {here}, sorted((entry.name, is_folder(entry)) for entry in found)
 
 
 def _is_hidden(name: str) -> bool:
