@@ -64,10 +64,14 @@ def extract(
     split: Annotated[str, typer.Option(help="Splits, comma-separated; every one if empty.")] = "",
     name: Annotated[str, typer.Option(help="What to call a path in the store.")] = "",
     templates: Annotated[
-        Path | None, typer.Option(help="File of prompt templates, one a line, with {c}.")
+        Path | None,
+        typer.Option(help="File of prompt templates with {c}: one a line, a JSON or Python list."),
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="File of class names: one a line, or JSON {folder: name}.")
+        Path | None,
+        typer.Option(
+            help="File of class names: `folder = name`, CSV, JSON, or all in label order."
+        ),
     ] = None,
     image_column: Annotated[str, typer.Option(help="Column of the images (tables, tars).")] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels (tables, tars).")] = "",

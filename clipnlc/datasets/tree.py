@@ -103,10 +103,10 @@ def read_tree(root: Path) -> Folder:
         images, tables, folders = [], [], []
         kinds: Counter[str] = Counter()
         here, entries = _list(folder, above)
-        for name, is_folder in entries:
+        for name, has_more in entries:
             if _is_hidden(name):
                 kinds["hidden"] += 1
-            elif is_folder:
+            elif has_more:
                 folders.append(visit(folder / name, f"{path}/{name}" if path else name, here))
             elif (suffix := os.path.splitext(name)[1].lower()) in suffixes:  # noqa: PTH122
                 images.append(name)
@@ -144,10 +144,10 @@ def images_below(root: Path, *, unlisted: Callable[[OSError], None] | None = Non
                 raise
             unlisted(error)
             return
-        for name, is_folder in entries:
+        for name, has_more in entries:
             if _is_hidden(name):
                 continue
-            if is_folder:
+            if has_more:
                 yield from visit(folder / name, f"{prefix}{name}/", here)
             elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
                 yield prefix + name
