@@ -133,6 +133,13 @@ def extract(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of another data set of this name; see --name.",
+        ),
+    ] = False,
     plan: Annotated[
         bool,
         typer.Option(
@@ -178,6 +185,7 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        replace=replace,
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:
