@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+<<<<<<< HEAD
 from clipnlc.commands import command
+=======
+from clipnlc.datasets.images import MAX_PIXELS
+>>>>>>> main
 from clipnlc.extraction.pixels import BadImage
 
 EngineName = Literal["local", "ray"]
@@ -64,7 +68,12 @@ class Request:
             features differ.
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+<<<<<<< HEAD
         replace: let a path take the place of another data set that has its name in the store.
+=======
+        max_pixels: a larger image is unreadable; another number than the default is a part of the
+            key, for it decides which images are skipped.
+>>>>>>> main
     """
 
     store: Path
@@ -89,7 +98,11 @@ class Request:
     compiled: bool = False
     workers: int | None = None
     on_bad_image: BadImage = "fail"
+<<<<<<< HEAD
     replace: bool = False
+=======
+    max_pixels: int = MAX_PIXELS
+>>>>>>> main
 
     @property
     def copies(self) -> int:
