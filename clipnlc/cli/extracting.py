@@ -137,10 +137,20 @@ def extract(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+<<<<<<< HEAD
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of another data set of this name; see --name.",
+        ),
+    ] = False,
+=======
     max_pixels: Annotated[
         int,
         typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
     ] = 0,
+>>>>>>> main
     plan: Annotated[
         bool,
         typer.Option(
@@ -187,7 +197,11 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+<<<<<<< HEAD
+        replace=replace,
+=======
         max_pixels=max_pixels or MAX_PIXELS,
+>>>>>>> main
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:
