@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
+    LARGEST,
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -106,10 +108,12 @@ def extract(
         Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     together: Annotated[
-        int, typer.Option(min=0, help="Backbones in memory at a time; 0: as many as fit.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Backbones in memory at a time; 0: as many as fit."),
     ] = 0,
     device: Annotated[
         str,
@@ -132,7 +136,10 @@ def extract(
         ),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that decode and resize; 0: by the cores.")
+        int,
+        typer.Option(
+            min=0, max=MOST_WORKERS, help="Threads that decode and resize; 0: by the cores."
+        ),
     ] = 0,
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")

@@ -12,6 +12,7 @@ import typer
 
 from clipnlc.cli import predictors
 from clipnlc.cli.options import (
+    LARGEST,
     CountOfFit,
     DatasetOfFit,
     HoldoutOfFit,
@@ -94,7 +95,8 @@ def predict(
         str, typer.Option(help="auto (as the fit's features), fp32, fp16, bf16.")
     ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     max_pixels: Annotated[
         int,
