@@ -144,7 +144,6 @@ def extract(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
-<<<<<<< HEAD
     replace: Annotated[
         bool,
         typer.Option(
@@ -152,12 +151,10 @@ def extract(
             help="Remove what the store has of another data set of this name; see --name.",
         ),
     ] = False,
-=======
     max_pixels: Annotated[
         int,
         typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
     ] = 0,
->>>>>>> main
     plan: Annotated[
         bool,
         typer.Option(
@@ -204,11 +201,8 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
-<<<<<<< HEAD
         replace=replace,
-=======
         max_pixels=max_pixels or MAX_PIXELS,
->>>>>>> main
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:

@@ -36,7 +36,6 @@ from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
 from clipnlc.extraction.reuse import alike
-<<<<<<< HEAD
 from clipnlc.extraction.stored import (
     is_to_be_replaced,
     others,
@@ -45,9 +44,7 @@ from clipnlc.extraction.stored import (
     typed,
     with_other_classes,
 )
-=======
 from clipnlc.extraction.texts import embed_classes
->>>>>>> main
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
@@ -174,7 +171,6 @@ class _Work:
         jobs: list[Job] = []
         outcomes = []
         for part in parts:
-<<<<<<< HEAD
             split = self._open(found, part)
             if not jobs:
                 self._check(found, split, made)
@@ -185,12 +181,7 @@ class _Work:
                     others(self.layout, found.key, jobs, made),
                     found.split_names(),
                 )
-            if nano and any(template.endswith(".") for template in templates):
-=======
-            hash_cache = self.layout.root / "file-hashes.sqlite"
-            split = open_split(self.request, found, part, hash_cache=hash_cache)
             if nano and not split.origin and any(template.endswith(".") for template in templates):
->>>>>>> main
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
@@ -201,7 +192,7 @@ class _Work:
                 continue  # its other splits belong to another pass, or to another worker
             own = [job for job in jobs if job.backbone.name == backbone]
             for other in others(self.layout, found.key, own, made):
-                self._embed_texts(own[0], split.class_names, templates)
+                self._embed_texts(own[0], split, templates)
                 changed = settle(self.layout, found.key, other)
                 if changed:
                     self._note(changed)
@@ -242,25 +233,7 @@ class _Work:
         rows = limited(split.name, len(split), self.request.limit)
         wanted = self.request.rows
         within = None if wanted is None else range_of(wanted, len(rows))
-<<<<<<< HEAD
         jobs = self._jobs(dataset, split, templates)
-=======
-        jobs = [
-            job_of(
-                self.layout,
-                dataset,
-                split,
-                backbone,
-                identity=identity(backbone, self.layout.root / "backbones.json"),
-                precision=self.models.precision,
-                compiled=self.models.compiled,
-                samples=len(rows),
-                templates=templates,
-                max_pixels=self.request.max_pixels,
-            )
-            for backbone in self.passes.left
-        ]
->>>>>>> main
         changed = {job.path: changes(job) for job in jobs}
         copied: dict[Path, int] = {}
         lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
@@ -292,7 +265,6 @@ class _Work:
             for job in jobs
         ]
 
-<<<<<<< HEAD
     def _jobs(self, dataset: str, split: Split, templates: Sequence[str]) -> list[Job]:
         """Return the feature file of each backbone, as it is to be."""
         return [
@@ -306,16 +278,12 @@ class _Work:
                 compiled=self.models.compiled,
                 samples=len(limited(split.name, len(split), self.request.limit)),
                 templates=templates,
+                max_pixels=self.request.max_pixels,
             )
             for backbone in self.passes.left
         ]
 
-    def _embed_texts(
-        self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
-    ) -> None:
-=======
     def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
->>>>>>> main
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
