@@ -121,6 +121,17 @@ class TestWhatIsWritten:
         with pytest.raises(DataError, match=r"of class 'red and white .* tokens, and nano-RN50"):
             run_extract(tmp_path / "other", "gtsrb", [RESNET], templates=templates, **given)
 
+    def test_as_many_templates_as_are_read_fit_into_a_store(self, tmp_path, folder, capsys):
+        lines = [f"a{' ' * n}{{c}}" for n in range(1, 301)]
+        templates = put(tmp_path / "t.txt", "\n".join(lines).encode())
+        assert len(json.dumps(lines, separators=(",", ":"))) > 47_000
+        given = {"split": ["test"], "templates": templates}
+        run(tmp_path / "store", folder, **given)
+        assert [o.cached for o in run(tmp_path / "store", folder, **given)] == [True]
+        put(templates, "\n".join([*lines, *(line + "." for line in lines[-9:])]).encode())
+        said = fails(capsys, "-d", folder, "--store", tmp_path, "--templates", templates)
+        assert "t.txt holds 309 templates of " in said
+
     def test_four_kinds_of_path_give_the_same_features(self, tmp_path):
         kinds = ("folder", "parquet-hf", "saved-dict", "tars-one")
         names = put(tmp_path / "names.txt", b"cat\ndog\ntest tube\n")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.extracting import sources_of
-from clipnlc.cli.options import AsJson, Quiet, Store
+from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store
 from clipnlc.cli.output import Sayer, print_json, progress
 from clipnlc.commands import DEFAULT_STORE
 
@@ -26,7 +26,9 @@ def doctor(
     ] = None,
     limit: Annotated[
         int,
-        typer.Option(min=0, help="Images to decode per split, spread over it; 0 for all."),
+        typer.Option(
+            min=0, max=LARGEST, help="Images to decode per split, spread over it; 0 for all."
+        ),
     ] = 0,
     max_pixels: Annotated[
         int,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
+    LARGEST,
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -65,10 +67,14 @@ def extract(
     split: Annotated[str, typer.Option(help="Splits, comma-separated; every one if empty.")] = "",
     name: Annotated[str, typer.Option(help="What to call a path in the store.")] = "",
     templates: Annotated[
-        Path | None, typer.Option(help="File of prompt templates, one a line, with {c}.")
+        Path | None,
+        typer.Option(help="File of prompt templates with {c}: one a line, a JSON or Python list."),
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="File of class names: one a line, or JSON {folder: name}.")
+        Path | None,
+        typer.Option(
+            help="File of class names: `folder = name`, CSV, JSON, or all in label order."
+        ),
     ] = None,
     image_column: Annotated[
         str, typer.Option(help="Column of the images, or of their files.")
@@ -109,10 +115,12 @@ def extract(
         Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     together: Annotated[
-        int, typer.Option(min=0, help="Backbones in memory at a time; 0: as many as fit.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Backbones in memory at a time; 0: as many as fit."),
     ] = 0,
     device: Annotated[
         str,
@@ -135,11 +143,21 @@ def extract(
         ),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that decode and resize; 0: by the cores.")
+        int,
+        typer.Option(
+            min=0, max=MOST_WORKERS, help="Threads that decode and resize; 0: by the cores."
+        ),
     ] = 0,
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of another data set of this name; see --name.",
+        ),
+    ] = False,
     max_pixels: Annotated[
         int,
         typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
@@ -191,6 +209,7 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        replace=replace,
         max_pixels=max_pixels or MAX_PIXELS,
     )
     say = Sayer(quiet=quiet or as_json)

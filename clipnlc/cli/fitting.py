@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
+    LARGEST,
+    LARGEST_SEED,
+    MOST_SEEDS,
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -49,15 +53,17 @@ def train_heads(
             help="Instead of a hold-out: labels per class, one head each, comma-separated."
         ),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="With --shots: draws and seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots: draws and seeds.")
+    ] = 3,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the rows; 300 if not given.")
+        int | None, typer.Option(min=1, max=LARGEST, help="Passes over the rows; 300 if not given.")
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of Adam; 2e-05 if not given.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows of one step; 256 if not given.")
+        int | None, typer.Option(min=1, max=LARGEST, help="Rows of one step; 256 if not given.")
     ] = None,
     early_stopping: Annotated[
         float | None,
@@ -65,7 +71,10 @@ def train_heads(
             help="Share of the head's own rows that decides when to stop; 0.0 if not given: never."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the hold-out and the order of the rows.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the hold-out and the order of the rows."),
+    ] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -167,11 +176,15 @@ def train_nlc(
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, with other labels and seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="Runs, with other labels and seeds.")
+    ] = 3,
     strict_shots: Annotated[
         bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes; 0 for one per core.")
+    ] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from clipnlc.cli import predictors
 from clipnlc.cli.options import (
+    LARGEST,
     CountOfFit,
     DatasetOfFit,
     HoldoutOfFit,
@@ -22,7 +23,7 @@ from clipnlc.cli.options import (
     head_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, progress
+from clipnlc.cli.output import Sayer, count, echo_aside, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError
@@ -94,7 +95,8 @@ def predict(
         str, typer.Option(help="auto (as the fit's features), fp32, fp16, bf16.")
     ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     max_pixels: Annotated[
         int,
@@ -214,7 +216,7 @@ def _run(
         show(block.predictions)
         write(block.predictions)
         for file, reason in block.unreadable:
-            typer.echo(f"cannot use {printable(str(file))}: {printable(reason)}", err=True)
+            echo_aside(f"cannot use {printable(str(file))}: {printable(reason)}")
         done += len(block)
         failed += len(block.unreadable)
         bar.images(done)
@@ -228,7 +230,7 @@ def _run(
             f"none of {count(done, 'image')} can be used, for the reasons above; give others"
         )
     if failed:
-        typer.echo(f"warning: {failed} of {count(done, 'image')} could not be used", err=True)
+        echo_aside(f"warning: {failed} of {count(done, 'image')} could not be used")
 
 
 # What is said meanwhile --------------------------------------------------------------------------
@@ -242,7 +244,7 @@ class _Teller:
 
     def __call__(self, line: str) -> None:
         if not self._quiet:
-            typer.echo(f"note: {line}", err=True)
+            echo_aside(f"note: {line}")
 
 
 @dataclass

@@ -4,16 +4,19 @@ One exception: Pillow cuts grey values of more than 8 bits off at 255, which mak
 white. Here they are scaled by the depth that the file declares; what declares none is refused.
 """
 
+import errno
 import io
 import struct
 import warnings
 import zlib
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
 from clipnlc.errors import DataError
+from clipnlc.files import read_regular
 
 MAX_PIXELS: Final = 178_956_970
 """Of an image that is decoded unless the user allows more; also Pillow's own limit."""
@@ -70,6 +73,23 @@ _TILE = 322, 323  # TIFF tags: a tile is held in memory, however small the image
 
 # Pillow warns of damage where the pixels are sound, and of sizes that are checked here.
 _PILLOWS: Final = "PIL(\\.|$)"
+
+
+LARGEST_FILE: Final = 2**31
+"""Bytes of an image file that is read; none that Pillow opens is larger, and files are read whole."""
+
+
+def read_image_file(path: Path) -> bytes:
+    """Read an image file, or a link to one, into memory.
+
+    Raises:
+        OSError: it cannot be read, or is empty, too large, or no regular file (a named pipe, a
+            device); `strerror` says which, without the file's name.
+    """
+    data = read_regular(path, at_most=LARGEST_FILE)
+    if not data:
+        raise OSError(errno.ENODATA, "the file is empty", str(path))
+    return data
 
 
 def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:

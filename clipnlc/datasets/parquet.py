@@ -16,6 +16,7 @@ from clipnlc.datasets.hf import one_line
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tables import PreparedImages, number_labels, sample_ids
 from clipnlc.errors import DataError
+from clipnlc.files import open_regular
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class ParquetFiles:
 
     def _tell(self, name: str, read: Callable[[Path], T]) -> T:
         try:
+            open_regular(self.root / name).close()  # of a named pipe, pyarrow would wait for ever
             return read(self.root / name)
         except (pa.ArrowException, OSError) as error:
             raise DataError(

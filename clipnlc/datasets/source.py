@@ -17,9 +17,10 @@ from PIL import Image
 
 from clipnlc.datasets import folder, parquet, saved, tars
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.class_names import loose, name_classes, read_names
+from clipnlc.datasets.class_names import name_classes
 from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
+from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
 from clipnlc.wording import some
@@ -270,17 +271,17 @@ def _among(rows: Rows, file: Path) -> Rows:
     """
     if rows.identifiers is None or not rows.places:
         return rows
-    given = read_names(file)
-    number = {loose(name): label for label, name in enumerate(given)}
-    unknown = [name for name in rows.identifiers if loose(name) not in number]
-    if unknown and (isinstance(given, dict) or len(unknown) < len(rows.identifiers)):
+    given = listed_classes(file)
+    number = {folded(name): label for label, name in enumerate(given)}
+    unknown = [name for name in rows.identifiers if folded(name) not in number]
+    if unknown and len(unknown) < len(rows.identifiers):
         raise DataError(
             f"{rows.places[unknown[0]]}: {unknown[0]!r} is no class of {file} ({some(given)}); fix the label or the list"
         )
     if unknown or len(number) < len(given):
         return rows
-    to = np.array([number[loose(name)] for name in rows.identifiers], dtype=np.int64)
-    return replace(rows, labels=to[rows.labels], identifiers=tuple(given))
+    to = np.array([number[folded(name)] for name in rows.identifiers], dtype=np.int64)
+    return replace(rows, labels=to[rows.labels], identifiers=given)
 
 
 def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:

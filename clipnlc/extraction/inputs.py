@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc import datasets
-from clipnlc.datasets.dataset import Dataset
+from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.prompts import read_templates
 from clipnlc.datasets.source import Split
 from clipnlc.errors import DataError
@@ -20,7 +20,8 @@ def open_datasets(request: Request) -> list[Dataset]:
     """Open the data sets of a request.
 
     Raises:
-        DataError: one cannot be used, `name` would name several, or `limit` leaves nothing.
+        DataError: one cannot be used, `name` would name several, two would have one name, or
+            `limit` leaves nothing.
         UnknownNameError: a name is not known.
     """
     names = tuple(itertools.chain.from_iterable(datasets.resolve(one) for one in request.dataset))
@@ -30,8 +31,9 @@ def open_datasets(request: Request) -> list[Dataset]:
     for most in limit.values() if isinstance(limit, Mapping) else [limit]:
         if most is not None and most < 1:
             raise DataError(f"--limit is {most}; give at least 1")
-    return [
-        datasets.open_dataset(
+    found: dict[str, Dataset] = {}
+    for one in names:
+        opened = datasets.open_dataset(
             one,
             key=request.name,
             sources=request.sources,
@@ -39,8 +41,22 @@ def open_datasets(request: Request) -> list[Dataset]:
             prompts=request.prompts,
             test_share=request.test_share,
         )
-        for one in names
-    ]
+        _refuse_one_name(found.setdefault(opened.key, opened), opened)
+    return list(found.values())
+
+
+def _refuse_one_name(first: Dataset, other: Dataset) -> None:
+    """Check that two data sets of one name are the same folder, given twice.
+
+    Raises:
+        DataError: they are not.
+    """
+    roots = [one.root for one in (first, other) if isinstance(one, LocalDataset)]
+    if len({root.resolve() for root in roots}) > 1:
+        raise DataError(
+            f"{first.key!r} would be the name in the store of both {roots[0]} and {roots[1]}; "
+            "extract them one by one, one of them with a name of its own: --name"
+        )
 
 
 def splits_of(request: Request, found: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:

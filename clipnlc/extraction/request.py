@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from clipnlc.commands import command
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.extraction.pixels import BadImage
 
@@ -65,6 +66,7 @@ class Request:
             features differ.
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+        replace: let a path take the place of another data set that has its name in the store.
         max_pixels: a larger image is unreadable; another number than the default is a part of the
             key, for it decides which images are skipped.
     """
@@ -92,9 +94,49 @@ class Request:
     compiled: bool = False
     workers: int | None = None
     on_bad_image: BadImage = "fail"
+    replace: bool = False
     max_pixels: int = MAX_PIXELS
 
     @property
     def copies(self) -> int:
         """Workers that share the first device and its memory."""
         return self.engine.devices.count(self.engine.devices[0])
+
+    def spelled(self, **changes: Any) -> str:  # noqa: ANN401  (fields of many types)
+        """Spell the command that makes this request, with some fields changed.
+
+        What changes only the speed is left out.
+        """
+        one = replace(self, **changes)
+        sources = one.sources or {}
+        pairs = (
+            [str(sources)]
+            if isinstance(sources, Path)
+            else [f"{k}={p}" for k, p in sources.items()]
+        )
+        limit = one.limit
+        rows = one.rows and f"{one.rows[0]}:{'' if one.rows[1] is None else one.rows[1]}"
+        return command(
+            "extract",
+            *(word for pair in pairs for word in ("--source", pair)),
+            store=one.store,
+            dataset=list(one.dataset),
+            backbones=list(one.backbones),
+            split=list(one.split),
+            name=one.name,
+            templates=one.templates,
+            class_names=one.class_names,
+            image_column=one.image_column,
+            label_column=one.label_column,
+            accept_different_data=one.accept_different_data,
+            prompts=one.prompts if one.prompts != "openai" else None,
+            limit=[f"{k}={n}" for k, n in limit.items()] if isinstance(limit, Mapping) else limit,
+            rows=rows,
+            weights_dir=one.weights_dir,
+            devices=one.engine.devices if one.engine.devices != ("auto",) else None,
+            precision=one.precision if one.precision != "auto" else None,
+            compile=one.compiled,
+            on_bad_image=one.on_bad_image if one.on_bad_image != "fail" else None,
+            max_pixels=one.max_pixels if one.max_pixels != MAX_PIXELS else None,
+            replace=one.replace,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
@@ -16,6 +17,7 @@ from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
+from clipnlc.datasets.splits import canonical
 from clipnlc.errors import MissingStageError
 from clipnlc.extraction.crew import Alone, Workers, open_workers, run_order
 from clipnlc.extraction.finishing import merge, write_zero_shot_logits
@@ -34,10 +36,19 @@ from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
 from clipnlc.extraction.reuse import alike
+from clipnlc.extraction.stored import (
+    is_to_be_replaced,
+    others,
+    refuse_unlike,
+    settle,
+    typed,
+    with_other_classes,
+)
 from clipnlc.extraction.texts import embed_classes
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
+from clipnlc.stores.removal import remove_dataset
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
 
 if TYPE_CHECKING:
@@ -124,6 +135,7 @@ def extract(request: Request, *, watch: Watch = Watch()) -> list[Outcome]:
         passes=Passes.of(request, chosen, models),
         workers=open_workers(request.engine, models),
         watch=watch,
+        chosen=[backbone.name for backbone in chosen],
     )
     outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
     with closing(work.workers):
@@ -146,6 +158,7 @@ class _Work:
     passes: Passes
     workers: Workers
     watch: Watch
+    chosen: Sequence[str]
     noted: set[str] = field(default_factory=set)
 
     def dataset(
@@ -155,10 +168,20 @@ class _Work:
         check_halves(self.layout, found.key, parts, self.request.test_share)
         templates = templates_of(self.request, found)
         nano = any(backbone.source == "nano" for backbone in self.passes.left)
+        made = [canonical(part) for part in parts]
+        jobs: list[Job] = []
         outcomes = []
         for part in parts:
-            hash_cache = self.layout.root / "file-hashes.sqlite"
-            split = open_split(self.request, found, part, hash_cache=hash_cache)
+            split = self._open(found, part)
+            if not jobs:
+                self._check(found, split, made)
+                jobs = self._jobs(found.key, split, templates)
+                refuse_unlike(
+                    self.request,
+                    found,
+                    others(self.layout, found.key, jobs, made),
+                    found.split_names(),
+                )
             if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
@@ -168,10 +191,35 @@ class _Work:
         for backbone in finished:
             if finished[backbone] < len(parts):
                 continue  # its other splits belong to another pass, or to another worker
+            own = [job for job in jobs if job.backbone.name == backbone]
+            for other in others(self.layout, found.key, own, made):
+                self._embed_texts(own[0], split, templates)
+                changed = settle(self.layout, found.key, other)
+                if changed:
+                    self._note(changed)
             # Of several workers that saw the last range sealed, one writes and the others need not.
             with suppress(locks.InUseError) if self.request.rows else nullcontext():
                 write_zero_shot_logits(self.layout, found.key, backbone)
+        behind = with_other_classes(self.layout, found.key, jobs, self.chosen)
+        if behind:
+            cure = self.request.spelled(dataset=[typed(found)], backbones=behind)
+            self._note(
+                f"{found.key}: {', '.join(behind)} still with other class names in the store; "
+                f"run `{cure}` to use them together"
+            )
         return outcomes
+
+    def _open(self, found: Dataset, part: str) -> Split:
+        hash_cache = self.layout.root / "file-hashes.sqlite"
+        return open_split(self.request, found, part, hash_cache=hash_cache)
+
+    def _check(self, found: Dataset, split: Split, made: Sequence[str]) -> None:
+        """Refuse a data set that would overwrite another; `split` is open already."""
+        rest = [name for name in (*made, *found.split_names()) if name != split.name]
+        splits = itertools.chain([split], (self._open(found, n) for n in dict.fromkeys(rest)))
+        if is_to_be_replaced(self.request, self.layout, found, splits):
+            remove_dataset(self.layout, found.key)
+            self._note(f"{found.key}: another data set of this name was removed from the store")
 
     def _note(self, note: str) -> None:
         """Report a note once, though there may be several passes."""
@@ -186,21 +234,7 @@ class _Work:
         rows = limited(split.name, len(split), self.request.limit)
         wanted = self.request.rows
         within = None if wanted is None else range_of(wanted, len(rows))
-        jobs = [
-            job_of(
-                self.layout,
-                dataset,
-                split,
-                backbone,
-                identity=identity(backbone, self.layout.root / "backbones.json"),
-                precision=self.models.precision,
-                compiled=self.models.compiled,
-                samples=len(rows),
-                templates=templates,
-                max_pixels=self.request.max_pixels,
-            )
-            for backbone in self.passes.left
-        ]
+        jobs = self._jobs(dataset, split, templates)
         changed = {job.path: changes(job) for job in jobs}
         copied: dict[Path, int] = {}
         lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
@@ -230,6 +264,24 @@ class _Work:
         return [
             self._outcome(dataset, split, job, changed[job.path], copied.get(job.path, 0))
             for job in jobs
+        ]
+
+    def _jobs(self, dataset: str, split: Split, templates: Sequence[str]) -> list[Job]:
+        """Return the feature file of each backbone, as it is to be."""
+        return [
+            job_of(
+                self.layout,
+                dataset,
+                split,
+                backbone,
+                identity=identity(backbone, self.layout.root / "backbones.json"),
+                precision=self.models.precision,
+                compiled=self.models.compiled,
+                samples=len(limited(split.name, len(split), self.request.limit)),
+                templates=templates,
+                max_pixels=self.request.max_pixels,
+            )
+            for backbone in self.passes.left
         ]
 
     def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:

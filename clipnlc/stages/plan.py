@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -28,6 +28,7 @@ from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Request
 from clipnlc.extraction.reuse import EMBED, reusable
+from clipnlc.extraction.stored import is_to_be_replaced
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -189,7 +190,11 @@ class _Survey:
             names = tuple(b.name for b in chosen)
             self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
             return PlannedSplit(self.found.key, part, images, download, (), names)
-        opened = open_split(self.request, self.found, part, hash_cache=self._hash_cache)
+        opened = self._open(part)
+        if part == parts[0]:
+            rest = dict.fromkeys([*parts, *self.found.split_names()])
+            splits = itertools.chain([opened], (self._open(name) for name in rest if name != part))
+            is_to_be_replaced(self.request, self.layout, self.found, splits)
         self.prompts = len(opened.class_names) * len(self.templates)
         rows, (start, stop) = self._wanted(opened.name, len(opened))
         cached, copied = [], {}
@@ -209,10 +214,10 @@ class _Survey:
         wanted = self.request.rows
         return rows, (0, len(rows)) if wanted is None else range_of(wanted, len(rows))
 
-    @property
-    def _hash_cache(self) -> Path | None:
-        """The store's memory of hashes; a plan makes no store."""
-        return self.layout.root / "file-hashes.sqlite" if self.layout.root.is_dir() else None
+    def _open(self, part: str) -> Split:
+        # A plan makes no store.
+        cache = self.layout.root / "file-hashes.sqlite" if self.layout.root.is_dir() else None
+        return open_split(self.request, self.found, part, hash_cache=cache)
 
     def _lacking(
         self, split: Split, backbone: Backbone, rows: Int64[np.ndarray, " rows"]
