@@ -12,7 +12,7 @@ from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests o
 from clipnlc.cli import main
 from clipnlc.datasets import open_dataset
 from clipnlc.datasets.division import choose_test
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, StoreError
 from clipnlc.extraction.request import Request
 from clipnlc.stages.doctor import doctor
 from clipnlc.stages.plan import plan
@@ -148,12 +148,13 @@ class TestExtract:
     def test_one_half_under_another_division_is_refused(self, tmp_path):
         data = make(tmp_path / "data", where="train/{name}/{i}.png")
         run(tmp_path / "store", data, (RESNET,), test_share=0.3)
-        with pytest.raises(
-            DataError, match=r"data/test divided by --test-share 0.3.*give --test-share 0.3"
-        ):
+        said = r"data/test divided by --test-share 0.3, .*`clipnlc extract .* --test-share 0.3 "
+        with pytest.raises(StoreError, match=said):
             run(tmp_path / "store", data, (RESNET,))
-        with pytest.raises(DataError, match=r"data/train divided .*; leave out --split"):
+        said = r"data/train divided by --test-share 0.3, .*`clipnlc extract .* --test-share 0.5 "
+        with pytest.raises(StoreError, match=said) as refused:
             run(tmp_path / "store", data, (RESNET,), test_share=0.5, split=("test",))
+        assert "--split" not in str(refused.value)
         assert all(o.cached for o in run(tmp_path / "store", data, (RESNET,), test_share=0.3))
 
     def test_plan_and_doctor_divide_too(self, tmp_path):

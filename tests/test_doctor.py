@@ -135,6 +135,16 @@ def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     assert finding.where[0] == "label 0 is '0' and 'dog'"
 
 
+def test_columns_are_named_as_for_extract(tmp_path):
+    for number in range(4):
+        put(tmp_path / f"data/images/{number}.png", png(number))
+    lines = ("photo,dx", "0.png,cat", "1.png,dog", "2.png,cat", "3.png,dog")
+    put(tmp_path / "data/labels.csv", "\n".join(lines).encode())
+    with pytest.raises(DataError, match=r"name it with --label-column"):
+        look(tmp_path / "data")
+    assert look(tmp_path / "data", label_column="dx", image_column="photo").rows == {"all": 4}
+
+
 def test_what_was_noticed_on_opening_is_repeated(tmp_path):
     folder = write_folder(tmp_path / "data")
     put(folder / "readme.md", b"pets")

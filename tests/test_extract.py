@@ -351,6 +351,15 @@ class TestWhatIsLeftAlone:
 
 
 class TestOptions:
+    def test_limit_of_a_split_that_is_not_there_is_refused(self, tmp_path, folder, capsys):
+        asked = ("--dataset", folder, "--backbones", RESNET, "--store", tmp_path, "--limit")
+        line = fails(capsys, *asked, "tain=2")
+        assert "--limit names split 'tain', but there are only train, test" in line
+        line = fails(capsys, *asked, "train=2,tets=2", "--split", "train")
+        assert "--limit names split 'tets'" in line
+        (outcome,) = run(tmp_path, folder, limit={"training": 2, "test": 1}, split=["train"])
+        assert outcome.rows == 2
+
     def test_limit_spreads_over_the_split(self, tmp_path, folder):
         (outcome,) = run(tmp_path, folder, limit=4, split=["test"])
         assert outcome.rows == 4

@@ -21,6 +21,10 @@ def doctor(
     class_names: Annotated[
         Path | None, typer.Option(help="Names that replace the data set's own.")
     ] = None,
+    image_column: Annotated[
+        str, typer.Option(help="Column of the images, or of their files.")
+    ] = "",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
     test_share: Annotated[
         float | None, typer.Option(help="Divide a data set without a test split, as extract does.")
     ] = None,
@@ -58,6 +62,8 @@ def doctor(
             key=name or None,
             sources=sources_of(source),
             class_names=class_names,
+            image_column=image_column or None,
+            label_column=label_column or None,
             test_share=test_share,
             limit=limit or None,
             max_pixels=max_pixels or MAX_PIXELS,

@@ -23,7 +23,6 @@ from clipnlc.cli.options import (
 )
 from clipnlc.cli.output import (
     Sayer,
-    count,
     grouped,
     print_json,
     progress,
@@ -35,6 +34,7 @@ from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.extraction.order import Progress
@@ -242,20 +242,9 @@ def extract(
         merge_all = command("merge", store=store)
         say(f"next: the other rows, or {merge_all} when they are there")
         return
-    divide = command(
-        "extract",
-        dataset=dataset,
-        backbones=backbones,
-        name=name,
-        templates=templates,
-        class_names=class_names,
-        image_column=image_column,
-        label_column=label_column,
-        test_share=0.3,
-        store=store,
-    )
     keys = dict.fromkeys(o.dataset for o in outcomes)
-    _say_fit(say, dataset, keys, store, "" if request.split else divide)
+    divide = "" if request.split else request.spelled(test_share=0.3)
+    _say_fit(say, dataset, keys, store, divide)
 
 
 def _say_fit(say: Sayer, dataset: str, keys: Iterable[str], store: Path, divide: str) -> None:

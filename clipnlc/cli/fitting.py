@@ -29,10 +29,10 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
-from clipnlc.cli.output import count as count_of
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout, maker_of_test
+from clipnlc.wording import count as count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -239,7 +239,8 @@ def _say_fitted(say: Sayer, place: str, group: "list[FittedRun]") -> None:
     else:
         sizes = dict.fromkeys(r.which.setting for r in drawn)
         if all(size.kind == "shots" for size in sizes):
-            kind = f"{', '.join(f'{size.amount:g}' for size in sizes)} shots"
+            amounts = ", ".join(f"{size.amount:g}" for size in sizes)
+            kind = f"{amounts} shot{'s' * (amounts != '1')}"
         else:
             kind = ", ".join(size.heading for size in sizes)
         seeds = count_of(len({r.which.seed for r in drawn}), "seed")

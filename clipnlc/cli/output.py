@@ -15,6 +15,7 @@ from clipnlc.commands import command
 from clipnlc.errors import DataError
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,11 +75,6 @@ def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
     """Say what differs from the file that was replaced."""
     if changed:
         say(f"  {what} replaced: {'; '.join(changed)}")
-
-
-def count(number: int, thing: str) -> str:
-    """Spell a number of things: `1 image`, `2 images`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def work_done(made: int, verb: str, cached: int, thing: str) -> str:

@@ -23,10 +23,11 @@ from clipnlc.cli.options import (
     head_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, echo_aside, progress
+from clipnlc.cli.output import Sayer, echo_aside, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.predict import Predicted

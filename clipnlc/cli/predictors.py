@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipnlc.cli.options import key_of, listed
-from clipnlc.cli.output import count
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone

@@ -73,11 +73,12 @@ def resolve(names: str) -> tuple[str, ...]:
 
     Raises:
         UnknownNameError: a name is neither a key, a group nor a path.
+        DataError: a name is empty.
     """
-    if Path(names).expanduser().exists() and is_path(names):
+    if names.strip() and Path(names).expanduser().exists() and is_path(names):
         return (names,)
     spelled: dict[str, None] = {}
-    for name in (part.strip() for part in names.split(",")):
+    for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
         elif name in keys() or is_path(name):
@@ -85,6 +86,20 @@ def resolve(names: str) -> tuple[str, ...]:
         else:
             raise unknown_name("dataset", name, [*GROUPS, *keys(), "a path"])
     return tuple(spelled)
+
+
+def _listed(names: str) -> list[str]:
+    """Split a list of names at its commas.
+
+    Raises:
+        DataError: a name is empty: it would be the path of the current folder.
+    """
+    listed = [part.strip() for part in names.split(",")]
+    if "" in listed:
+        raise DataError(
+            f"a name of a data set is empty in {names!r}; give keys, groups or paths (. for the current folder)"
+        )
+    return listed
 
 
 def open_dataset(
@@ -127,6 +142,8 @@ def _find(
     if prompts not in PROMPTS:
         raise unknown_name("prompt set", prompts, PROMPTS)
     copies = _copies(sources)
+    if not name.strip():
+        _listed(name)
     if is_path(name):
         root = Path(name).expanduser()
         if not root.exists():
@@ -174,10 +191,10 @@ def store_keys(names: str) -> tuple[str, ...]:
     `--name` lets a user choose it.
 
     Raises:
-        DataError: a path cannot name a folder in the store.
+        DataError: a path cannot name a folder in the store, or a name is empty.
     """
     spelled: dict[str, None] = {}
-    for name in (part.strip() for part in names.split(",")):
+    for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
         else:

@@ -57,6 +57,11 @@ class DividedDataset(Dataset):
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    @property
+    def path(self) -> Path | None:
+        """Where the whole lies."""
+        return self.whole.path
+
     def split_names(
         self, *, image_column: str | None = None, label_column: str | None = None
     ) -> tuple[str, ...]:
@@ -125,6 +130,8 @@ class DividedDataset(Dataset):
 
     def download_bytes(self, splits: Iterable[str]) -> int | None:
         """Return what is left to download for these splits."""
+        if self.path is not None:  # nothing is, and its columns are not known here
+            return 0
         names = self.whole.split_names()
         asked = [self._divided(names) if canonical(s) in (TRAIN, TEST) else s for s in splits]
         return self.whole.download_bytes(dict.fromkeys(asked))

@@ -23,7 +23,7 @@ from clipnlc.datasets.images import decode
 from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
-from clipnlc.wording import some
+from clipnlc.wording import count, some
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | No
             str(rows.labels[row]), f"row {row} ({rows.sample_id[row]}) of {root}"
         )
         raise DataError(
-            f"{where} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
+            f"{where} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {count(len(names), 'class name')}; give one a line, in label order, with --class-names FILE"
         )
 
 
@@ -303,7 +303,7 @@ def _note_classes(
     notes = []
     if absent:
         notes.append(
-            f"split {split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
+            f"split {split} has no image of {len(absent)} of {count(len(names), 'class')}: {some(absent)}"
         )
     alike: dict[str, list[str]] = {}
     for label, name in enumerate(names):

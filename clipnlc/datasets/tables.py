@@ -15,6 +15,7 @@ from clipnlc.datasets import columns as choice
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.hf import prepare, quiet
 from clipnlc.errors import DataError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     import datasets as hf
@@ -175,7 +176,7 @@ def number_labels(
         number = np.array([identifiers.index(name) for name in own or ()], dtype=np.int64)
         if len(values) and values.max() >= len(number):
             raise DataError(
-                f"row {values.argmax()} of {where} has label {values.max()}, but column {label!r} has only {len(number)} class names; write the data set again"
+                f"row {values.argmax()} of {where} has label {values.max()}, but column {label!r} has only {count(len(number), 'class name')}; write the data set again"
             )
         alike = all(names in (None, own) for names in lists)
         notes = () if alike else ("splits list other classes; labels were matched by name",)

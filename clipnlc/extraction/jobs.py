@@ -6,9 +6,8 @@ from typing import Any
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Split
-from clipnlc.datasets.splits import canonical
 from clipnlc.digests import content_digest
-from clipnlc.errors import DataError, MissingStageError
+from clipnlc.errors import MissingStageError
 from clipnlc.extraction.order import Job
 from clipnlc.stores import features as feature_files
 from clipnlc.stores.key import Key, differences
@@ -81,27 +80,3 @@ def same_images(job: Job) -> bool:
     except MissingStageError:
         return False
     return bool(old.fields.get("images") == job.key.fields["images"])
-
-
-def check_halves(
-    layout: Layout, dataset: str, parts: Sequence[str], test_share: float | None
-) -> None:
-    """Refuse to replace train without test, or test without train, by another division.
-
-    The store would hold images that are in both.
-
-    Raises:
-        DataError: the half that stays was made under another `--test-share`.
-        StoreError: its file is damaged.
-    """
-    made = {canonical(part) for part in parts} & {"train", "test"}
-    for half in sorted({"train", "test"} - made) if made else ():
-        for backbone in layout.backbones(dataset, half):
-            key = feature_files.read_feature_header(layout.features(dataset, half, backbone)).key
-            stored = key.fields.get("division", {}).get("test_share")
-            if stored != test_share:
-                kept = "undivided" if stored is None else f"divided by --test-share {stored:g}"
-                cure = "leave out --split" if test_share else f"give --test-share {stored:g} again"
-                raise DataError(
-                    f"{layout.root} holds {dataset}/{half} {kept}, with images that would be in {min(made)} too; {cure}, or another --name"
-                )

@@ -129,6 +129,7 @@ class Request:
             image_column=one.image_column,
             label_column=one.label_column,
             accept_different_data=one.accept_different_data,
+            test_share=one.test_share,
             prompts=one.prompts if one.prompts != "openai" else None,
             limit=[f"{k}={n}" for k, n in limit.items()] if isinstance(limit, Mapping) else limit,
             rows=rows,

@@ -18,17 +18,18 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    split_names_of,
     splits_of,
     templates_of,
 )
-from clipnlc.extraction.jobs import changes, check_halves, job_of, same_images
+from clipnlc.extraction.jobs import changes, job_of, same_images
 from clipnlc.extraction.models import Models, default_batch_size
 from clipnlc.extraction.order import Range
 from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Request
 from clipnlc.extraction.reuse import EMBED, reusable
-from clipnlc.extraction.stored import is_to_be_replaced
+from clipnlc.extraction.stored import check_halves, is_to_be_replaced
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -160,7 +161,8 @@ def plan(
             request, Layout(request.store), found, templates_of(request, found), models
         )
         mine = parts[found.key]
-        check_halves(survey.layout, found.key, mine, request.test_share)
+        if not request.replace:
+            check_halves(request, survey.layout, found, mine)
         splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(
@@ -192,7 +194,7 @@ class _Survey:
             return PlannedSplit(self.found.key, part, images, download, (), names)
         opened = self._open(part)
         if part == parts[0]:
-            rest = dict.fromkeys([*parts, *self.found.split_names()])
+            rest = dict.fromkeys([*parts, *split_names_of(self.request, self.found)])
             splits = itertools.chain([opened], (self._open(name) for name in rest if name != part))
             is_to_be_replaced(self.request, self.layout, self.found, splits)
         self.prompts = len(opened.class_names) * len(self.templates)

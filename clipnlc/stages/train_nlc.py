@@ -314,7 +314,7 @@ def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
     if draw.short and task.strict_shots:
         label, count = min(draw.short.items(), key=lambda item: item[1])
         raise DataError(
-            f"{task.dataset} has {count} labelled images of {split.class_names[label]!r}, fewer "
+            f"{task.dataset} has {count} labelled image{'s' * (count != 1)} of {split.class_names[label]!r}, fewer "
             f"than {which.amount:g} shots; lower --shots, or drop --strict-shots to use all it has"
         )
     return draw
