@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import typer
 
 from clipnlc.cli.output import print_table, writing
+from clipnlc.errors import printable
 from clipnlc.files import replacing
 
 if TYPE_CHECKING:
@@ -21,17 +22,6 @@ TABLE_ROWS: Final = 50
 """As many answers at most are a table on a terminal; more are lines, printed as they come."""
 
 Write = Callable[[Sequence["Prediction"]], None]
-
-
-def printable(text: str) -> str:
-    r"""Escape control characters, and bytes that are no Unicode.
-
-    >>> printable(f"a{chr(27)}b") == r"a\x1bb"
-    True
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)

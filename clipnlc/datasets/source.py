@@ -19,9 +19,10 @@ from clipnlc.datasets.class_names import name_classes
 from clipnlc.datasets.fingerprints import digest_labels, digest_texts
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.rows import Images, Options, Rows
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, shown
 
 _SHOWN = 5
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,13 @@ def named(
 def make_split(
     root: Path, kind: str, rows: Rows, names: tuple[str, ...], notes: tuple[str, ...] = ()
 ) -> Split:
-    """Put a split together once its class names are decided; `rows.labels` index into `names`."""
+    """Put a split together once its class names are decided; `rows.labels` index into `names`.
+
+    Raises:
+        DataError: a sample or a class has a name that no store can hold.
+    """
+    _check_texts("class", names, root)
+    _check_texts("sample", rows.sample_id, root)
     return Split(
         root=root,
         name=rows.split,
@@ -213,23 +220,46 @@ _KINDS = {
 }
 
 
+def _check_texts(what: str, texts: tuple[str, ...], root: Path) -> None:
+    """Refuse what HDF5 cannot hold: a NUL, and half a character."""
+    if is_storable("".join(texts)):  # one look at all: there may be millions
+        return
+    number, text = next((n, t) for n, t in enumerate(texts) if not is_storable(t))
+    raise DataError(
+        f"{what} {number} of {root} is called {text[:_LONGEST]!a}, which has a NUL or is no Unicode; rename it"
+    )
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a text has neither a NUL nor half a character.
+
+    >>> is_storable("Käfer"), is_storable("a" + chr(0)), is_storable(chr(0xD800))
+    (True, False, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return chr(0) not in text
+
+
 def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:
     row = int(rows.labels.argmax())
     if rows.labels[row] >= len(names):
         raise DataError(
-            f"row {row} ({rows.sample_id[row]}) of {root} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
+            f"row {row} ({shown(rows.sample_id[row])}) of {root} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
         )
 
 
 def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
     present = np.bincount(rows.labels, minlength=len(names)) > 0
-    absent = [repr(names[i]) for i in np.flatnonzero(~present)]
+    absent = [repr(shown(names[i])) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+        listed = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
         notes.append(
-            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {shown}"
+            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {listed}"
         )
     if len(names) == 1:
-        notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
+        notes.append(f"there is only one class, {shown(names[0])!r}: every prediction is right")
     return tuple(notes)
