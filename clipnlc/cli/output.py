@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from clipnlc.commands import command
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
 
@@ -31,9 +31,9 @@ class Sayer:
         self.quiet = quiet
 
     def __call__(self, line: str) -> None:
-        """Print one line."""
+        """Print one line, or several: names of files and classes may hold what terminals obey."""
         if not self.quiet:
-            typer.echo(line)
+            typer.echo("\n".join(map(printable, line.split("\n"))))
 
 
 def say_next(
