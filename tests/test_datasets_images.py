@@ -1,9 +1,11 @@
 """Decoding: what Pillow's `convert("RGB")` gives, but for grey of more than 8 bits."""
 
 import io
+import logging
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -209,6 +211,20 @@ def test_premultiplied_grey_becomes_rgb():
 @pytest.mark.filterwarnings("error")
 def test_transparent_palettes_do_not_warn():
     decode(encode(noise("P"), "PNG", transparency=bytes(range(256))))
+
+
+@pytest.mark.filterwarnings("default")
+def test_libraries_print_nothing_of_their_own(capfd):
+    """libtiff writes to standard error from C, Pillow by warnings and by logging."""
+    sound = encode(noise("L"), "TIFF", compression="tiff_lzw", tiffinfo={65000: "odd"})
+    damaged = sound[:20] + b"\xff" * 40 + sound[60:]
+    with pytest.raises(ImageError, match="the image data are damaged"):
+        load(damaged)
+    for cut in range(0, len(sound), 7):
+        with suppress(ImageError):
+            load(sound[:cut])
+    logging.getLogger("PIL.TiffImagePlugin").warning("more samples than can be decoded")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_exif_orientation_is_not_applied():

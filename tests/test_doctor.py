@@ -122,7 +122,8 @@ NAMES = ("class names", "problem")
 def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     root = tmp_path / "data"
     images = [png(seed, size=(32, 24)) for seed in range(8)]
-    write_table(root / "train.parquet", pa.array(images[:4]), ["cat", "dog"] * 2)
+    write_table(root / "train.parquet", pa.array(images[:4]), [0, 1] * 2)
+    put(root / "classnames.txt", b"cat\ndog\n")  # of bare numbers alone
     numbered = {
         "image": hf.Image(decode=False),
         "label": hf.ClassLabel(names=["dog", "cat"]),
@@ -132,7 +133,7 @@ def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     hf.Dataset.from_dict(rows, hf.Features(numbered)).to_parquet(root / "test.parquet")
     (finding,) = found(look(root), *NAMES)
     assert finding.found == "train and test have other class names or another order of them"
-    assert finding.where[0] == "label 0 is '0' and 'dog'"
+    assert finding.where[0] == "label 0 is 'cat' and 'dog'"
 
 
 def test_columns_are_named_as_for_extract(tmp_path):

@@ -465,6 +465,18 @@ class TestBadImages:
             assert word in shown.out
             assert shown.err == ""
 
+    def test_what_terminals_obey_is_escaped(self, tmp_path, folder, capsys):
+        root = shutil.copytree(folder, tmp_path / "red")
+        for name in ("test/dog/\x1b[31m.png", "test/c\x1b]0;title\x07/0.png"):
+            put(root / name, b"no image")
+        command = ["--dataset", str(root), "--backbones", RESNET, "--on-bad-image", "skip"]
+        assert main(["extract", *command, "--store", str(tmp_path / "store")]) == 0
+        assert main(["doctor", str(root), "--store", str(tmp_path / "store")]) == 0
+        shown = "".join(capsys.readouterr())
+        assert r"test/dog/\x1b[31m.png" in shown
+        assert r"c\x1b]0;title\x07" in shown
+        assert not {*shown} & {"\x1b", "\x07"}
+
     def test_nothing_readable(self, tmp_path):
         for i in range(3):
             put(tmp_path / "broken" / "test" / "cat" / f"{i}.png", b"nothing")

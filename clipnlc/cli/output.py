@@ -12,7 +12,7 @@ import typer
 
 from clipnlc.cli.streams import json_for
 from clipnlc.commands import command
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
 from clipnlc.wording import count
@@ -33,9 +33,9 @@ class Sayer:
         self.quiet = quiet
 
     def __call__(self, line: str) -> None:
-        """Print one line."""
+        """Print one line, or several: names of files and classes may hold what terminals obey."""
         if not self.quiet:
-            echo(line)
+            echo("\n".join(map(printable, line.split("\n"))))
 
 
 def echo(line: str) -> None:

@@ -24,9 +24,9 @@ from clipnlc.cli.options import (
     labels_of_fit,
 )
 from clipnlc.cli.output import Sayer, echo_aside, progress
-from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
+from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines
 from clipnlc.commands import DEFAULT_STORE
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 from clipnlc.wording import count
 
 if TYPE_CHECKING:

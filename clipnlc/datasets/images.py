@@ -4,16 +4,20 @@ One exception: Pillow cuts grey values of more than 8 bits off at 255, which mak
 white. Here they are scaled by the depth that the file declares; what declares none is refused.
 """
 
+import ctypes
 import errno
 import io
+import logging
 import struct
 import warnings
 import zlib
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
 from clipnlc.errors import DataError
 from clipnlc.files import read_regular
@@ -120,6 +124,8 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in reason:
             reason = "not an image, or of an unknown format"
+        elif reason.startswith("decoder error"):  # of libtiff, a number
+            reason = "the image data are damaged"
         elif isinstance(error, Image.DecompressionBombError):
             reason = f"{reason.split(',')[0]}; allow more with --max-pixels"
         raise ImageError(
@@ -147,6 +153,19 @@ def _prepare_pillow(max_pixels: int) -> None:
     known = (getattr(module, "pattern", None) for _, _, _, module, _ in warnings.filters)
     if _PILLOWS not in known:
         warnings.filterwarnings("ignore", module=_PILLOWS)
+    _quiet_libraries()
+
+
+@cache
+def _quiet_libraries() -> None:
+    """Keep what names no file off standard error: what cannot be decoded is refused by name."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    # libtiff writes by itself. Where Pillow has it built in, it cannot be told otherwise.
+    with suppress(OSError, AttributeError, TypeError):
+        pillow = ctypes.CDLL(_imaging.__file__)
+        for set_handler in (pillow.TIFFSetErrorHandler, pillow.TIFFSetWarningHandler):
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
 
 
 def _check_size(header: Image.Image, max_pixels: int) -> None:

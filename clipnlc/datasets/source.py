@@ -22,8 +22,10 @@ from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_te
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, shown
 from clipnlc.wording import count, some
+
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,13 @@ def named(
 def make_split(
     root: Path, kind: str, rows: Rows, names: tuple[str, ...], notes: tuple[str, ...] = ()
 ) -> Split:
-    """Put a split together once its class names are decided; `rows.labels` index into `names`."""
+    """Put a split together once its class names are decided; `rows.labels` index into `names`.
+
+    Raises:
+        DataError: a sample or a class has a name that no store can hold.
+    """
+    _check_texts("class", names, root)
+    _check_texts("sample", rows.sample_id, root)
     return Split(
         root=root,
         name=rows.split,
@@ -284,11 +292,34 @@ def _among(rows: Rows, file: Path) -> Rows:
     return replace(rows, labels=to[rows.labels], identifiers=given)
 
 
+def _check_texts(what: str, texts: tuple[str, ...], root: Path) -> None:
+    """Refuse what HDF5 cannot hold: a NUL, and half a character."""
+    if is_storable("".join(texts)):  # one look at all: there may be millions
+        return
+    number, text = next((n, t) for n, t in enumerate(texts) if not is_storable(t))
+    raise DataError(
+        f"{what} {number} of {root} is called {text[:_LONGEST]!a}, which has a NUL or is no Unicode; rename it"
+    )
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a text has neither a NUL nor half a character.
+
+    >>> is_storable("Käfer"), is_storable("a" + chr(0)), is_storable(chr(0xD800))
+    (True, False, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return chr(0) not in text
+
+
 def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:
     row = int(rows.labels.argmax())
     if rows.labels[row] >= len(names):
         where = rows.places.get(
-            str(rows.labels[row]), f"row {row} ({rows.sample_id[row]}) of {root}"
+            str(rows.labels[row]), f"row {row} ({shown(rows.sample_id[row])}) of {root}"
         )
         raise DataError(
             f"{where} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {count(len(names), 'class name')}; give one a line, in label order, with --class-names FILE"
@@ -299,7 +330,7 @@ def _note_classes(
     split: str, labels: Int64[np.ndarray, " samples"], names: tuple[str, ...]
 ) -> tuple[str, ...]:
     present = np.bincount(labels, minlength=len(names)) > 0
-    absent = [repr(names[i]) for i in np.flatnonzero(~present)]
+    absent = [repr(shown(names[i])) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
         notes.append(
@@ -308,7 +339,7 @@ def _note_classes(
     alike: dict[str, list[str]] = {}
     for label, name in enumerate(names):
         plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
-        alike.setdefault(" ".join(plain.split()), []).append(f"{name!r} (label {label})")
+        alike.setdefault(" ".join(plain.split()), []).append(f"{shown(name)!r} (label {label})")
     same = [" and ".join(group) for group in alike.values() if len(group) > 1]
     if same:
         notes.append(
@@ -316,5 +347,5 @@ def _note_classes(
             "prompt hardly tells apart; give each a name of its own with --class-names FILE"
         )
     if len(names) == 1:
-        notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
+        notes.append(f"there is only one class, {shown(names[0])!r}: every prediction is right")
     return tuple(notes)
