@@ -272,7 +272,10 @@ def test_a_data_set_may_bring_names_and_templates(tmp_path):
             open_split(tmp_path, "test")
     for card, message in (
         (b'{"templates": []}', r"dataset.json `templates` is no list of strings, or an empty one"),
-        (b'{"templates": ["a {x}"]}', r"dataset.json template 1 'a \{x\}' has \{x\}, which is no"),
+        (
+            b'{"templates": ["a {x}"]}',
+            r"dataset.json template 1 'a \{x\}' has '\{x\}', which is no",
+        ),
     ):
         put(tmp_path / "dataset.json", card)
         with pytest.raises(DataError, match=message):
@@ -327,8 +330,11 @@ def test_open_clips_own_file_has_several_lists(tmp_path):
     ("text", "message"),
     [
         ("a {c}.\n\na photo.\n", r"t.txt, line 3: 'a photo.' has no place for the class name"),
-        ("a {c}\na {x} car\n", r"line 2: 'a \{x\} car' has \{x\}, which is no place for the class"),
-        ("a {} {c}\n", r"line 1: 'a \{\} \{c\}' has different places: \{\} and \{c\}"),
+        (
+            "a {c}\na {x} car\n",
+            r"line 2: 'a \{x\} car' has '\{x\}', which is no place for the class",
+        ),
+        ("a {} {c}\n", r"line 1: 'a \{\} \{c\}' has different places: '\{\}' and '\{c\}'"),
         ("a {{c}}", r"line 1: 'a \{\{c\}\}' has a brace that is no placeholder"),
         ("a {c} }", r"has a brace that is no placeholder"),
         ("a {c}\nb {c}\na {}", r"line 3: repeats 'a \{\}'"),

@@ -66,6 +66,8 @@ def read_checkpoint(file: Path) -> Tensors:
         raise BackboneError(f"{file} is {known or 'no checkpoint'}; {_CURE}")
     if not tensors:
         raise BackboneError(f"{file} holds no tensors; {_CURE}")
+    if odd := [name for name in tensors if not name.isprintable()]:
+        raise BackboneError(f"{file} is damaged: it names a tensor {odd[0]!a}; fetch it again")
     _check_values(file, tensors)
     return tensors
 
@@ -165,8 +167,10 @@ def _guarded(file: Path, read: Callable[[], Any]) -> Any:  # noqa: ANN401
     except MemoryError:
         raise
     except Exception as problem:  # noqa: BLE001  (each reader raises its own)
-        reason = " ".join(str(problem).split())
-        reason = reason.rpartition("WeightsUnpickler error: ")[2]  # what precedes it is advice
+        reason = "".join(c if c.isprintable() else " " for c in str(problem))
+        reason = " ".join(reason.split()).rpartition("WeightsUnpickler error: ")[
+            2
+        ]  # what precedes it is advice
         code = re.search(r"GLOBAL ([\w.]+)", reason)
         if code:
             raise BackboneError(

@@ -193,7 +193,7 @@ def _refuse_order(
 
 
 def _ends(identifiers: Sequence[str], names: Sequence[str]) -> str:
-    pairs = [f"{i} = {n}" for i, n in zip(identifiers, names, strict=True)]
+    pairs = [some([f"{i} = {n}"]) for i, n in zip(identifiers, names, strict=True)]
     most = 4
     return ", ".join(pairs if len(pairs) <= most else [*pairs[:2], "…", *pairs[-2:]])
 

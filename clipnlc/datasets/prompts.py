@@ -172,14 +172,14 @@ def _with_place(file: TextFile, text: str, line: int | None, place: str) -> str:
     if not spelled:
         raise file.refuse(f"{place}{shown(text)} has no place for the class name", line)
     if len(spelled) > 1:
-        names = " and ".join(f"{{{name}}}" for name in spelled)
+        names = " and ".join(shown(f"{{{name}}}") for name in spelled[:3])
         raise file.refuse(f"{place}{shown(text)} has different places: {names}", line)
     (name,) = spelled
+    whole = f"{{{name}}}"
     if not _CLASS.fullmatch(name.strip().casefold()):
         raise file.refuse(
-            f"{place}{shown(text)} has {{{name}}}, which is no place for the class name", line
+            f"{place}{shown(text)} has {shown(whole)}, which is no place for the class name", line
         )
-    whole = f"{{{name}}}"
     if set(text.replace(whole, "")) & {"{", "}"}:
         raise file.refuse(f"{place}{shown(text)} has a brace that is no placeholder", line)
     return text if name in ("", "c") else text.replace(whole, "{c}")

@@ -190,12 +190,7 @@ def check_text(file: TextFile, text: str, line: int | None, *, entry: int | None
 
 def shown(text: str) -> str:
     """Quote a text for a message, shortened and without characters that act on a terminal."""
-    return ascii_safe(repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"))
-
-
-def ascii_safe(text: str) -> str:
-    """Replace what cannot be encoded."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def some(items: Iterable[str], most: int = 5) -> str:
@@ -205,6 +200,7 @@ def some(items: Iterable[str], most: int = 5) -> str:
     'a, b, ... (3)'
     """
     found = [item if len(item) <= _SHOWN else f"{item[:_SHOWN]}…" for item in items]
+    found = [item if item.isprintable() else ascii(item)[1:-1] for item in found]
     text = ", ".join(found[:most])
     return text if len(found) <= most else f"{text}, ... ({len(found)})"
 
