@@ -7,6 +7,7 @@ import typer
 from clipnlc.cli.options import (
     LARGEST,
     LARGEST_SEED,
+    MOST_EPOCHS,
     MOST_SEEDS,
     MOST_WORKERS,
     AsJson,
@@ -57,7 +58,8 @@ def train_heads(
         int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots: draws and seeds.")
     ] = 3,
     epochs: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST, help="Passes over the rows; 300 if not given.")
+        int | None,
+        typer.Option(min=1, max=MOST_EPOCHS, help="Passes over the rows; 300 if not given."),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of Adam; 2e-05 if not given.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clipnlc.cli.options import LARGEST, LARGEST_SEED, MOST_WORKERS, AsJson, Quiet
+from clipnlc.cli.options import LARGEST, LARGEST_SEED, MOST_STEPS, MOST_WORKERS, AsJson, Quiet
 from clipnlc.cli.output import Sayer, print_json, progress
 
 
@@ -15,16 +15,16 @@ def pretrain(
     ],
     backbone: Annotated[str, typer.Option(help="An open_clip architecture.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights and the checkpoint.")],
-    steps: Annotated[int, typer.Option(min=1, max=LARGEST, help="Optimiser steps.")] = 6000,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Optimiser steps.")] = 6000,
     batch_size: Annotated[int, typer.Option(min=2, max=LARGEST, help="Images of one batch.")] = 128,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak; by default 2e-3 for ResNets, 1.5e-3 for ViTs.")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="Decoupled, on matrices.")] = 0.05,
-    warmup: Annotated[int, typer.Option(min=0, max=LARGEST, help="Steps of warm-up.")] = 80,
+    warmup: Annotated[int, typer.Option(min=0, max=MOST_STEPS, help="Steps of warm-up.")] = 80,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="Torch threads.")] = 1,
-    checkpoint_every: Annotated[int, typer.Option(min=1, max=LARGEST, help="Steps.")] = 500,
+    checkpoint_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps.")] = 500,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

@@ -19,8 +19,10 @@ MOST_WORKERS = 1024
 """As many processes or threads as the largest machines have."""
 
 LARGEST_SEED = 2**32 - 1
+MOST_EPOCHS = 100_000
+MOST_STEPS = 10_000_000
 LARGEST = 10**9
-"""Of counts: images, steps, epochs."""
+"""Of numbers of images, which a run cuts to what there is."""
 
 
 def _folder(store: Path) -> Path:
