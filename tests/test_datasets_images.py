@@ -288,6 +288,13 @@ def test_an_image_that_resizing_would_blow_up_is_not_decoded(size, monkeypatch):
         load(data)
 
 
+def test_an_icon_that_holds_a_longer_image_than_it_says_is_refused():
+    line = encode(Image.new("RGB", (2000, 1)), "PNG")
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(line), 22)
+    with pytest.raises(ImageError, match="2000 x 1 pixels: one side is more than 200 times"):
+        load(struct.pack("<HHH", 0, 1, 1) + entry + line)
+
+
 @pytest.mark.parametrize("size", [(200, 1), (1, 200), (2, 400)])
 def test_a_long_image_is_decoded(size):
     assert load(encode(Image.new("L", size), "PNG")).size == size

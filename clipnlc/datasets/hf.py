@@ -72,7 +72,7 @@ def prepare(
                 split="rows",
                 **options,
             )
-    except (hf.exceptions.DatasetsError, *UNREADABLE) as error:
+    except Exception as error:  # members of a tar are decoded by any of a dozen libraries
         cause = error.__cause__ or error
         raise DataError(
             f"datasets cannot read {names[0]} of {root} as {builder}: {one_line(cause)}; check the file, and that the folder HF_DATASETS_CACHE has room and can be written"

@@ -37,10 +37,11 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    NotImplementedError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -116,6 +117,7 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         with Image.open(io.BytesIO(data)) as header:
             _check_size(header, max_pixels)
             header.load()
+            _check_size(header, max_pixels)  # an icon holds another image, of any size
             image = _eight_bits(header)
             # Transparency never reaches RGB; kept, it only makes Pillow warn about palettes.
             image.info.pop("transparency", None)

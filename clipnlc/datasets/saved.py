@@ -58,16 +58,12 @@ def _files(root: Path, folder: str) -> list[str]:
     """Return the files of a split, relative to the root, that `datasets` will open."""
     place = root / folder / "state.json"
     found = _json(place).get("_data_files")
-    names = [f["filename"] for f in found or () if isinstance(f, dict) and "filename" in f]
-    if (
-        not isinstance(found, list)
-        or not found
-        or len(names) < len(found)
-        or not all(map(_is_name, names))
-    ):
+    listed = found if isinstance(found, list) else []
+    names = [f.get("filename") for f in listed if isinstance(f, dict)]
+    if not names or len(names) < len(listed) or not all(map(_is_name, names)):
         raise _damaged(place, f"_data_files is {shown(found)}")
     _json(place.with_name("dataset_info.json"))
-    files = [str(Path(folder, name).as_posix()) for name in names]
+    files = [Path(folder, str(name)).as_posix() for name in names]
     for file in files:
         try:
             open_regular(root / file).close()  # of a named pipe, it would wait for ever
