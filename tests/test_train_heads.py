@@ -296,7 +296,9 @@ class TestRefusals:
             train_heads(store=layout.root, head="liner")
 
     def test_a_head_that_is_not_trained(self, layout):
-        message = "the head zero-shot needs no labels; it is made by `clipnlc extract --dataset"
+        message = (
+            "the head zero-shot needs no labels, and extract has made it; choose another --head"
+        )
         with pytest.raises(DataError, match=message):
             train_heads(store=layout.root, head="zero-shot")
 

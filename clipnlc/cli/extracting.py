@@ -240,7 +240,7 @@ def extract(
         say(spending.summary())
     if any(o.missing for o in outcomes):
         merge_all = command("merge", store=store)
-        say(f"next: the other rows, or {merge_all} when they are there")
+        say(f"next: the other rows, or `{merge_all}` when they are there")
         return
     keys = dict.fromkeys(o.dataset for o in outcomes)
     divide = "" if request.split else request.spelled(test_share=0.3)
@@ -426,7 +426,12 @@ def merge(
     if waiting:
         start, stop = waiting[0].missing[0]
         extract_them = command(
-            "extract", dataset=waiting[0].dataset, rows=f"{start}:{stop}", store=store
+            "extract",
+            dataset=waiting[0].dataset,
+            backbones=waiting[0].backbone,
+            split=waiting[0].split,
+            rows=f"{start}:{stop}",
+            store=store,
         )
         raise MissingStageError(
             f"{len(waiting)} of {count(len(merged), 'feature file')} lack rows, first "

@@ -7,6 +7,7 @@ import typer
 
 from clipnlc.cli.options import LARGEST, LARGEST_SEED, MOST_STEPS, MOST_WORKERS, AsJson, Quiet
 from clipnlc.cli.output import Sayer, print_json, progress
+from clipnlc.commands import command
 
 
 def pretrain(
@@ -57,7 +58,7 @@ def pretrain(
         print_json(made)
         return
     say(f"{made.weights}: {'cached' if made.cached else 'trained'}, digest {made.digest}")
-    say(f"next: clipnlc extract --backbones {backbone}@{made.weights} --dataset …")
+    say(f"next: {command('extract --dataset …', backbones=f'{backbone}@{made.weights}')}")
 
 
 def nano_data(
@@ -82,4 +83,5 @@ def nano_data(
         return
     for part in parts:
         say(f"{part.name}: {part.digest} {'as shipped' if part.as_shipped else 'NOT as shipped'}")
-    say(f"next: clipnlc pretrain --data {out / 'corpus.parquet'} --backbone nano-RN50 --out …")
+    corpus = out / "corpus.parquet"
+    say(f"next: {command('pretrain --out …', data=corpus, backbone='nano-RN50')}")

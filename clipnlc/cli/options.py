@@ -165,7 +165,7 @@ def existing(store: Path) -> Path:
     """Refuse a store that is not there."""
     if not store.is_dir():
         raise MissingStageError(
-            f"there is no store at {store}; make one with `{command('extract', store=store)}`, or "
+            f"there is no store at {store}; make one with `{command('extract --dataset …', store=store)}`, or "
             "name one with --store"
         )
     return store

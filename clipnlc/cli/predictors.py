@@ -81,7 +81,7 @@ def fitted(
     if not store.is_dir():
         raise MissingStageError(
             f"there is no store at {store}; name one with --store, make one with "
-            f"`{command('extract', store=store)}` and then train-nlc, or give --classes "
+            f"`{command('extract --dataset …', store=store)}` and then train-nlc, or give --classes "
             '"cat,dog", which needs none'
         )
     layout = Layout(store)

@@ -148,7 +148,7 @@ def train_heads(
         MissingStageError: no features of train or test.
         StoreError: a store file is damaged or in use.
     """
-    _check_trainable(head, store)
+    _check_trainable(head)
     _check_settings(head, settings or {})
     if not labels and not _LEAST_HOLDOUT <= holdout < 1:
         raise DataError(
@@ -179,13 +179,13 @@ def train_heads(
     return done
 
 
-def _check_trainable(name: str, store: Path) -> None:
+def _check_trainable(name: str) -> None:
     """Refuse a head that is not known or needs what this stage does not have."""
     cls: type[Head] = HEADS.get(name)
     if not cls.needs_labels:
         raise DataError(
-            f"the head {name} needs no labels; it is made by "
-            f"`{command('extract --dataset …', store=store)}`"
+            f"the head {name} needs no labels, and extract has made it; choose another --head, as "
+            "linear"
         )
     for needs, what in (
         (cls.needs_views, "features of augmented crops, which no stage makes"),

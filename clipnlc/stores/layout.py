@@ -170,7 +170,7 @@ _PLACES: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
 def maker(path: Path) -> str:
     """Spell the command that makes the file at a path; that of its stage where it is no place."""
     place = locate(path)
-    return place.command if place else command("extract")
+    return place.command if place else command("extract --dataset …")
 
 
 def maker_of_test(store: Path, dataset: str, backbones: Sequence[str] | str = ()) -> str:
