@@ -1,9 +1,15 @@
-"""How messages and notes spell numbers of things and lists of names."""
+"""How messages and notes spell numbers of things, names, and lists of them.
+
+What is repeated of a file's content may be of any length, and hold what a terminal obeys.
+"""
 
 from collections.abc import Iterable
 
 SHOWN = 3
 """Names of a list that a message shows before it counts the rest."""
+
+_LONGEST = 80
+"""Characters of one text that a message repeats."""
 
 _KEEP_Y = "aeiou"
 
@@ -17,15 +23,48 @@ def count(number: int, thing: str, things: str = "") -> str:
     return f"{number} {thing if number == 1 else things or _plural(thing)}"
 
 
-def some(names: Iterable[str], shown: int = SHOWN) -> str:
+def some(names: Iterable[str], most: int = SHOWN) -> str:
     """List the first few names and count the rest.
 
     >>> some("abc"), some("abcde")
     ('a, b, c', 'a, b, c and 2 more')
     """
     every = list(names)
-    rest = len(every) - shown
-    return ", ".join(every[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(every) - most
+    return ", ".join(map(shown, every[:most])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def printable(text: str) -> str:
+    r"""Escape control characters, and bytes that are no Unicode.
+
+    >>> printable(f"a{chr(27)}b") == r"a\x1bb"
+    True
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    r"""Spell what was found on one short line, escaped.
+
+    >>> shown("cat"), shown(7), shown("x" * 1000)[-17:], shown("a" + chr(10) + "b") == r"a\nb"
+    ('cat', '7', 'x... (1000 chars)', True)
+    """
+    return printable(_cut(str(value)))
+
+
+def quoted(text: str) -> str:
+    r"""Spell a text as `shown` does, in quotes.
+
+    >>> quoted("cat"), quoted("a" + chr(10))
+    ("'cat'", "'a\\n'")
+    """
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} chars)"
 
 
 def _plural(thing: str) -> str:

@@ -193,7 +193,7 @@ def test_names_that_seem_to_stand_in_another_order_are_refused(tmp_path, text, m
         ('["a", "b\\u0000", "c"]', r"entry 2 has the control character U\+0000"),
         ('["a", "\\ud800", "c"]', r"entry 2 has half a character U\+D800"),
         ("a\nb\n\x1b[31mc", r"line 3: has the control character U\+001B"),
-        (f"a\n{'b' * 1001}\nc", r"line 2: 'bbb.*…' has 1001 characters, where at most 1000"),
+        (f"a\n{'b' * 1001}\nc", r"line 2: 'bbb.*' has 1001 characters, where at most 1000"),
         ("<!DOCTYPE html><p>cat", r"is an HTML page: the download failed"),
         ("version https://git-lfs.github.com/spec/v1\noid", r"is a Git-LFS pointer"),
     ],

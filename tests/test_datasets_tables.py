@@ -139,7 +139,7 @@ CLASS = {"_type": "ClassLabel"}
         ),
         (
             {"label": {**CLASS, "names": ["a"]}},
-            "row 1 of .* has label 1, but .* only 1 class names",
+            "row 1 of .* has label 1, but .* only 1 class name",
         ),
         (
             {"label": {**CLASS, "names": "ab"}},

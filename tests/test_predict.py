@@ -20,7 +20,6 @@ from PIL import Image
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones.identity import identity
 from clipnlc.cli import predicting
-from clipnlc.cli.predictions import printable
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets import open_dataset
 from clipnlc.datasets.photos import list_photos
@@ -39,6 +38,7 @@ from clipnlc.stages.predict import (
     zero_shot,
 )
 from clipnlc.stores.layout import Layout
+from clipnlc.wording import printable
 
 ROW_WISE = tuple(name for name in COMBINERS if COMBINERS.get(name).row_wise)
 ZERO_SHOT = ("--classes", "red,green,blue", "--backbones", BACKBONES)

@@ -12,10 +12,10 @@ import typer
 
 from clipnlc.cli.streams import json_for
 from clipnlc.commands import command
-from clipnlc.errors import DataError, printable
+from clipnlc.errors import DataError
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
-from clipnlc.wording import count
+from clipnlc.wording import count, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

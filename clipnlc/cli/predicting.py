@@ -26,8 +26,8 @@ from clipnlc.cli.options import (
 from clipnlc.cli.output import Sayer, echo_aside, progress
 from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines
 from clipnlc.commands import DEFAULT_STORE
-from clipnlc.errors import DataError, printable
-from clipnlc.wording import count
+from clipnlc.errors import DataError
+from clipnlc.wording import count, printable
 
 if TYPE_CHECKING:
     from clipnlc.stages.predict import Predicted

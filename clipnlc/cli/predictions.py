@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from clipnlc.cli.output import echo, print_table, writing
-from clipnlc.errors import printable
 from clipnlc.files import replacing
+from clipnlc.wording import printable
 
 if TYPE_CHECKING:
     from clipnlc.stages.predict import Prediction

@@ -7,7 +7,8 @@ from typing import Final
 
 import typer
 
-from clipnlc.errors import ClipnlcError, printable
+from clipnlc.errors import ClipnlcError
+from clipnlc.wording import printable
 
 _OF_THE_MACHINE: Final = frozenset(
     getattr(errno, name)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from clipnlc.datasets.name_files import name_file, read_names
-from clipnlc.datasets.text_files import check_text, read_text, some
+from clipnlc.datasets.text_files import check_text, read_text
 from clipnlc.errors import DataError
+from clipnlc.wording import some
 
 _CARD: Final = ("class_names", "templates")
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from clipnlc.errors import DataError, shown
+from clipnlc.errors import DataError
+from clipnlc.wording import quoted, shown
 
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls", "variant", "wnid")
@@ -43,7 +44,7 @@ def choose_columns(
     """
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
-        raise DataError(f"{where} has two columns called {shown(twice[0])!r}; rename one of them")
+        raise DataError(f"{where} has two columns called {quoted(twice[0])}; rename one of them")
     features = _features(schema, where)
     kinds = {name: features.get(name, {}).get("_type") for name in schema.names}
     images = [n for n in schema.names if kinds[n] == "Image"]
@@ -84,7 +85,7 @@ def class_label_names(schema: pa.Schema, label: str, where: str) -> tuple[str, .
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
-            f"column {label!r} of {where} has two classes called {shown(twice[0])!r}; rename one and write the data set again"
+            f"column {label!r} of {where} has two classes called {quoted(twice[0])}; rename one and write the data set again"
         )
     return tuple(names)
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from clipnlc.errors import DataError, printable
+from clipnlc.errors import DataError
+from clipnlc.wording import printable
 
 if TYPE_CHECKING:
     import datasets as hf

@@ -19,8 +19,9 @@ from clipnlc.datasets.name_forms import (
     tables,
     unquoted,
 )
-from clipnlc.datasets.text_files import Line, TextFile, check_text, read_text, shown, some
+from clipnlc.datasets.text_files import Line, TextFile, check_text, read_text
 from clipnlc.errors import DataError
+from clipnlc.wording import quoted, some
 
 _HEADERS: Final = re.compile(
     r"(class|label|category|synset|display)?\s?(id|index|idx|names?|classes|class|labels?|folder|wnid|"
@@ -98,7 +99,7 @@ def read_names(
             check_text(file, cell, row.line, entry=row.entry)
     names = [row.cells[-1] for row in found]
     if template := next((name for name in names if _PLACEHOLDER.search(name)), None):
-        raise file.refuse(f"{shown(template)} is a prompt template: give it with --templates")
+        raise file.refuse(f"{quoted(template)} is a prompt template: give it with --templates")
     if found and len(found[0].cells) > 1:  # each row says its class
         return _by_class(file, found, identifiers), ()
     return _by_position(file, found, identifiers)
@@ -114,7 +115,7 @@ def _by_class(
     names = {label: row for label, row in zip(labels, rows, strict=True) if label is not None}
     for row in names.values():
         if not row.cells[-1]:
-            raise file.refuse(f"class {shown(row.cells[0])} has no name", row.line)
+            raise file.refuse(f"class {quoted(row.cells[0])} has no name", row.line)
     return tuple(names[label].cells[-1] for label in range(len(wanted)))
 
 
@@ -125,7 +126,7 @@ def _misfit(file: TextFile, rows: Sequence[Row], wanted: Sequence[str]) -> DataE
     for row in rows:
         if (first := seen.setdefault(folded(row.cells[0]), row)) is not row:
             where = f" (first in line {first.line})" if first.line else ""
-            return file.refuse(f"class {shown(row.cells[0])} is named twice{where}", row.line)
+            return file.refuse(f"class {quoted(row.cells[0])} is named twice{where}", row.line)
     unknown = [row for key, row in seen.items() if key not in known]
     missing = [one for one in wanted if folded(one) not in seen]
     parts = [f"has no name for class {some(missing)}"] if missing else []
@@ -185,8 +186,8 @@ def _refuse_order(
     if certain or len(elsewhere) > here:
         _, row, label, other = (certain or elsewhere)[0]
         raise file.refuse(
-            f"{shown(row.cells[-1])} would name class {label}, {shown(identifiers[label])}, but is "
-            f"the name of class {other}, {shown(identifiers[other])}: the order is another than "
+            f"{quoted(row.cells[-1])} would name class {label}, {quoted(identifiers[label])}, but is "
+            f"the name of class {other}, {quoted(identifiers[other])}: the order is another than "
             "the classes'",
             row.line,
         )
@@ -314,7 +315,7 @@ def _lines(file: TextFile, identifiers: Sequence[str] | None) -> list[Row]:
     _refuse_table(file, lines, identifiers)
     _refuse_code(file, lines)
     if identifiers is None and _HEADERS.fullmatch(folded(lines[0].text)):
-        raise file.refuse(f"{shown(lines[0].text)} is a header, not a class name", lines[0].number)
+        raise file.refuse(f"{quoted(lines[0].text)} is a header, not a class name", lines[0].number)
     # A blank line is a class with a blank name where that makes the number right.
     blank = len(every) > len(lines) and (identifiers is None or len(every) == len(identifiers))
     return [Row((one.text,), one.number) for one in every] if blank else plain
@@ -324,9 +325,9 @@ def _refuse_code(file: TextFile, lines: Sequence[Line]) -> None:
     """Refuse what is left of a list of a program."""
     for one in lines:
         if _LEFTOVER.match(one.text):
-            raise file.refuse(f"{shown(one.text)} is code, not a class name", one.number)
+            raise file.refuse(f"{quoted(one.text)} is code, not a class name", one.number)
     if len(lines) > 1 and all(one.text.endswith(",") for one in lines[:-1]):
-        raise file.refuse(f"{shown(lines[0].text)} ends with a comma", lines[0].number)
+        raise file.refuse(f"{quoted(lines[0].text)} ends with a comma", lines[0].number)
 
 
 def _refuse_table(file: TextFile, lines: Sequence[Line], identifiers: Sequence[str] | None) -> None:
@@ -354,7 +355,7 @@ def _refuse_table(file: TextFile, lines: Sequence[Line], identifiers: Sequence[s
             name = "a tab" if separator == "\t" else f"{separator!r}"
             odd = next(one for one, cells in zip(lines, split, strict=True) if len(cells) == 1)
             raise file.refuse(
-                f"{shown(odd.text)} has no {name} between class and name, and others have",
+                f"{quoted(odd.text)} has no {name} between class and name, and others have",
                 odd.number,
             )
         body = rows[1:] if _HEADERS.fullmatch(folded(keys[0])) and len(rows) > 1 else rows

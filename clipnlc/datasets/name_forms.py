@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clipnlc.datasets.text_files import Line, Module, TextFile, Unreadable, expression, shown, some
+from clipnlc.datasets.text_files import Line, Module, TextFile, Unreadable, expression
+from clipnlc.wording import quoted, some
 
 _KEYS: Final = re.compile(
     r"(class_?|label_?)?names|classes|categories|labels|id2label|class_to_idx"
@@ -68,8 +69,8 @@ def _csv(text: str, separator: str) -> tuple[str, ...]:
 
 def unquoted(file: TextFile, lines: Sequence[Line]) -> list[Line]:
     """Take names out of the quotes and commas of a list that lost its brackets."""
-    quoted = [_QUOTED.match(one.text) for one in lines]
-    if not any(quoted):
+    matches = [_QUOTED.match(one.text) for one in lines]
+    if not any(matches):
         return list(lines)
     found = [expression(one.text) for one in lines]
     wrong = next((i for i, text in enumerate(found) if not isinstance(text, str)), None)
@@ -77,7 +78,7 @@ def unquoted(file: TextFile, lines: Sequence[Line]) -> list[Line]:
         if any(len(_csv(lines[wrong].text, comma)) > 1 for comma in ",;\t"):
             return list(lines)  # CSV quotes what has a comma
         raise file.refuse(
-            f"{shown(lines[wrong].text)} is no quoted name, and others are", lines[wrong].number
+            f"{quoted(lines[wrong].text)} is no quoted name, and others are", lines[wrong].number
         )
     return [Line(one.number, text) for one, text in zip(lines, found, strict=True)]
 

@@ -17,10 +17,9 @@ from clipnlc.datasets.text_files import (
     check_text,
     expression,
     read_text,
-    shown,
-    some,
 )
 from clipnlc.digests import canonical_json
+from clipnlc.wording import quoted, some
 
 DEFAULT_TEMPLATES = ("a photo of a {c}.",)
 
@@ -88,14 +87,14 @@ def _lines(file: TextFile) -> list[tuple[int | None, int | None, str]]:
     else:
         texts = [one.text for one in lines]
     if len(lines) > 1 and all(_COUNTED.match(text) for text in texts):
-        raise file.refuse(f"{shown(texts[0])} begins with a number", lines[0].number)
+        raise file.refuse(f"{quoted(texts[0])} begins with a number", lines[0].number)
     found: list[tuple[int | None, int | None, str]] = []
     for one, text in zip(lines, texts, strict=True):
         value = expression(text) if _QUOTED.match(text) else text
         if not isinstance(value, str):
-            raise file.refuse(f"{shown(text)} is no template that can be read", one.number)
+            raise file.refuse(f"{quoted(text)} is no template that can be read", one.number)
         if _LEFTOVER.match(text):
-            raise file.refuse(f"{shown(text)} is code, not a template", one.number)
+            raise file.refuse(f"{quoted(text)} is code, not a template", one.number)
         found.append((one.number, None, value))
     return found
 
@@ -155,7 +154,7 @@ def _checked(
         place = f"template {entry} " if entry is not None else ""
         template = _with_place(file, check_text(file, text.strip(), line, entry=entry), line, place)
         if (same := template.replace("{}", "{c}")) in kept:
-            raise file.refuse(f"{place}repeats {shown(template)}", line)
+            raise file.refuse(f"{place}repeats {quoted(template)}", line)
         kept[same] = template
     size = len(canonical_json(list(kept.values())).encode())
     if size > _AT_MOST:
@@ -170,16 +169,16 @@ def _with_place(file: TextFile, text: str, line: int | None, place: str) -> str:
     """Return a template whose placeholder is `{c}` or `{}`."""
     spelled = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
     if not spelled:
-        raise file.refuse(f"{place}{shown(text)} has no place for the class name", line)
+        raise file.refuse(f"{place}{quoted(text)} has no place for the class name", line)
     if len(spelled) > 1:
-        names = " and ".join(shown(f"{{{name}}}") for name in spelled[:3])
-        raise file.refuse(f"{place}{shown(text)} has different places: {names}", line)
+        names = " and ".join(quoted(f"{{{name}}}") for name in spelled[:3])
+        raise file.refuse(f"{place}{quoted(text)} has different places: {names}", line)
     (name,) = spelled
     whole = f"{{{name}}}"
     if not _CLASS.fullmatch(name.strip().casefold()):
         raise file.refuse(
-            f"{place}{shown(text)} has {shown(whole)}, which is no place for the class name", line
+            f"{place}{quoted(text)} has {quoted(whole)}, which is no place for the class name", line
         )
     if set(text.replace(whole, "")) & {"{", "}"}:
-        raise file.refuse(f"{place}{shown(text)} has a brace that is no placeholder", line)
+        raise file.refuse(f"{place}{quoted(text)} has a brace that is no placeholder", line)
     return text if name in ("", "c") else text.replace(whole, "{c}")

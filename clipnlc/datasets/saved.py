@@ -10,8 +10,9 @@ from clipnlc.datasets.fingerprints import digest_texts, hash_files
 from clipnlc.datasets.hf import load_saved, one_line
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tables import MappedTable, mapped_images, number_labels, sample_ids
-from clipnlc.errors import DataError, shown
+from clipnlc.errors import DataError
 from clipnlc.files import open_regular, read_regular
+from clipnlc.wording import shown
 
 _LARGEST_JSON = 2**28
 

@@ -22,8 +22,8 @@ from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_te
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
-from clipnlc.errors import DataError, shown
-from clipnlc.wording import count, some
+from clipnlc.errors import DataError
+from clipnlc.wording import count, quoted, shown, some
 
 _LONGEST = 80
 
@@ -330,7 +330,7 @@ def _note_classes(
     split: str, labels: Int64[np.ndarray, " samples"], names: tuple[str, ...]
 ) -> tuple[str, ...]:
     present = np.bincount(labels, minlength=len(names)) > 0
-    absent = [repr(shown(names[i])) for i in np.flatnonzero(~present)]
+    absent = [quoted(names[i]) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
         notes.append(
@@ -339,7 +339,7 @@ def _note_classes(
     alike: dict[str, list[str]] = {}
     for label, name in enumerate(names):
         plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
-        alike.setdefault(" ".join(plain.split()), []).append(f"{shown(name)!r} (label {label})")
+        alike.setdefault(" ".join(plain.split()), []).append(f"{quoted(name)} (label {label})")
     same = [" and ".join(group) for group in alike.values() if len(group) > 1]
     if same:
         notes.append(
@@ -347,5 +347,5 @@ def _note_classes(
             "prompt hardly tells apart; give each a name of its own with --class-names FILE"
         )
     if len(names) == 1:
-        notes.append(f"there is only one class, {shown(names[0])!r}: every prediction is right")
+        notes.append(f"there is only one class, {quoted(names[0])}: every prediction is right")
     return tuple(notes)

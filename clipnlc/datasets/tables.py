@@ -14,8 +14,8 @@ from jaxtyping import Int64
 from clipnlc.datasets import columns as choice
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.hf import UNREADABLE, one_line, prepare, quiet
-from clipnlc.errors import DataError, shown
-from clipnlc.wording import count
+from clipnlc.errors import DataError
+from clipnlc.wording import count, shown
 
 if TYPE_CHECKING:
     import datasets as hf

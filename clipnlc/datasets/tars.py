@@ -9,7 +9,8 @@ from clipnlc.datasets.fingerprints import digest_texts, hash_files
 from clipnlc.datasets.hf import prepare
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tables import MappedTable, PreparedImages, number_labels
-from clipnlc.errors import DataError, shown
+from clipnlc.errors import DataError
+from clipnlc.wording import shown
 
 
 def open_tars(root: Path, split: str, options: Options) -> Rows:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 from clipnlc.errors import DataError
 from clipnlc.files import read_regular
 from clipnlc.signatures import HEAD, signature
+from clipnlc.wording import quoted
 
 LONGEST: Final = 1000
 """Characters of a class name or template; more are no words for a prompt."""
@@ -114,7 +115,7 @@ class TextFile:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
-                raise self.refuse(f"has {shown(name)} twice")
+                raise self.refuse(f"has {quoted(name)} twice")
             found[name] = value
         return found
 
@@ -182,27 +183,10 @@ def check_text(file: TextFile, text: str, line: int | None, *, entry: int | None
     """
     problem = unusable(text)
     if problem is None and len(text) > LONGEST:
-        problem = f"{shown(text)} has {len(text)} characters, where at most {LONGEST} are read"
+        problem = f"{quoted(text)} has {len(text)} characters, where at most {LONGEST} are read"
     if problem is None:
         return text
     raise file.refuse(f"entry {entry} {problem}" if entry is not None else problem, line)
-
-
-def shown(text: str) -> str:
-    """Quote a text for a message, shortened and without characters that act on a terminal."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
-
-
-def some(items: Iterable[str], most: int = 5) -> str:
-    """Show the first few of a list.
-
-    >>> some(["a", "b", "c"], most=2)
-    'a, b, ... (3)'
-    """
-    found = [item if len(item) <= _SHOWN else f"{item[:_SHOWN]}…" for item in items]
-    found = [item if item.isprintable() else ascii(item)[1:-1] for item in found]
-    text = ", ".join(found[:most])
-    return text if len(found) <= most else f"{text}, ... ({len(found)})"
 
 
 def expression(text: str) -> Any:  # noqa: ANN401

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from clipnlc.datasets.prompts import fill
-from clipnlc.datasets.text_files import shown
 from clipnlc.errors import DataError
+from clipnlc.wording import quoted
 
 if TYPE_CHECKING:
     from clipnlc.backbones.loaded import LoadedBackbone
@@ -49,8 +49,8 @@ def embed_classes(
             return
         label, template = divmod(long.first, len(templates))
         raise DataError(
-            f"the prompt of class {shown(class_names[label])} with the template "
-            f"{shown(templates[template])} has {long.tokens} tokens, and {backbone.name} reads "
+            f"the prompt of class {quoted(class_names[label])} with the template "
+            f"{quoted(templates[template])} has {long.tokens} tokens, and {backbone.name} reads "
             f"{long.context}: its end would be lost (so with {long.prompts} of "
             f"{len(class_names) * len(templates)} prompts); shorten the template with --templates "
             f"FILE or the class name with --class-names FILE, or leave out {backbone.name}"

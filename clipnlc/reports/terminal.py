@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from clipnlc.errors import printable
 from clipnlc.reports.tables import Cell, Report, Table
+from clipnlc.wording import printable
 
 WIDTH = 100
 """Columns if unknown: pipes, files, continuous integration."""
