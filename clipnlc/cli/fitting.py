@@ -32,7 +32,6 @@ from clipnlc.cli.output import (
 )
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
-from clipnlc.stores.layout import Layout, maker_of_test
 from clipnlc.wording import count as count_of
 
 if TYPE_CHECKING:
@@ -198,6 +197,7 @@ def train_nlc(
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
     """
     from clipnlc.stages.train_nlc import train_nlc as stage
+    from clipnlc.stores.layout import Layout, maker_of_test
 
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
