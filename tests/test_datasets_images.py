@@ -262,7 +262,7 @@ def test_an_image_of_more_pixels_than_allowed_is_not_decoded(data, limit, pixels
     with pytest.raises(
         ImageError,
         match=rf"cannot decode x \(.*Image size \({pixels} pixels\) exceeds limit of {limit} pixels; "
-        "allow more with --max-pixels; replace or remove it",
+        f"allow it with --max-pixels {pixels}; replace or remove it",
     ):
         load(data, "x", max_pixels=limit)
 

@@ -513,6 +513,7 @@ STATES = [
     ("dataset_dict.json", b"[" * 100_000, "dataset_dict.json"),
     ("dataset_dict.json", b'{"splits": [7]}', r"splits is \[7\]"),
     ("dataset_dict.json", b'{"splits": ["../test"]}', "splits is"),
+    ("dataset_dict.json", b'{"splits": ["%s"]}' % (b"x" * 5000), r"splits is .*\(5004 chars\)"),
     ("dataset_dict.json", b'{"splits": ["test", "gone"]}', "gone/state.json: No such file"),
     ("test/state.json", b"{}", "_data_files is None"),
     ("test/state.json", b'{"_data_files": [7]}', r"_data_files is \[7\]"),

@@ -453,7 +453,7 @@ class TestBadImages:
         command += ["--store", str(tmp_path / "store")]
         line = fails(capsys, *command[1:])
         assert (
-            "(180000000 pixels) exceeds limit of 178956970 pixels; allow more with --max-pixels"
+            "(180000000 pixels) exceeds limit of 178956970 pixels; allow it with --max-pixels 180000000"
             in line
         )
         assert main([*command, "--on-bad-image", "skip"]) == 0

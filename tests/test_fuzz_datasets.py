@@ -144,7 +144,7 @@ RESIZES = [
 ]
 
 
-@pytest.mark.parametrize("count", examples(500, 20_000))
+@pytest.mark.parametrize("count", examples(800, 20_000))
 def test_images(count, capfd):
     process = psutil.Process()
 
@@ -193,7 +193,7 @@ def headers(width, height, depth, kind):
     yield b"BM" + struct.pack("<IIIIIIHHIIIIII", 1054, 0, 54, 40, width, height, 1, depth, 0, 0, 0, 0, 0, 0) + bytes(1000)  # fmt: skip
 
 
-@pytest.mark.parametrize("count", examples(150, 5_000))
+@pytest.mark.parametrize("count", examples(300, 5_000))
 def test_images_that_claim_any_size(count, capfd):
     process = psutil.Process()
 
@@ -276,7 +276,7 @@ def trees(tree):
     )
 
 
-@pytest.mark.parametrize("count", examples(150, 3_000))
+@pytest.mark.parametrize("count", examples(300, 3_000))
 def test_parquet_with_one_field_of_its_features_replaced(tmp_path, count, capfd):
     root = tmp_path / "set"
     root.mkdir()
@@ -315,7 +315,7 @@ COLUMNS = st.sampled_from(
 NAMES = st.sampled_from(["image", "label", "id", "sample_id", "", "a\0b", "img"])
 
 
-@pytest.mark.parametrize("count", examples(150, 3_000))
+@pytest.mark.parametrize("count", examples(300, 3_000))
 def test_parquet_of_any_columns(tmp_path, count, capfd):
     root = tmp_path / "set"
     root.mkdir()
@@ -331,7 +331,7 @@ def test_parquet_of_any_columns(tmp_path, count, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("count", examples(150, 3_000))
+@pytest.mark.parametrize("count", examples(300, 3_000))
 def test_parquet_damaged_in_one_place(tmp_path, count, capfd):
     root = tmp_path / "set"
     root.mkdir()
@@ -347,7 +347,7 @@ def test_parquet_damaged_in_one_place(tmp_path, count, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("count", examples(200, 3_000))
+@pytest.mark.parametrize("count", examples(300, 3_000))
 @pytest.mark.parametrize("file", ["dataset_dict.json", "test/state.json", "test/dataset_info.json"])
 def test_saved_folders_with_one_field_replaced(tmp_path, count, file, capfd):
     root = tmp_path / "set"
@@ -363,7 +363,7 @@ def test_saved_folders_with_one_field_replaced(tmp_path, count, file, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("count", examples(200, 3_000))
+@pytest.mark.parametrize("count", examples(300, 3_000))
 def test_saved_folders_damaged_in_one_place(tmp_path, count, capfd):
     root, whole = tmp_path / "set", tmp_path / "whole"
     hf.DatasetDict(test=hf_dataset("test")).save_to_disk(whole)
@@ -390,7 +390,7 @@ MEMBER = st.tuples(
 )
 
 
-@pytest.mark.parametrize("count", examples(60, 2_000))
+@pytest.mark.parametrize("count", examples(120, 2_000))
 def test_tars_of_any_members(tmp_path, count, capfd):
     root = tmp_path / "set"
     put(root / "classnames.txt", b"a\nb\nc\n")
@@ -409,7 +409,7 @@ def test_tars_of_any_members(tmp_path, count, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("count", examples(60, 2_000))
+@pytest.mark.parametrize("count", examples(120, 2_000))
 def test_tars_damaged_in_one_place(tmp_path, count, capfd):
     root = tmp_path / "set"
     put(root / "classnames.txt", b"a\nb\nc\n")

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import io
 import logging
+import re
 import struct
 import warnings
 import zlib
@@ -129,7 +130,8 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         elif reason.startswith("decoder error"):  # of libtiff, a number
             reason = "the image data are damaged"
         elif isinstance(error, Image.DecompressionBombError):
-            reason = f"{reason.split(',')[0]}; allow more with --max-pixels"
+            pixels = re.findall(r"\d+", reason)[0]
+            reason = f"{reason.split(',')[0]}; allow it with --max-pixels {pixels}"
         raise ImageError(
             f"cannot decode {sample_id} ({len(data)} bytes): {reason}; replace or remove it, or use --on-bad-image skip",
             reason,

@@ -15,6 +15,7 @@ from clipnlc.files import open_regular, read_regular
 from clipnlc.wording import shown
 
 _LARGEST_JSON = 2**28
+_LONGEST_NAME = 255  # of a file
 
 
 def saved_splits(root: Path) -> dict[str, str]:
@@ -75,7 +76,9 @@ def _files(root: Path, folder: str) -> list[str]:
 
 def _is_name(word: object) -> bool:
     """Return whether this names one file or folder in another, and nothing elsewhere."""
-    return isinstance(word, str) and word not in ("", ".", "..") and not {*"/\\\0"} & {*word}
+    if not isinstance(word, str) or len(word) > _LONGEST_NAME or not word.isprintable():
+        return False
+    return word not in ("", ".", "..") and not {*"/\\"} & {*word}
 
 
 def _json(file: Path) -> dict[str, Any]:
