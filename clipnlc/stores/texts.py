@@ -55,7 +55,7 @@ def write_texts(path: Path, store: TextStore) -> str:
     def refuse(problem: str) -> StoreError:
         return StoreError(
             f"{path} not written: {problem}; expected finite texts that are not zero: "
-            "fix the class names, or extract with `--precision fp32`"
+            "extract with `--precision fp32`, or with other weights"
         )
 
     check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)
