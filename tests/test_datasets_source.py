@@ -239,3 +239,11 @@ def test_one_file_is_a_data_set(tmp_path, kind, file):
     opened = open_split(one, name)
     assert [s.data for s in opened.read()] == [data for _, _, data in rows_of("test")]
     assert opened.labels.dtype == np.int64
+
+
+def test_classes_of_one_name_are_told(tmp_path):
+    for number, name in enumerate(("red_fox", "red fox", "Red fox", "wolf")):
+        put(tmp_path / "test" / name / "0.png", png(number))
+    (note,) = [n for n in open_split(tmp_path, "test").notes if "hardly tells apart" in n]
+    assert note.startswith("classes 'Red fox' (label 0) and 'red fox' (label 1) and 'red fox' (lab")
+    assert note.endswith("; give each a name of its own with --class-names FILE")

@@ -139,7 +139,7 @@ def test_what_was_noticed_on_opening_is_repeated(tmp_path):
     folder = write_folder(tmp_path / "data")
     put(folder / "readme.md", b"pets")
     (finding,) = found(look(folder), "data", "note")
-    assert finding.found == "1 files that are not images were ignored (1 .md)"
+    assert finding.found == "1 file that is no image was ignored (1 .md)"
 
 
 # Images
@@ -202,7 +202,7 @@ def test_unreadable_images_are_a_problem_and_the_rest_is_looked_at(tmp_path):
         ("a.jpg", encoded(noise("CMYK"), "JPEG"), "note", "CMYK or have more than 8 bits"),
         (
             "a.png",
-            encoded(Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32)), "PNG"),
+            encoded(Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32) * 80), "PNG"),
             "note",
             "CMYK or have more than 8 bits",
         ),
@@ -216,6 +216,14 @@ def test_odd_images_are_counted(tmp_path, name, data, severity, words):
     assert finding.found.startswith("1 of test ")
     assert words in finding.found
     assert finding.where == (f"test/cat/{name}",)
+
+
+def test_16_bit_images_that_use_a_few_bits_are_almost_black(tmp_path):
+    folder = write_folder(tmp_path / "data")
+    values = np.arange(768, dtype=np.uint16).reshape(24, 32) * 5  # below 4096
+    put(folder / "test" / "cat" / "a.png", encoded(Image.fromarray(values), "PNG"))
+    (finding,) = found(look(folder), "images", "warning")
+    assert finding.found == "1 of test have more than 8 bits but are almost black"
 
 
 def test_images_that_exif_turns_are_noted(tmp_path):

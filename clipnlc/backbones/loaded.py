@@ -21,7 +21,7 @@ from clipnlc.backbones.openclip import (
     unset,
 )
 from clipnlc.backbones.preprocessing import preprocessing_of, sides
-from clipnlc.backbones.text import OnProgress, TextTower
+from clipnlc.backbones.text import OnLong, OnProgress, TextTower
 from clipnlc.backbones.weights import has_quick_gelu, is_torchscript, weights_file
 from clipnlc.errors import BackboneError, ClipnlcError
 
@@ -204,6 +204,9 @@ class LoadedBackbone:
         Args:
             prompts: the sentences.
             on_progress: called with the number of sentences done and of all.
+
+        Raises:
+            BackboneError: a sentence is longer than the context.
         """
         found = np.empty((len(prompts), self.dim), np.float32)
         for rows, block in self._text.embed(prompts, on_progress=on_progress):
@@ -211,7 +214,11 @@ class LoadedBackbone:
         return found
 
     def embed_classes(
-        self, prompts: Sequence[Sequence[str]], *, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[Sequence[str]],
+        *,
+        on_long: OnLong | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Float32[np.ndarray, "classes dim"]:
         """Embed classes: the mean of a class's prompts, L2-normalised.
 
@@ -219,13 +226,17 @@ class LoadedBackbone:
 
         Args:
             prompts: one list of sentences per class.
+            on_long: as for `TextTower.embed`; prompts are counted over all classes.
             on_progress: called with the number of sentences done and of all.
+
+        Raises:
+            BackboneError: a sentence is longer than the context.
         """
         of_class = np.repeat(np.arange(len(prompts)), [len(p) for p in prompts])
         flat = [sentence for sentences in prompts for sentence in sentences]
         # Summed as they come: the embeddings of all prompts may take more memory than the model.
         sums = np.zeros((len(prompts), self.dim))
-        for rows, block in self._text.embed(flat, on_progress=on_progress):
+        for rows, block in self._text.embed(flat, on_long=on_long, on_progress=on_progress):
             np.add.at(sums, of_class[rows], block)
         texts: np.ndarray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return texts.astype(np.float32)

@@ -25,6 +25,10 @@ def doctor(
         int,
         typer.Option(min=0, help="Images to decode per split, spread over it; 0 for all."),
     ] = 0,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
+    ] = 0,
     store: Store = DEFAULT_STORE,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -36,6 +40,7 @@ def doctor(
 
     Example: clipnlc doctor digits
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.reports.diagnosis import diagnosis_text
     from clipnlc.reports.terminal import console
     from clipnlc.stages.doctor import doctor as stage
@@ -49,6 +54,7 @@ def doctor(
             sources=sources_of(source),
             class_names=class_names,
             limit=limit or None,
+            max_pixels=max_pixels or MAX_PIXELS,
             on_progress=lambda split, done, total: advance(split, done, total, ""),
         )
     if as_json:

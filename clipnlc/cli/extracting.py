@@ -140,6 +140,10 @@ def extract(
             help="Remove what the store has of another data set of this name; see --name.",
         ),
     ] = False,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
+    ] = 0,
     plan: Annotated[
         bool,
         typer.Option(
@@ -156,6 +160,7 @@ def extract(
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.extraction.request import Engine, Request
 
     if on_bad_image not in ("fail", "skip"):
@@ -186,6 +191,7 @@ def extract(
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
         replace=replace,
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:

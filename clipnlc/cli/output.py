@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from clipnlc.cli.streams import json_for
 from clipnlc.commands import command
 from clipnlc.errors import DataError
 from clipnlc.files import write_whole
@@ -33,7 +34,17 @@ class Sayer:
     def __call__(self, line: str) -> None:
         """Print one line."""
         if not self.quiet:
-            typer.echo(line)
+            echo(line)
+
+
+def echo(line: str) -> None:
+    """Print one line on standard output, in its own encoding; Typer takes ASCII for a mistake."""
+    typer.echo(line, file=sys.stdout)
+
+
+def echo_aside(line: str) -> None:
+    """Print one line on standard error."""
+    typer.echo(line, file=sys.stderr)
 
 
 def say_next(
@@ -123,7 +134,7 @@ def show_report(
     if as_json:
         from clipnlc.reports.files import to_json
 
-        typer.echo(to_json(record))
+        _echo_json(to_json(record))
     elif not say.quiet:
         from clipnlc.reports.terminal import console, show
 
@@ -145,4 +156,8 @@ def print_json(value: object) -> None:
             return asdict(item)
         return str(item)
 
-    typer.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+    _echo_json(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+
+
+def _echo_json(text: str) -> None:
+    echo(json_for(text, sys.stdout.encoding or "utf-8"))

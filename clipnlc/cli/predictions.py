@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import typer
-
-from clipnlc.cli.output import print_table, writing
+from clipnlc.cli.output import echo, print_table, writing
 from clipnlc.files import replacing
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ def json_lines(form: Form) -> Write:
 
     def show(block: Sequence["Prediction"]) -> None:
         for one in block:
-            typer.echo(json.dumps(form.fields(one)))
+            echo(json.dumps(form.fields(one)))
         sys.stdout.flush()
 
     return show
@@ -138,7 +136,7 @@ class Printer:
                 return
             block, self.waiting = self.waiting, None
         for one in block:
-            typer.echo("\t".join(self.form.cells(one)))
+            echo("\t".join(self.form.cells(one)))
         sys.stdout.flush()
 
     def finish(self) -> None:

@@ -106,6 +106,20 @@ def name_classes(
     return tuple(display_name(i) for i in identifiers), notes
 
 
+def read_names(file: Path) -> tuple[str, ...] | dict[str, str]:
+    """Return what a `--class-names` file says: names in label order, or identifier -> name.
+
+    Raises:
+        DataError: it cannot be read, or holds no name.
+    """
+    return _read_user_file(file)
+
+
+def loose(text: str) -> str:
+    """Return a class's name or identifier without what makes no other class: case, `_`."""
+    return _loose(text)
+
+
 def _by_identifier(
     given: Mapping[str, str], identifiers: Sequence[str] | None, file: Path
 ) -> tuple[str, ...]:

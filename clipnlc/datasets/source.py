@@ -5,8 +5,9 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 `open_*(root, split, options) -> Rows` and add its row to `_KINDS`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,13 +17,12 @@ from PIL import Image
 
 from clipnlc.datasets import folder, parquet, saved, tars
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.class_names import name_classes
+from clipnlc.datasets.class_names import loose, name_classes, read_names
 from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
-
-_SHOWN = 5
+from clipnlc.wording import some
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Split:
         notes: what the user should be told, one line each.
         origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
             and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
+        identifiers: what the source calls the classes, in label order; None for bare numbers.
         digests: of each image, where the source has them; `image_digests` always gives them.
     """
 
@@ -73,6 +74,7 @@ class Split:
     notes: tuple[str, ...]
     images: Images
     origin: dict[str, str] = field(default_factory=dict)
+    identifiers: tuple[str, ...] | None = None
     digests: UInt8[np.ndarray, "samples 16"] | None = None
 
     def __len__(self) -> int:
@@ -131,6 +133,8 @@ def open_split(
     root = Path(path)
     kind = kind_of(root)
     rows = open_rows(root, kind, split, Options(image_column, label_column, hash_cache))
+    if class_names_file is not None:
+        rows = _among(rows, class_names_file)
     names, notes = named(rows, root, class_names_file)
     return make_split(root, kind, rows, names, notes)
 
@@ -178,18 +182,22 @@ def make_split(
         ),
         notes=(*rows.notes, *notes, *_note_classes(rows, names)),
         images=rows.images,
+        identifiers=rows.identifiers,
         digests=rows.digests,
     )
 
 
-def splits(path: str | Path) -> tuple[str, ...]:
+def splits(
+    path: str | Path, *, image_column: str | None = None, label_column: str | None = None
+) -> tuple[str, ...]:
     """Return the names of the splits at `path`: train, val, test, then others.
 
     Raises:
         DataError: there is no data set.
     """
     root = Path(path)
-    return split_names.in_order(_KINDS[kind_of(root)].splits(root))
+    options = Options(image_column, label_column)
+    return split_names.in_order(_KINDS[kind_of(root)].splits(root, options))
 
 
 def kind_of(root: Path) -> str:
@@ -218,24 +226,50 @@ def kind_of(root: Path) -> str:
 @dataclass(frozen=True)
 class _Kind:
     open: Callable[[Path, str, Options], Rows]
-    splits: Callable[[Path], dict[str, object]]
+    splits: Callable[[Path, Options], Iterable[str]]
 
 
 _KINDS = {
-    "folder": _Kind(folder.open_folder, lambda root: dict(folder.list_images(root).splits)),
-    "parquet": _Kind(
-        parquet.open_parquet, lambda root: dict(split_names.list_files(root, ".parquet"))
+    "folder": _Kind(
+        folder.open_folder, lambda root, options: folder.list_images(root, options).splits
     ),
-    "saved": _Kind(saved.open_saved, lambda root: dict(saved.saved_splits(root))),
-    "tars": _Kind(tars.open_tars, lambda root: dict(split_names.list_files(root, ".tar"))),
+    "parquet": _Kind(
+        parquet.open_parquet, lambda root, _: split_names.list_files(root, ".parquet")
+    ),
+    "saved": _Kind(saved.open_saved, lambda root, _: saved.saved_splits(root)),
+    "tars": _Kind(tars.open_tars, lambda root, _: split_names.list_files(root, ".tar")),
 }
+
+
+def _among(rows: Rows, file: Path) -> Rows:
+    """Match the labels of a table with a list of class names, which may have more classes.
+
+    Raises:
+        DataError: a label is not on the list; with the table's line.
+    """
+    if rows.identifiers is None or not rows.places:
+        return rows
+    given = read_names(file)
+    number = {loose(name): label for label, name in enumerate(given)}
+    unknown = [name for name in rows.identifiers if loose(name) not in number]
+    if unknown and (isinstance(given, dict) or len(unknown) < len(rows.identifiers)):
+        raise DataError(
+            f"{rows.places[unknown[0]]}: {unknown[0]!r} is no class of {file} ({some(given)}); fix the label or the list"
+        )
+    if unknown or len(number) < len(given):
+        return rows
+    to = np.array([number[loose(name)] for name in rows.identifiers], dtype=np.int64)
+    return replace(rows, labels=to[rows.labels], identifiers=tuple(given))
 
 
 def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:
     row = int(rows.labels.argmax())
     if rows.labels[row] >= len(names):
+        where = rows.places.get(
+            str(rows.labels[row]), f"row {row} ({rows.sample_id[row]}) of {root}"
+        )
         raise DataError(
-            f"row {row} ({rows.sample_id[row]}) of {root} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
+            f"{where} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
         )
 
 
@@ -244,9 +278,18 @@ def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
     absent = [repr(names[i]) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
         notes.append(
-            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {shown}"
+            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {some(absent)}"
+        )
+    alike: dict[str, list[str]] = {}
+    for label, name in enumerate(names):
+        plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
+        alike.setdefault(" ".join(plain.split()), []).append(f"{name!r} (label {label})")
+    same = [" and ".join(group) for group in alike.values() if len(group) > 1]
+    if same:
+        notes.append(
+            f"classes {some(same)} differ in case, white space or Unicode form at most, which a "
+            "prompt hardly tells apart; give each a name of its own with --class-names FILE"
         )
     if len(names) == 1:
         notes.append(f"there is only one class, {names[0]!r}: every prediction is right")

@@ -64,7 +64,11 @@ def splits_of(request: Request, found: Sequence[Dataset]) -> dict[str, tuple[str
     Raises:
         DataError: a range of rows is asked of more than one split.
     """
-    parts = {one.key: tuple(request.split) or one.split_names() for one in found}
+    parts = {
+        one.key: tuple(request.split)
+        or one.split_names(image_column=request.image_column, label_column=request.label_column)
+        for one in found
+    }
     if request.rows is not None and [len(p) for p in parts.values()] != [1]:
         raise DataError("--rows is for a single data set and split; name it with --split")
     return parts

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc.backbones import Backbone
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Split
 from clipnlc.extraction.embedding import Spent
 from clipnlc.extraction.pixels import BadImage
@@ -40,6 +41,7 @@ class Order:
         batch_size: images of one forward.
         decoders: threads that decode and resize.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+        max_pixels: a larger image is unreadable.
         reused: for each of `rows`, its row in the existing file of every job, or -1 where it must
             be embedded (`reuse`); None embeds all.
     """
@@ -53,6 +55,7 @@ class Order:
     batch_size: int
     decoders: int
     on_bad_image: BadImage
+    max_pixels: int = MAX_PIXELS
     reused: Int64[np.ndarray, " rows"] | None = None
 
     def lacking(self, start: int, stop: int) -> Int64[np.ndarray, " lacking"]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Bool, Float
 
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Sample
 from clipnlc.errors import DataError
 from clipnlc.extraction.embedding import Batch, Embedded, embed_batches
@@ -72,6 +73,7 @@ def stream_photos(
     *,
     batch_size: int | None = None,
     decoders: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[Photos, None, None]:
     """Yield the features of image files, block by block, in order.
 
@@ -87,6 +89,7 @@ def stream_photos(
         backbones: that embed the photos.
         batch_size: images of one forward, and files of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
+        max_pixels: a larger photo is skipped.
 
     Raises:
         BackboneError: weights cannot be loaded, the device cannot be used, or memory is short.
@@ -109,6 +112,7 @@ def stream_photos(
         decoders=decoders or default_decoders(device, 1),
         batch_size=size,
         on_bad_image="skip",
+        max_pixels=max_pixels,
     )
     with closing(embedded):
         for found in embedded:

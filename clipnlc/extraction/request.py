@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipnlc.commands import command
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.extraction.pixels import BadImage
 
 EngineName = Literal["local", "ray"]
@@ -65,6 +66,8 @@ class Request:
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
         replace: let a path take the place of another data set that has its name in the store.
+        max_pixels: a larger image is unreadable; another number than the default is a part of the
+            key, for it decides which images are skipped.
     """
 
     store: Path
@@ -90,6 +93,7 @@ class Request:
     workers: int | None = None
     on_bad_image: BadImage = "fail"
     replace: bool = False
+    max_pixels: int = MAX_PIXELS
 
     @property
     def copies(self) -> int:
@@ -131,5 +135,6 @@ class Request:
             precision=one.precision if one.precision != "auto" else None,
             compile=one.compiled,
             on_bad_image=one.on_bad_image if one.on_bad_image != "fail" else None,
+            max_pixels=one.max_pixels if one.max_pixels != MAX_PIXELS else None,
             replace=one.replace,
         )

@@ -71,6 +71,7 @@ def embed(
         decoders=order.decoders,
         batch_size=order.batch_size,
         on_bad_image=order.on_bad_image,
+        max_pixels=order.max_pixels,
     )
     found: list[Embedded] = []
     with closing(embedded):

@@ -16,7 +16,6 @@ from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
-from clipnlc.datasets.prompts import fill
 from clipnlc.datasets.source import Split
 from clipnlc.datasets.splits import canonical
 from clipnlc.errors import MissingStageError
@@ -45,6 +44,7 @@ from clipnlc.extraction.stored import (
     typed,
     with_other_classes,
 )
+from clipnlc.extraction.texts import embed_classes
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
@@ -181,7 +181,7 @@ class _Work:
                     others(self.layout, found.key, jobs, made),
                     found.split_names(),
                 )
-            if nano and any(template.endswith(".") for template in templates):
+            if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
@@ -192,7 +192,7 @@ class _Work:
                 continue  # its other splits belong to another pass, or to another worker
             own = [job for job in jobs if job.backbone.name == backbone]
             for other in others(self.layout, found.key, own, made):
-                self._embed_texts(own[0], split.class_names, templates)
+                self._embed_texts(own[0], split, templates)
                 changed = settle(self.layout, found.key, other)
                 if changed:
                     self._note(changed)
@@ -246,14 +246,14 @@ class _Work:
                 _clean_up(job)
             elif job not in lacking:
                 with locks.writing(job.path):
-                    self._embed_texts(job, split.class_names, templates)
+                    self._embed_texts(job, split, templates)
                     _keep_features(job, split)
                     merge(self.layout, job.path, job.key)
         with ExitStack() as stack:
             for job in lacking:
                 stack.enter_context(locks.writing(job.path, within))
             for job in lacking:
-                self._embed_texts(job, split.class_names, templates)
+                self._embed_texts(job, split, templates)
             if lacking:
                 copied = self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
@@ -278,13 +278,12 @@ class _Work:
                 compiled=self.models.compiled,
                 samples=len(limited(split.name, len(split), self.request.limit)),
                 templates=templates,
+                max_pixels=self.request.max_pixels,
             )
             for backbone in self.passes.left
         ]
 
-    def _embed_texts(
-        self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
-    ) -> None:
+    def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
@@ -292,11 +291,21 @@ class _Work:
             read_texts(path)  # a damaged one fails now, not when the images are done
             return
         model = self.models.load(job.backbone)
-        texts = model.embed_classes(
-            [fill(templates, c) for c in class_names],
+        request = self.request
+        # Published prompts fit into 77 tokens, not into nano's 16: with nano they are a rehearsal.
+        rehearsal = bool(
+            split.origin
+            and job.backbone.source == "nano"
+            and not (request.templates or request.class_names)
+        )
+        texts = embed_classes(
+            model,
+            split.class_names,
+            templates,
+            on_cut=self._note if rehearsal else None,
             on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
         )
-        store = TextStore(texts, class_names, model.logit_scale, model.logit_bias, key)
+        store = TextStore(texts, split.class_names, model.logit_scale, model.logit_bias, key)
         with locks.writing(path):
             if not path.is_file():  # a worker of other rows may have been first
                 write_texts(path, store)
@@ -329,6 +338,7 @@ class _Work:
                 batch_size=request.batch_size or default_batch_size(device),
                 decoders=request.workers or default_decoders(device, count),
                 on_bad_image=request.on_bad_image,
+                max_pixels=request.max_pixels,
                 reused=reused if some.any() else None,
             )
             run_order(

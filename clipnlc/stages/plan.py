@@ -239,6 +239,7 @@ class _Survey:
             compiled=self.models.compiled,
             samples=len(rows),
             templates=self.templates,
+            max_pixels=self.request.max_pixels,
         )
         if changes(job) is None or same_images(job):
             return None

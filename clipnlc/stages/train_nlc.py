@@ -15,11 +15,11 @@ from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Draw, Labels, canonical_rows
+from clipnlc.processes import in_processes
 from clipnlc.runs.finding import datasets_with_logits, labelled_split
 from clipnlc.runs.fitted import Fitted, fit
 from clipnlc.runs.freshness import PART
 from clipnlc.runs.members import members_name
-from clipnlc.runs.processes import in_processes
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.features import read_feature_header

@@ -57,7 +57,12 @@ class PublishedDataset(Dataset):
     accept_different_data: bool = False
     _used: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def split_names(self) -> tuple[str, ...]:
+    def split_names(
+        self,
+        *,
+        image_column: str | None = None,  # noqa: ARG002
+        label_column: str | None = None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """Return the splits of the copy, or of the preferred source."""
         if self.local is not None:
             return split_names.in_order(self._copied(self.local))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipnlc.datasets import open_dataset
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.reports.diagnosis import Diagnosis, gravest_first
 from clipnlc.stages.doctor.duplicates import check_duplicates
 from clipnlc.stages.doctor.images import Progress, check_images, look
@@ -32,6 +33,7 @@ def doctor(
     sources: Mapping[str, Path] | Path | None = None,
     class_names: Path | None = None,
     limit: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     on_progress: Progress = lambda _split, _done, _all: None,
 ) -> Diagnosis:
     """Look at the class names, the splits, the images, and the zero-shot predictions if any.
@@ -48,6 +50,7 @@ def doctor(
         sources: copies on disk of published data sets, as for `open_dataset`.
         class_names: a file of names that replace the data set's own.
         limit: images to decode per split, in stretches spread over it; all by default.
+        max_pixels: a larger image cannot be read.
         on_progress: called with (split, images looked at, images to look at).
 
     Raises:
@@ -63,7 +66,7 @@ def doctor(
         for name in found.split_names()
     }
     names = opened.get(TEST, next(iter(opened.values()))).class_names
-    looked = {name: look(split, limit, on_progress) for name, split in opened.items()}
+    looked = {name: look(split, limit, on_progress, max_pixels) for name, split in opened.items()}
     kept = [] if store is None else kept_logits(Layout(store), found.key)
     findings = [
         *check_names(found, opened),
