@@ -16,6 +16,7 @@ from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded
 from clipnlc.runs.predictor import Predictor
 from clipnlc.stages.predict import Prediction, find_backbones, models_for, predict
+from clipnlc.wording import count
 
 AnyImage = str | Path | Image.Image | np.ndarray
 """A file, an image of Pillow's, or uint8 `[height, width, 3]` in RGB."""
@@ -44,7 +45,7 @@ class LoadedEnsemble:
         return (
             f"{fitted.name} of {', '.join(self.backbones)} with {self._predictor.heads.name} heads, "
             f"fitted {fitted.labels.phrase} on {self._predictor.dataset}: "
-            f"{len(self.class_names)} classes"
+            f"{count(len(self.class_names), 'class')}"
         )
 
     def __repr__(self) -> str:

@@ -1,9 +1,11 @@
 """Decoding: what Pillow's `convert("RGB")` gives, but for grey of more than 8 bits."""
 
 import io
+import logging
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -211,6 +213,20 @@ def test_transparent_palettes_do_not_warn():
     decode(encode(noise("P"), "PNG", transparency=bytes(range(256))))
 
 
+@pytest.mark.filterwarnings("default")
+def test_libraries_print_nothing_of_their_own(capfd):
+    """libtiff writes to standard error from C, Pillow by warnings and by logging."""
+    sound = encode(noise("L"), "TIFF", compression="tiff_lzw", tiffinfo={65000: "odd"})
+    damaged = sound[:20] + b"\xff" * 40 + sound[60:]
+    with pytest.raises(ImageError, match="the image data are damaged"):
+        load(damaged)
+    for cut in range(0, len(sound), 7):
+        with suppress(ImageError):
+            load(sound[:cut])
+    logging.getLogger("PIL.TiffImagePlugin").warning("more samples than can be decoded")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_exif_orientation_is_not_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter
@@ -270,6 +286,13 @@ def test_an_image_that_resizing_would_blow_up_is_not_decoded(size, monkeypatch):
         match=f"{size[0]} x {size[1]} pixels: one side is more than 200 times the other; crop it",
     ):
         load(data)
+
+
+def test_an_icon_that_holds_a_longer_image_than_it_says_is_refused():
+    line = encode(Image.new("RGB", (2000, 1)), "PNG")
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(line), 22)
+    with pytest.raises(ImageError, match="2000 x 1 pixels: one side is more than 200 times"):
+        load(struct.pack("<HHH", 0, 1, 1) + entry + line)
 
 
 @pytest.mark.parametrize("size", [(200, 1), (1, 200), (2, 400)])

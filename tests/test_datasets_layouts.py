@@ -1,9 +1,13 @@
 """Folders in the layouts that people have: read for what they are, or refused by name."""
 
 import json
+import os
+import shutil
 
 import pytest
 from datasets_on_disk import png, put
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from clipnlc.datasets import tree
@@ -438,6 +442,72 @@ def test_tables_about_something_else_change_nothing(tmp_path):
     assert not any(note.startswith("labels are") for note in notes)
 
 
+CELL = st.sampled_from(
+    [
+        "images/0.png",
+        "1",
+        "2.png",
+        "cat",
+        "dog",
+        "",
+        "-1",
+        "9" * 30,
+        '"',
+        "\x00",
+        "\x1b[2J",
+        "é",
+        "../",
+        "/",
+        ".",
+    ]
+) | st.text(max_size=5)
+
+
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    header=st.lists(st.sampled_from(["file", "label", "split", "id", "class", "x"]), max_size=4),
+    rows=st.lists(st.lists(CELL, max_size=4), max_size=4),
+    form=st.sampled_from([".csv", ".tsv", ".jsonl", "train.csv"]),
+    quoted=st.booleans(),
+)
+def test_any_table_is_read_or_refused_in_one_line(tmp_path, header, rows, form, quoted):
+    root = tmp_path / "data"
+    shutil.rmtree(root, ignore_errors=True)
+    make(root, *PATHS)
+    if form.endswith("jsonl"):
+        lines = [json.dumps(dict(zip(header, row, strict=False))) for row in rows]
+    else:
+        spell = json.dumps if quoted else str
+        lines = [",".join(header), *(",".join(map(spell, row)) for row in rows)]
+    (root / f"labels{form}").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    try:
+        said = [name for split in splits(root) for name in open_split(root, split).class_names]
+        assert said
+    except DataError as error:
+        said = [str(error)]
+    assert all(text.isprintable() for text in said)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 100_000, '{"file_name": "images/0.png", "label": ' + "9" * 5000 + "}", "null", '"x"'],
+)
+def test_json_that_is_no_row_is_refused_with_its_line(tmp_path, line):
+    make(tmp_path, *PATHS)
+    table(tmp_path / "metadata.jsonl", '{"file_name": "images/1.png", "label": "cat"}', line)
+    with pytest.raises(DataError, match=r"metadata.jsonl, line 2: "):
+        splits(tmp_path)
+
+
+def test_a_named_pipe_is_no_table(tmp_path):
+    make(tmp_path, *PATHS)
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match=r"labels.csv is no regular file; remove it"):
+        splits(tmp_path)
+
+
 def test_nothing_that_can_be_read_is_refused_with_what_lies_there(tmp_path):
     put(tmp_path / "a/cat/0.heic", b"heic")
     with pytest.raises(DataError, match=r"no image that can be read in .*but 1 .heic; convert"):
@@ -448,3 +518,11 @@ def test_nothing_that_can_be_read_is_refused_with_what_lies_there(tmp_path):
     put(tmp_path / "c/notes/x.txt", b"text")
     with pytest.raises(DataError, match=r"no images in .*but it holds notes/, 1 .txt"):
         splits(tmp_path / "c")
+
+
+def test_a_table_beside_its_images_below_other_folders(tmp_path):
+    make(tmp_path, *(f"archive/archive/{name}" for name in PATHS))
+    table(tmp_path / "archive/archive/Labels.CSV", "ID,Class", "0,cat", "1,dog", "2,cat")
+    found, notes = read(tmp_path)
+    assert list(found["all"].values()) == ["cat", "dog", "cat"]
+    assert "labels are from archive/archive/Labels.CSV (columns ID, Class)" in notes

@@ -122,7 +122,8 @@ NAMES = ("class names", "problem")
 def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     root = tmp_path / "data"
     images = [png(seed, size=(32, 24)) for seed in range(8)]
-    write_table(root / "train.parquet", pa.array(images[:4]), ["cat", "dog"] * 2)
+    write_table(root / "train.parquet", pa.array(images[:4]), [0, 1] * 2)
+    put(root / "classnames.txt", b"cat\ndog\n")  # of bare numbers alone
     numbered = {
         "image": hf.Image(decode=False),
         "label": hf.ClassLabel(names=["dog", "cat"]),
@@ -132,7 +133,17 @@ def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     hf.Dataset.from_dict(rows, hf.Features(numbered)).to_parquet(root / "test.parquet")
     (finding,) = found(look(root), *NAMES)
     assert finding.found == "train and test have other class names or another order of them"
-    assert finding.where[0] == "label 0 is '0' and 'dog'"
+    assert finding.where[0] == "label 0 is 'cat' and 'dog'"
+
+
+def test_columns_are_named_as_for_extract(tmp_path):
+    for number in range(4):
+        put(tmp_path / f"data/images/{number}.png", png(number))
+    lines = ("photo,dx", "0.png,cat", "1.png,dog", "2.png,cat", "3.png,dog")
+    put(tmp_path / "data/labels.csv", "\n".join(lines).encode())
+    with pytest.raises(DataError, match=r"name it with --label-column"):
+        look(tmp_path / "data")
+    assert look(tmp_path / "data", label_column="dx", image_column="photo").rows == {"all": 4}
 
 
 def test_what_was_noticed_on_opening_is_repeated(tmp_path):

@@ -121,6 +121,17 @@ class TestWhatIsWritten:
         with pytest.raises(DataError, match=r"of class 'red and white .* tokens, and nano-RN50"):
             run_extract(tmp_path / "other", "gtsrb", [RESNET], templates=templates, **given)
 
+    def test_as_many_templates_as_are_read_fit_into_a_store(self, tmp_path, folder, capsys):
+        lines = [f"a{' ' * n}{{c}}" for n in range(1, 301)]
+        templates = put(tmp_path / "t.txt", "\n".join(lines).encode())
+        assert len(json.dumps(lines, separators=(",", ":"))) > 47_000
+        given = {"split": ["test"], "templates": templates}
+        run(tmp_path / "store", folder, **given)
+        assert [o.cached for o in run(tmp_path / "store", folder, **given)] == [True]
+        put(templates, "\n".join([*lines, *(line + "." for line in lines[-9:])]).encode())
+        said = fails(capsys, "-d", folder, "--store", tmp_path, "--templates", templates)
+        assert "t.txt holds 309 templates of " in said
+
     def test_four_kinds_of_path_give_the_same_features(self, tmp_path):
         kinds = ("folder", "parquet-hf", "saved-dict", "tars-one")
         names = put(tmp_path / "names.txt", b"cat\ndog\ntest tube\n")
@@ -340,6 +351,15 @@ class TestWhatIsLeftAlone:
 
 
 class TestOptions:
+    def test_limit_of_a_split_that_is_not_there_is_refused(self, tmp_path, folder, capsys):
+        asked = ("--dataset", folder, "--backbones", RESNET, "--store", tmp_path, "--limit")
+        line = fails(capsys, *asked, "tain=2")
+        assert "--limit names split 'tain', but there are only train, test" in line
+        line = fails(capsys, *asked, "train=2,tets=2", "--split", "train")
+        assert "--limit names split 'tets'" in line
+        (outcome,) = run(tmp_path, folder, limit={"training": 2, "test": 1}, split=["train"])
+        assert outcome.rows == 2
+
     def test_limit_spreads_over_the_split(self, tmp_path, folder):
         (outcome,) = run(tmp_path, folder, limit=4, split=["test"])
         assert outcome.rows == 4
@@ -444,6 +464,18 @@ class TestBadImages:
             assert "wide/test: 9 images" in shown.out
             assert word in shown.out
             assert shown.err == ""
+
+    def test_what_terminals_obey_is_escaped(self, tmp_path, folder, capsys):
+        root = shutil.copytree(folder, tmp_path / "red")
+        for name in ("test/dog/\x1b[31m.png", "test/c\x1b]0;title\x07/0.png"):
+            put(root / name, b"no image")
+        command = ["--dataset", str(root), "--backbones", RESNET, "--on-bad-image", "skip"]
+        assert main(["extract", *command, "--store", str(tmp_path / "store")]) == 0
+        assert main(["doctor", str(root), "--store", str(tmp_path / "store")]) == 0
+        shown = "".join(capsys.readouterr())
+        assert r"test/dog/\x1b[31m.png" in shown
+        assert r"c\x1b]0;title\x07" in shown
+        assert not {*shown} & {"\x1b", "\x07"}
 
     def test_nothing_readable(self, tmp_path):
         for i in range(3):

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.catalogues import backbones, datasets
+from clipnlc.cli.checked import Checked
 from clipnlc.cli.doctor import doctor
 from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
@@ -63,4 +64,4 @@ for _command in (
     pretrain,
     nano_data,
 ):
-    app.command(_command.__name__.replace("_", "-"))(_command)
+    app.command(_command.__name__.replace("_", "-"), cls=Checked)(_command)

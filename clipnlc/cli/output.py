@@ -12,9 +12,10 @@ import typer
 
 from clipnlc.cli.streams import json_for
 from clipnlc.commands import command
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,9 +33,9 @@ class Sayer:
         self.quiet = quiet
 
     def __call__(self, line: str) -> None:
-        """Print one line."""
+        """Print one line, or several: names of files and classes may hold what terminals obey."""
         if not self.quiet:
-            echo(line)
+            echo("\n".join(map(printable, line.split("\n"))))
 
 
 def echo(line: str) -> None:
@@ -74,11 +75,6 @@ def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
     """Say what differs from the file that was replaced."""
     if changed:
         say(f"  {what} replaced: {'; '.join(changed)}")
-
-
-def count(number: int, thing: str) -> str:
-    """Spell a number of things: `1 image`, `2 images`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def work_done(made: int, verb: str, cached: int, thing: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipnlc.cli.output import count, print_table
+from clipnlc.cli.output import print_table
 from clipnlc.reports.pace import spelled_rate, spelled_time
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.cli.output import Sayer

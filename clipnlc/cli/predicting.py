@@ -12,6 +12,7 @@ import typer
 
 from clipnlc.cli import predictors
 from clipnlc.cli.options import (
+    LARGEST,
     CountOfFit,
     DatasetOfFit,
     HoldoutOfFit,
@@ -22,10 +23,11 @@ from clipnlc.cli.options import (
     head_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, echo_aside, progress
-from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
+from clipnlc.cli.output import Sayer, echo_aside, progress
+from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines
 from clipnlc.commands import DEFAULT_STORE
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.predict import Predicted
@@ -94,7 +96,8 @@ def predict(
         str, typer.Option(help="auto (as the fit's features), fp32, fp16, bf16.")
     ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     max_pixels: Annotated[
         int,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from clipnlc.cli.output import echo, print_table, writing
+from clipnlc.errors import printable
 from clipnlc.files import replacing
 
 if TYPE_CHECKING:
@@ -19,17 +20,6 @@ TABLE_ROWS: Final = 50
 """As many answers at most are a table on a terminal; more are lines, printed as they come."""
 
 Write = Callable[[Sequence["Prediction"]], None]
-
-
-def printable(text: str) -> str:
-    r"""Escape control characters, and bytes that are no Unicode.
-
-    >>> printable(f"a{chr(27)}b") == r"a\x1bb"
-    True
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Final
 
 import typer
 
-from clipnlc.cli.predictions import printable
-from clipnlc.errors import ClipnlcError
+from clipnlc.errors import ClipnlcError, printable
 
 _OF_THE_MACHINE: Final = frozenset(
     getattr(errno, name)

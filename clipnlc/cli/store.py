@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipnlc.cli.options import AsJson, Store, existing
-from clipnlc.cli.output import Sayer, count, echo, print_json, print_table, progress
+from clipnlc.cli.output import Sayer, echo, print_json, print_table, progress
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import StoreError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.verify import Unverified

@@ -22,6 +22,11 @@ class Dataset(ABC):
     key: str
     templates: tuple[str, ...]
 
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, if that was given as a path (or is in the package)."""
+        return None
+
     @abstractmethod
     def split_names(
         self, *, image_column: str | None = None, label_column: str | None = None
@@ -71,6 +76,11 @@ class LocalDataset(Dataset):
     """
 
     root: Path
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+        return self.root
 
     def split_names(
         self, *, image_column: str | None = None, label_column: str | None = None

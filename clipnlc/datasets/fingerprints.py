@@ -18,9 +18,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from clipnlc.errors import DataError
+from clipnlc.files import open_regular
 
 _COMMIT_EVERY = 1000
 _IMAGE_BYTES = 16
+_PART = 2**16
 
 
 def hash_file(path: Path) -> str:
@@ -30,8 +32,11 @@ def hash_file(path: Path) -> str:
         DataError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with open_regular(path) as file:
+            while part := file.read(_PART):  # `file_digest` is slower with small files
+                digest.update(part)
+        return digest.hexdigest()
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror}; restore the file or remove it"

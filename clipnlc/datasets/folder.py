@@ -18,6 +18,7 @@ import numpy as np
 
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
+from clipnlc.datasets.images import read_image_file
 from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
 from clipnlc.datasets.listed import Labels, label_by_both, label_by_tables, read_lists
 from clipnlc.datasets.rows import Options, Rows
@@ -37,7 +38,7 @@ class ImageFiles:
         """Yield the bytes of the files `start` to `stop`."""
         for name in self.files[start:stop]:
             try:
-                yield (self.root / name).read_bytes()
+                yield read_image_file(self.root / name)
             except OSError as error:
                 raise DataError(
                     f"cannot read {self.root / name}: {error.strerror}; restore the file or remove it"

@@ -4,16 +4,23 @@ One exception: Pillow cuts grey values of more than 8 bits off at 255, which mak
 white. Here they are scaled by the depth that the file declares; what declares none is refused.
 """
 
+import ctypes
+import errno
 import io
+import logging
 import struct
 import warnings
 import zlib
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
 from clipnlc.errors import DataError
+from clipnlc.files import read_regular
 
 MAX_PIXELS: Final = 178_956_970
 """Of an image that is decoded unless the user allows more; also Pillow's own limit."""
@@ -30,10 +37,11 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    NotImplementedError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -72,6 +80,23 @@ _TILE = 322, 323  # TIFF tags: a tile is held in memory, however small the image
 _PILLOWS: Final = "PIL(\\.|$)"
 
 
+LARGEST_FILE: Final = 2**31
+"""Bytes of an image file that is read; none that Pillow opens is larger, and files are read whole."""
+
+
+def read_image_file(path: Path) -> bytes:
+    """Read an image file, or a link to one, into memory.
+
+    Raises:
+        OSError: it cannot be read, or is empty, too large, or no regular file (a named pipe, a
+            device); `strerror` says which, without the file's name.
+    """
+    data = read_regular(path, at_most=LARGEST_FILE)
+    if not data:
+        raise OSError(errno.ENODATA, "the file is empty", str(path))
+    return data
+
+
 def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file held in memory in the mode it is stored in (open_clip resizes that).
 
@@ -92,6 +117,7 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         with Image.open(io.BytesIO(data)) as header:
             _check_size(header, max_pixels)
             header.load()
+            _check_size(header, max_pixels)  # an icon holds another image, of any size
             image = _eight_bits(header)
             # Transparency never reaches RGB; kept, it only makes Pillow warn about palettes.
             image.info.pop("transparency", None)
@@ -100,6 +126,8 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in reason:
             reason = "not an image, or of an unknown format"
+        elif reason.startswith("decoder error"):  # of libtiff, a number
+            reason = "the image data are damaged"
         elif isinstance(error, Image.DecompressionBombError):
             reason = f"{reason.split(',')[0]}; allow more with --max-pixels"
         raise ImageError(
@@ -127,6 +155,19 @@ def _prepare_pillow(max_pixels: int) -> None:
     known = (getattr(module, "pattern", None) for _, _, _, module, _ in warnings.filters)
     if _PILLOWS not in known:
         warnings.filterwarnings("ignore", module=_PILLOWS)
+    _quiet_libraries()
+
+
+@cache
+def _quiet_libraries() -> None:
+    """Keep what names no file off standard error: what cannot be decoded is refused by name."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    # libtiff writes by itself. Where Pillow has it built in, it cannot be told otherwise.
+    with suppress(OSError, AttributeError, TypeError):
+        pillow = ctypes.CDLL(_imaging.__file__)
+        for set_handler in (pillow.TIFFSetErrorHandler, pillow.TIFFSetWarningHandler):
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
 
 
 def _check_size(header: Image.Image, max_pixels: int) -> None:

@@ -166,6 +166,8 @@ class _Used:
             elif len(found) != 1:
                 what = f"may be {some(found)}" if found else f"is no image below {root}"
                 yield f"{where}: {name!r} {what}; write the path from {root} in column {self.file!r}, or remove the line"
+            elif not (labels[row] + (split or "")).isprintable():
+                yield f"{where}: {labels[row]!a} holds what cannot be printed; write the label anew"
             elif labels[row].startswith("-") and all_numbers([labels[row]]):
                 yield f"{where}: label {labels[row]} marks unlabelled images; leave it blank"
             else:

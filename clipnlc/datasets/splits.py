@@ -154,11 +154,17 @@ def list_files(root: Path, suffix: str) -> dict[str, list[str]]:
     set of its own.
 
     Raises:
-        DataError: two words for one split, or one split in several places.
+        DataError: two words for one split, one split in several places, or a folder that cannot be
+            listed.
     """
     if root.is_file():
         return gather([(_place(root.name)[1], root.name)], root)
-    return group_files(_find(root, suffix), root)
+    try:
+        return group_files(_find(root, suffix), root)
+    except OSError as error:
+        raise DataError(
+            f"cannot list {error.filename}: {error.strerror}; fix its permissions or give another --dataset"
+        ) from error
 
 
 def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
@@ -182,6 +188,14 @@ def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
     return gather(((_place(name)[1], name) for name in ordered), root)
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def stem(name: str) -> str:
     """Return a relative path without its last suffix."""
     return name.rsplit(".", 1)[0]
@@ -197,10 +211,11 @@ def _find(root: Path, suffix: str, depth: int = 2) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
+            folder = is_folder(entry)
             if entry.name.endswith(suffix):
-                if entry.is_file():
+                if not folder:  # what is no regular file is refused by name when it is opened
                     yield entry.name
-            elif depth and entry.is_dir() and (depth == 2 or is_alias(entry.name)):  # noqa: PLR2004
+            elif depth and folder and (depth == 2 or is_alias(entry.name)):  # noqa: PLR2004
                 yield from (
                     f"{entry.name}/{n}" for n in _find(root / entry.name, suffix, depth - 1)
                 )

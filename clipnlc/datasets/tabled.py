@@ -118,8 +118,8 @@ class Table:
 
 
 def all_numbers(cells: Iterable[str]) -> bool:
-    """Return whether all cells that are not blank are whole numbers."""
-    return all(re.fullmatch(r"-?\d+", cell) for cell in cells if cell)
+    """Return whether all cells that are not blank are whole numbers, such as labels are."""
+    return all(re.fullmatch(r"-?[0-9]{1,18}", cell) for cell in cells if cell)
 
 
 def read_header(root: Path, path: str) -> Table:

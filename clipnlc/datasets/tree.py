@@ -10,6 +10,7 @@ from typing import Final
 
 from PIL import features
 
+from clipnlc.datasets.splits import is_folder
 from clipnlc.errors import DataError
 
 TABLES: Final = frozenset((".csv", ".tsv", ".jsonl"))
@@ -102,10 +103,10 @@ def read_tree(root: Path) -> Folder:
         images, tables, folders = [], [], []
         kinds: Counter[str] = Counter()
         here, entries = _list(folder, above)
-        for name, is_folder in entries:
+        for name, has_more in entries:
             if _is_hidden(name):
                 kinds["hidden"] += 1
-            elif is_folder:
+            elif has_more:
                 folders.append(visit(folder / name, f"{path}/{name}" if path else name, here))
             elif (suffix := os.path.splitext(name)[1].lower()) in suffixes:  # noqa: PTH122
                 images.append(name)
@@ -143,10 +144,10 @@ def images_below(root: Path, *, unlisted: Callable[[OSError], None] | None = Non
                 raise
             unlisted(error)
             return
-        for name, is_folder in entries:
+        for name, has_more in entries:
             if _is_hidden(name):
                 continue
-            if is_folder:
+            if has_more:
                 yield from visit(folder / name, f"{prefix}{name}/", here)
             elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
                 yield prefix + name
@@ -163,7 +164,7 @@ def _list(
     if here in above:
         return above, []
     with os.scandir(folder) as found:
-        return above | {here}, sorted((entry.name, entry.is_dir()) for entry in found)
+        return above | {here}, sorted((entry.name, is_folder(entry)) for entry in found)
 
 
 def _is_hidden(name: str) -> bool:

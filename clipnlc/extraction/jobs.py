@@ -30,7 +30,7 @@ def job_of(
     """Return the path of a feature file and the key of everything that shapes it.
 
     The field `images` holds what the features depend on, `classes` what only labels and texts
-    do, `origin` where the data came from.
+    do, `origin` where the data came from, `division` how train and test were made of one split.
     """
     fields = {
         "images": {
@@ -51,6 +51,8 @@ def job_of(
     }
     if split.origin:
         fields["origin"] = dict(split.origin)
+    if split.test_share is not None:
+        fields["division"] = {"test_share": split.test_share}
     return Job(backbone, layout.features(dataset, split.name, backbone.name), Key.of(fields))
 
 

@@ -52,8 +52,9 @@ class Request:
         prompts: whose templates: `openai`, `clip-benchmark`, or `simple` (the first one alone).
         templates: file of prompt templates that replace the data set's own.
         class_names: file of class names that replace the data set's own.
-        image_column: column of the images, for tables and tars.
-        label_column: column of the labels, for tables and tars.
+        image_column: column of the images or their files, where there are columns.
+        label_column: column of the labels, where there are columns.
+        test_share: divide data sets without a test split, with so large a share of test.
         limit: at most this many images per split, spread evenly over it.
         rows: embed only this range of a single split's rows; the worker that seals the last range merges.
         weights_dir: folder with the weights files of pretrained tags, instead of the hub.
@@ -82,6 +83,7 @@ class Request:
     class_names: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    test_share: float | None = None
     limit: Limit | None = None
     rows: Rows | None = None
     weights_dir: Path | None = None
@@ -127,6 +129,7 @@ class Request:
             image_column=one.image_column,
             label_column=one.label_column,
             accept_different_data=one.accept_different_data,
+            test_share=one.test_share,
             prompts=one.prompts if one.prompts != "openai" else None,
             limit=[f"{k}={n}" for k, n in limit.items()] if isinstance(limit, Mapping) else limit,
             rows=rows,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from clipnlc.datasets import keys as known_keys
-from clipnlc.datasets.dataset import Dataset, LocalDataset
+from clipnlc.datasets.dataset import Dataset
+from clipnlc.datasets.splits import canonical
 from clipnlc.errors import StoreError
 from clipnlc.extraction.finishing import merge
 from clipnlc.stores import locks
@@ -76,11 +77,32 @@ def is_to_be_replaced(
     )
 
 
+def check_halves(request: Request, layout: Layout, dataset: Dataset, parts: Sequence[str]) -> None:
+    """Refuse to replace train without test, or test without train, by another division.
+
+    The store would hold images that are in both.
+
+    Raises:
+        StoreError: the half that stays was made under another `--test-share`; a file is damaged.
+    """
+    made = {canonical(part) for part in parts} & {"train", "test"}
+    for half in sorted({"train", "test"} - made) if made else ():
+        for backbone in layout.backbones(dataset.key, half):
+            key = read_feature_header(layout.features(dataset.key, half, backbone)).key
+            stored = key.fields.get("division", {}).get("test_share")
+            if stored != request.test_share:
+                kept = "undivided" if stored is None else f"divided by --test-share {stored:g}"
+                cure = request.spelled(
+                    dataset=[typed(dataset)], split=(), test_share=request.test_share or stored
+                )
+                raise StoreError(
+                    f"{layout.root} holds {dataset.key}/{half} {kept}, with images that would be in {min(made)} too; run `{cure}` to make both, or give another --name"
+                )
+
+
 def _folder(dataset: Dataset) -> Path | None:
     """Return where a path lies; None for a key, which stands for one data set for ever."""
-    if isinstance(dataset, LocalDataset) and dataset.key not in known_keys():
-        return dataset.root
-    return None
+    return None if dataset.key in known_keys() else dataset.path
 
 
 @dataclass(frozen=True)

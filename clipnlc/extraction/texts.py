@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
 
 from clipnlc.datasets.prompts import fill
+from clipnlc.datasets.text_files import shown
 from clipnlc.errors import DataError
 
 if TYPE_CHECKING:
     from clipnlc.backbones.loaded import LoadedBackbone
     from clipnlc.backbones.text import TooLong
-
-_SHOWN: Final = 60  # characters of a name or template in a message
 
 
 def embed_classes(
@@ -50,8 +49,8 @@ def embed_classes(
             return
         label, template = divmod(long.first, len(templates))
         raise DataError(
-            f"the prompt of class {_shown(class_names[label])} with the template "
-            f"{_shown(templates[template])} has {long.tokens} tokens, and {backbone.name} reads "
+            f"the prompt of class {shown(class_names[label])} with the template "
+            f"{shown(templates[template])} has {long.tokens} tokens, and {backbone.name} reads "
             f"{long.context}: its end would be lost (so with {long.prompts} of "
             f"{len(class_names) * len(templates)} prompts); shorten the template with --templates "
             f"FILE or the class name with --class-names FILE, or leave out {backbone.name}"
@@ -60,7 +59,3 @@ def embed_classes(
     return backbone.embed_classes(
         [fill(templates, name) for name in class_names], on_long=on_long, on_progress=on_progress
     )
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

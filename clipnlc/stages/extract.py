@@ -26,6 +26,7 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    split_names_of,
     splits_of,
     templates_of,
 )
@@ -37,6 +38,7 @@ from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
 from clipnlc.extraction.reuse import alike
 from clipnlc.extraction.stored import (
+    check_halves,
     is_to_be_replaced,
     others,
     refuse_unlike,
@@ -174,12 +176,13 @@ class _Work:
             split = self._open(found, part)
             if not jobs:
                 self._check(found, split, made)
+                check_halves(self.request, self.layout, found, parts)
                 jobs = self._jobs(found.key, split, templates)
                 refuse_unlike(
                     self.request,
                     found,
                     others(self.layout, found.key, jobs, made),
-                    found.split_names(),
+                    split_names_of(self.request, found),
                 )
             if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
@@ -214,7 +217,9 @@ class _Work:
 
     def _check(self, found: Dataset, split: Split, made: Sequence[str]) -> None:
         """Refuse a data set that would overwrite another; `split` is open already."""
-        rest = [name for name in (*made, *found.split_names()) if name != split.name]
+        rest = [
+            name for name in (*made, *split_names_of(self.request, found)) if name != split.name
+        ]
         splits = itertools.chain([split], (self._open(found, n) for n in dict.fromkeys(rest)))
         if is_to_be_replaced(self.request, self.layout, found, splits):
             remove_dataset(self.layout, found.key)

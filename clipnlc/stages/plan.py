@@ -18,6 +18,7 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    split_names_of,
     splits_of,
     templates_of,
 )
@@ -28,7 +29,7 @@ from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Request
 from clipnlc.extraction.reuse import EMBED, reusable
-from clipnlc.extraction.stored import is_to_be_replaced
+from clipnlc.extraction.stored import check_halves, is_to_be_replaced
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -160,6 +161,8 @@ def plan(
             request, Layout(request.store), found, templates_of(request, found), models
         )
         mine = parts[found.key]
+        if not request.replace:
+            check_halves(request, survey.layout, found, mine)
         splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(
@@ -191,7 +194,7 @@ class _Survey:
             return PlannedSplit(self.found.key, part, images, download, (), names)
         opened = self._open(part)
         if part == parts[0]:
-            rest = dict.fromkeys([*parts, *self.found.split_names()])
+            rest = dict.fromkeys([*parts, *split_names_of(self.request, self.found)])
             splits = itertools.chain([opened], (self._open(name) for name in rest if name != part))
             is_to_be_replaced(self.request, self.layout, self.found, splits)
         self.prompts = len(opened.class_names) * len(self.templates)

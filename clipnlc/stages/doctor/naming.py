@@ -11,7 +11,8 @@ from clipnlc.datasets import Dataset
 from clipnlc.datasets.prompts import DEFAULT_TEMPLATES
 from clipnlc.datasets.source import Split
 from clipnlc.datasets.splits import natural
-from clipnlc.reports.diagnosis import Finding, count, first_few
+from clipnlc.reports.diagnosis import Finding, first_few
+from clipnlc.wording import count
 
 _IDENTIFIER: Final = re.compile(
     r"n\d{8}"  # WordNet: n01440764
@@ -66,7 +67,9 @@ def check_names(found: Dataset, opened: Mapping[str, Split]) -> Iterator[Finding
             "give words with --class-names FILE, one `identifier = name` a line",
         )
     if not (differing or equal or odd):
-        yield Finding("class names", "fine", f"{len(names)} names, all different, all words")
+        yield Finding(
+            "class names", "fine", f"{count(len(names), 'name')}, all different, all words"
+        )
 
 
 def check_numbering(opened: Mapping[str, Split]) -> Iterator[Finding]:
