@@ -172,19 +172,24 @@ class Labels:
     def options(several: "Sequence[Labels]") -> dict[str, str]:
         """Return the options of a command that draws these labels; seeds reach the highest.
 
-        Draws of another kind than the first are left out: a command takes one kind.
+        Draws of another kind than the first are left out, and hold-outs of another share: a command
+        takes one.
 
         >>> Labels.options([Labels.shots(1, seed=2), Labels.shots(4)])
         {'shots': '1,4', 'seeds': '3'}
         """
-        drawn = sorted({which.setting for which in several if which.kind != "none"})
+        drawn = sorted(which for which in several if which.kind != "none")
         if not drawn:
             return {}
-        alike = [which for which in drawn if which.kind == drawn[0].kind]
-        seeds = str(1 + max(which.seed for which in several))
-        if drawn[0].kind == "all":
+        first = drawn[0]
+        alike = [which for which in drawn if which.kind == first.kind]
+        if first.kind == "holdout":
+            alike = [which for which in alike if which.amount == first.amount]
+        seeds = str(1 + max(which.seed for which in alike))
+        if first.kind == "all":
             return {"shots": "all", "seeds": seeds}
-        return {drawn[0].kind: ",".join(f"{which.amount}" for which in alike), "seeds": seeds}
+        amounts = dict.fromkeys(f"{which.amount}" for which in alike)
+        return {first.kind: ",".join(amounts), "seeds": seeds}
 
     def draw(
         self,

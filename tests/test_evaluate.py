@@ -226,9 +226,9 @@ def test_stale_runs_are_refused_once_with_the_cure(layout):
     with pytest.raises(
         StoreError,
         match=rf"^digits/fits/zero-shot/{members}/no-labels.h5 and 6 more runs are stale: "
-        r"digits/logits/zero-shot/nano-RN50.h5#train \(and 2 more\) has changed since; "
+        r"digits/logits/zero-shot/nano-RN50.h5#train has changed since \(and 2 more\); "
         rf"run `clipnlc train-nlc --dataset digits --head zero-shot --backbones {','.join(sorted(BACKBONES))} "
-        r"--shots 1,4 --seeds 3 --store .*`$",
+        r"--combiners vote-1,log-avg,static,nlc --shots 1,4 --seeds 3 --store .*`$",
     ) as caught:
         evaluate(store=layout.root)
     assert "\n" not in str(caught.value)

@@ -17,6 +17,9 @@ from clipnlc.stores.logits import read_class_names
 HOLDOUT = "holdout"
 """The part of train that a head has not seen, which combiners then learn from."""
 
+DEFAULT_HOLDOUT = 0.1
+"""Share of train in it, unless another is asked for."""
+
 
 def labelled_split(head: str) -> str:
     """Return the split whose labels combiners learn from, under this head."""

@@ -5,20 +5,35 @@ file, or the fit of one combiner. So a fit does not depend on the test split of 
 learnt from.
 """
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.errors import StoreError
+from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import Runs
+from clipnlc.runs.finding import DEFAULT_HOLDOUT, Runs, labelled_split
 from clipnlc.stores.features import read_feature_header
-from clipnlc.stores.fits import read_fit_header
+from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, locate
-from clipnlc.stores.logits import read_logit_header
+from clipnlc.stores.layout import Layout, Location, locate
+from clipnlc.stores.logits import read_class_names, read_logit_header
 
 PART = "#"
+
+_HEAD_OPTIONS: Final = {
+    "holdout": "holdout",
+    "epochs": "epochs",
+    "learning_rate": "learning_rate",
+    "batch_size": "batch_size",
+    "stopping_share": "early_stopping",
+    "seed": "seed",
+}
+"""What shapes a head and has an option of `train-heads`."""
 
 
 @dataclass
@@ -84,16 +99,38 @@ def refuse_stale_logits(present: Present, names: Iterable[str]) -> None:
     """Check that the features behind logit files are what they were made from.
 
     Raises:
-        StoreError: names the file, what has changed, and the command that makes it again.
+        StoreError: names the file, what has changed, and the command that makes all alike again.
     """
+    cures: dict[str, list[str]] = {}
+    first = ""
     for name in names:
-        key = present.key(name)
+        key, place = present.key(name), locate(present.layout.root / name)
         since = present.changed(key.inputs) if key is not None else set()
-        place = locate(present.layout.root / name)
-        if since and place is not None:
-            raise StoreError(
-                f"{name} is stale: {min(since)} has changed since; run `{place.command}`"
-            )
+        if since and key is not None and place is not None and place.backbone is not None:
+            first = first or f"{name} is stale: {min(since)} has changed since"
+            cures.setdefault(_remake_logits(place, key), []).append(place.backbone)
+    if first:
+        stage, backbones = next(iter(cures.items()))
+        cure = command(stage, backbones=backbones, store=present.layout.root)
+        raise StoreError(f"{first}; run `{cure}`")
+
+
+def _remake_logits(place: Location, key: Key) -> str:
+    """Spell the stage that makes a logit file again, with its settings; no backbones, no store."""
+    if place.head is None or place.head == "zero-shot":
+        return command("extract", dataset=place.dataset).removeprefix("clipnlc ")
+    usual = {"holdout": DEFAULT_HOLDOUT, **HEADS.get(place.head)().settings()}
+    made = {**usual, **key.fields.get("settings", {}), **key.fields}
+    options = {
+        option: f"{made[name]}"
+        for name, option in _HEAD_OPTIONS.items()
+        if name in usual and made[name] != usual[name]
+    }
+    if place.run:
+        options |= place.drawn
+        options.pop("seed", None)  # of a run it is its draw's
+    stage = command("train-heads", dataset=place.dataset, head=place.head, store=None, **options)
+    return stage.removeprefix("clipnlc ")
 
 
 def refuse_stale_runs(
@@ -107,31 +144,85 @@ def refuse_stale_runs(
         combiners: only these runs, and of each only these combiners; all by default.
 
     Raises:
-        StoreError: says what is stale since what has changed, and the command that makes it again.
+        StoreError: says what is stale since what has changed, and the command that makes it again
+            or, where it cannot be made again, removes it.
     """
     layout = present.layout
     wanted = combiners or {run: header.keys for run, header in runs.headers.items()}
-    inputs = {
-        run: [runs.headers[run].keys[name].inputs for name in names]
-        for run, names in wanted.items()
-    }
+    inputs = {n for run in wanted for name in wanted[run] for n in _inputs(runs, run, name)}
     logits = {layout.relative(layout.logits(runs.dataset, runs.head, b)) for b in runs.backbones}
-    files = {n.partition(PART)[0] for each in inputs.values() for one in each for n in one}
-    refuse_stale_logits(present, sorted(files | logits))
-    causes = {run: set().union(*map(present.changed, each)) for run, each in inputs.items()}
-    stale = [run for run, since in causes.items() if since]
-    if not stale:
+    refuse_stale_logits(present, sorted({n.partition(PART)[0] for n in inputs} | logits))
+    stale: dict[str, dict[str, set[str]]] = {}
+    for run, names in wanted.items():
+        causes = {name: _causes(present, runs, run, name) for name in names}
+        if any(causes.values()):
+            stale[run] = {name: cause for name, cause in causes.items() if cause}
+    lost = [run for run in stale if not _can_be_made(present, runs, run, stale[run])]
+    chosen = [run for run in stale if run not in lost] or lost
+    if not chosen:
         return
-    names = sorted(set().union(*(causes[run] for run in stale)))
-    first, others = layout.relative(runs.paths[stale[0]]), len(stale) - 1
+    reasons = sorted({cause for run in chosen for each in stale[run].values() for cause in each})
+    first, others = layout.relative(runs.paths[chosen[0]]), len(chosen) - 1
     which = f"{first} and {others} more runs are" if others else f"{first} is"
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    found = f"{which} stale: {reasons[0]}{more}"
+    if chosen == lost:
+        raise StoreError(
+            f"{found}; it cannot be made again without a {labelled_split(runs.head)} split and its "
+            f"combiners: run `{_removal(runs, lost)}` to go on without it"
+        )
     cure = command(
         "train-nlc",
         dataset=runs.dataset,
         head=runs.head,
         backbones=runs.backbones,
+        combiners=[name for name in COMBINERS if any(name in stale[run] for run in chosen)],
         store=layout.root,
-        **Labels.options([Labels.parse(run) for run in stale]),
+        **Labels.options([Labels.parse(run) for run in chosen]),
     )
-    raise StoreError(f"{which} stale: {names[0]}{more} has changed since; run `{cure}`")
+    raise StoreError(f"{found}; run `{cure}`")
+
+
+def _inputs(runs: Runs, run: str, combiner: str) -> Mapping[str, str]:
+    return runs.headers[run].keys[combiner].inputs
+
+
+def _causes(present: Present, runs: Runs, run: str, combiner: str) -> set[str]:
+    """Say what a fit was made from and is no more; nothing of one that is current.
+
+    Without its inputs it is as true as before, as long as the classes are the same.
+    """
+    inputs = _inputs(runs, run, combiner)
+    changed = {
+        f"{name} {'has changed since' if present.digest(name) else 'is no longer there'}"
+        for name in present.changed(inputs)
+    }
+    if changed or (inputs and all(present.digest(name) is not None for name in inputs)):
+        return changed
+    path = present.layout.logits(runs.dataset, runs.head, runs.backbones[0])
+    if not path.exists():
+        return set()
+    now = Counter(read_class_names(path))
+    fitted = Counter(read_fits(runs.paths[run], ()).class_names)
+    return set() if now == fitted else {f"{present.layout.relative(path)} has other class names"}
+
+
+def _can_be_made(present: Present, runs: Runs, run: str, combiners: Iterable[str]) -> bool:
+    """Return whether `train-nlc` can fit these combiners of a run again."""
+    if any(name not in COMBINERS for name in combiners):
+        return False
+    if not Labels.options([Labels.parse(run)]):
+        return True  # without labels: names alone
+    layout, split = present.layout, labelled_split(runs.head)
+    paths = [layout.logits(runs.dataset, runs.head, backbone) for backbone in runs.backbones]
+    # Where a file has gone, the stage before says how to make it.
+    return all(split in read_logit_header(path).rows for path in paths if path.exists())
+
+
+def _removal(runs: Runs, lost: Sequence[str]) -> str:
+    """Spell the command that removes the files of runs, all of a folder together."""
+    paths = [runs.paths[run] for run in lost]
+    folder = paths[0].parent
+    if {path.resolve() for path in folder.glob("*.h5")} == {path.resolve() for path in paths}:
+        paths = [folder]
+    return shlex.join(["rm", "-r", *map(str, paths)])

@@ -15,7 +15,7 @@ from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
-from clipnlc.runs.finding import HOLDOUT
+from clipnlc.runs.finding import DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
@@ -112,7 +112,7 @@ def train_heads(
     backbones: Sequence[str] = (),
     head: str = "linear",
     settings: Settings | None = None,
-    holdout: float = 0.1,
+    holdout: float = DEFAULT_HOLDOUT,
     seed: int = 0,
     labels: Sequence[Labels] = (),
     seeds: Sequence[int] = (0, 1, 2),

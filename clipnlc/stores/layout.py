@@ -88,7 +88,7 @@ class Location:
         """The command that makes this file."""
         if self.kind in ("fits", "combined"):
             return command(
-                "train-nlc", dataset=self.dataset, head=self.head, store=self.store, **self._drawn
+                "train-nlc", dataset=self.dataset, head=self.head, store=self.store, **self.drawn
             )
         if self.kind == "given":
             source = self.source if self.source != self.dataset else None
@@ -96,14 +96,14 @@ class Location:
             return command("evaluate", store=self.store, **options)
         if self.kind == "logits" and self.head != "zero-shot":
             return command(
-                "train-heads", dataset=self.dataset, head=self.head, store=self.store, **self._drawn
+                "train-heads", dataset=self.dataset, head=self.head, store=self.store, **self.drawn
             )
         if not self.dataset:
             return command("extract --dataset …", backbones=self.backbone, store=self.store)
         return command("extract", dataset=self.dataset, backbones=self.backbone, store=self.store)
 
     @property
-    def _drawn(self) -> dict[str, str]:
+    def drawn(self) -> dict[str, str]:
         """The options that draw the labels of this run; none for a name that is no run's."""
         with suppress(DataError):
             return Labels.options([Labels.parse(self.run)] if self.run else [])
