@@ -1,4 +1,4 @@
-"""Choose NLC's defaults by cross-validation inside the training pools; test is never opened.
+"""Choose NLC's defaults by cross-validation inside the training pools; no test label is read.
 
 Images of a pool that another set tests on are left out of it: 254 of emoji_kind's are in
 emoji_group's test, and 71 the other way round. Every pool is cut into four stratified folds. In each of four rounds, k labels per class are drawn

@@ -373,7 +373,7 @@ def test_a_new_head_is_one_file_and_one_row(layout, new_head, here):
 def test_the_help_names_the_defaults(option, setting):
     import typer  # noqa: PLC0415
 
-    from clipnlc.cli import app  # noqa: PLC0415
+    from clipnlc.cli.app import app  # noqa: PLC0415
 
     options = typer.main.get_command(app).commands["train-heads"].params
     (found,) = [o for o in options if f"--{option}" in o.opts]

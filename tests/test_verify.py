@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import re
 import shutil
@@ -298,3 +299,16 @@ def test_a_file_that_cannot_be_read_is_damage(layout, monkeypatch):
     ((found, problem),) = verify(store=layout.root).damage
     assert found == path
     assert problem.startswith(f"cannot read {path}: Permission denied; fix")
+
+
+def test_a_folder_that_is_removed_meanwhile_is_passed_over(layout, monkeypatch):
+    scan = os.scandir
+
+    def gone(path):
+        if Path(path).name == "features":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scan(path)
+
+    whole = verify(store=layout.root).files
+    monkeypatch.setattr("os.scandir", gone)
+    assert 0 < verify(store=layout.root).files < whole

@@ -1,6 +1,7 @@
 """verify: every file of a store, read and checked, or named as one that cannot be."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
             f"no store at {store}; make one with `{command('extract --dataset …', store=store)}`, or name one "
             "with --store"
         )
-    files = sorted(p for p in store.rglob("*") if p.parent.name != LOCKS and _is_file(p))
+    files = sorted(path for path in _below(store) if path.parent.name != LOCKS and _is_file(path))
     damage, unverified = [], []
     for number, path in enumerate(files, start=1):
         if on_file is not None:
@@ -91,6 +92,12 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
             if why is not None:
                 unverified.append(Unverified(path, why))
     return Verification(len(files) - len(unverified), damage, unverified)
+
+
+def _below(store: Path) -> Iterator[Path]:
+    """Yield all that lies below; what another process removes meanwhile is passed over."""
+    for folder, folders, files in os.walk(store):
+        yield from (Path(folder, name) for name in (*folders, *files))
 
 
 def _is_file(path: Path) -> bool:
