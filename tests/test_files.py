@@ -2,13 +2,14 @@
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from clipnlc.cli.output import write
 from clipnlc.errors import DataError
-from clipnlc.files import replacing, write_whole
+from clipnlc.files import open_regular, read_regular, replacing, write_whole
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,77 @@ def test_a_device_is_written_to_and_stays(tmp_path):
         assert end.read() == "rows"
     write("--csv", Path(os.devnull), "rows")
     assert not Path(os.devnull).is_file()
+
+
+def no_file(kind, folder):
+    """Make something that is no regular file."""
+    path = folder / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo(folder / "x")
+        path.symlink_to(folder / "x")
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    elif kind == "dangling link":
+        path.symlink_to(folder / "nowhere")
+    elif kind == "link loop":
+        path.symlink_to(path)
+    else:
+        path = folder / kind
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("folder", "a folder, not a regular file"),
+        ("pipe", "a named pipe, not a regular file"),
+        ("link to a pipe", "a named pipe, not a regular file"),
+        ("link to a device", "a device, not a regular file"),
+        ("socket", "a socket, not a regular file"),
+        ("dangling link", "No such file or directory"),
+        ("link loop", "Too many levels of symbolic links"),
+        ("nothing", "No such file or directory"),
+        ("a\0b", "no file can have this name"),
+        ("a\ud800b", "no file can have this name"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, kind, problem):
+    path = no_file(kind, tmp_path)
+    with pytest.raises(OSError, match=problem) as found:
+        open_regular(path)
+    assert found.value.strerror == problem
+    with pytest.raises(OSError, match=problem):
+        read_regular(path, at_most=10)
+
+
+def test_a_regular_file_is_read_up_to_a_size(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(path)
+    assert read_regular(path, at_most=3) == read_regular(tmp_path / "link", at_most=3) == b"abc"
+    with pytest.raises(OSError, match="too large: 3 bytes, where at most 2 are read"):
+        read_regular(path, at_most=2)
+
+
+def test_a_file_that_a_pipe_replaces_while_it_is_opened_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    there = os.stat
+
+    def replaced_after(place, *args, **options):
+        facts = there(place, *args, **options)
+        if place == path:
+            path.unlink()
+            os.mkfifo(path)
+        return facts
+
+    monkeypatch.setattr(os, "stat", replaced_after)
+    with pytest.raises(OSError, match="a named pipe, not a regular file"):
+        open_regular(path)
