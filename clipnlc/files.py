@@ -58,6 +58,12 @@ def read_regular(path: Path | str, *, at_most: int) -> bytes:
         return file.read(size)
 
 
+def reason(error: OSError, path: Path) -> str:
+    """Say why a file cannot be read or written; a link to nowhere is one, whatever is lacking."""
+    lost = isinstance(error, FileNotFoundError) and path.is_symlink()
+    return "a link to nowhere" if lost else error.strerror or "unknown error"
+
+
 def _check_regular(facts: os.stat_result, path: Path | str) -> None:
     if not stat.S_ISREG(facts.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(facts.st_mode)), "something else")

@@ -80,7 +80,7 @@ def path(tmp_path):
 
 
 def test_a_killed_extraction_goes_on_to_the_same_bytes(path, tmp_path):
-    whole = tmp_path / "whole.h5"
+    whole = tmp_path / "whole" / path.relative_to(tmp_path)
     write_features(whole, feature_rows(ROWS), key=Key.of({"precision": "fp32"}))
     moments = random.Random(0)
     kills = 0

@@ -1,6 +1,7 @@
 """verify: every file of a store, read and checked, or named as one that cannot be."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ from clipnlc.backbones.identity import verify_memory
 from clipnlc.commands import command
 from clipnlc.datasets.fingerprints import verify_cache
 from clipnlc.errors import ClipnlcError, MissingStageError
-from clipnlc.reports.verify import is_record, verify_record
+from clipnlc.runs.records import is_record, verify_record
+from clipnlc.stores.layout import Layout
 from clipnlc.stores.locks import LOCKS
 from clipnlc.stores.verify import verify_file
 
@@ -121,7 +123,9 @@ def _check_of(store: Path, path: Path) -> Check | None:
     if path.parent == store and path.name in CACHES:
         return CACHES[path.name]
     among_records = path.parent.name == "records" and path.parent.parent.parent == store
-    return verify_record if is_record(path) and (path.parent == store or among_records) else None
+    if is_record(path) and (path.parent == store or among_records):
+        return partial(verify_record, Layout(store))
+    return None
 
 
 def _verify_sealed(path: Path) -> None:
