@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from clipnlc.backbones import resolve
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.errors import DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded
 from clipnlc.runs.predictor import Predictor
 from clipnlc.stages.predict import Prediction, find_backbones, models_for, predict
+from clipnlc.wording import count
 
 AnyImage = str | Path | Image.Image | np.ndarray
 """A file, an image of Pillow's, or uint8 `[height, width, 3]` in RGB."""
@@ -43,7 +45,7 @@ class LoadedEnsemble:
         return (
             f"{fitted.name} of {', '.join(self.backbones)} with {self._predictor.heads.name} heads, "
             f"fitted {fitted.labels.phrase} on {self._predictor.dataset}: "
-            f"{len(self.class_names)} classes"
+            f"{count(len(self.class_names), 'class')}"
         )
 
     def __repr__(self) -> str:
@@ -59,6 +61,7 @@ class LoadedEnsemble:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
+        max_pixels: int | None = None,
         explain: bool = False,
     ) -> list[Prediction]:
         """Return the class of each image, in order, as `clipnlc predict` gives it.
@@ -71,6 +74,7 @@ class LoadedEnsemble:
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
             precision: `auto` is that of the features that it was fitted on.
             batch_size: images of one forward; by default as in `extract`.
+            max_pixels: a larger image is refused; by default one of 178,956,970 pixels.
             explain: say what each backbone says.
 
         Raises:
@@ -95,6 +99,7 @@ class LoadedEnsemble:
             backbones=found,
             models=models,
             batch_size=batch_size,
+            max_pixels=max_pixels or MAX_PIXELS,
             explain=explain,
         )
         self._ready = wanted, models

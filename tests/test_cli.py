@@ -24,6 +24,7 @@ from command_line import (
 )
 
 from clipnlc import cli
+from clipnlc.cli import app as app_module
 from clipnlc.errors import StoreError
 from clipnlc.stores.logits import read_logits
 
@@ -219,7 +220,7 @@ def examples():
     """Each command's example, as words."""
     found = {}
     for name in COMMANDS:
-        text = getattr(cli, name.replace("-", "_")).__doc__
+        text = getattr(app_module, name.replace("-", "_")).__doc__
         (line,) = re.findall(r"^ *Example: clipnlc (.+)$", text, re.MULTILINE)
         found[name] = line.split()
     return found
@@ -244,7 +245,7 @@ def test_help_lists_every_command_in_full(capsys):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_understood(name):
     """The app's own parser takes every word; the command itself is left out."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app_module.app)
     words = examples()[name]
     assert words[0] == name
     context = group.commands[name].make_context(name, words[1:])
@@ -344,26 +345,13 @@ def test_a_fault_of_ours_is_one_line_and_code_1(monkeypatch, capsys, tmp_path):
         cli.main(["status", "--store", str(tmp_path)])
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
-    def interrupted(_root):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("clipnlc.stores.status.store_status", interrupted)
-    assert cli.main(["status", "--store", str(tmp_path)]) == 130
-    said = capsys.readouterr()
-    assert said.err == "interrupted; the same command goes on where this one stopped\n"
-
-
 def test_an_interruption_of_what_exec_runs_ends_with_the_same_code(tmp_path):
     (tmp_path / "interrupted.py").write_text(
         "import os, signal\n"
         "from clipnlc import cli\n"
-        "cli.app = lambda *_args, **_options: in_exec()\n"
-        "def in_exec():\n"
-        "    try:\n"
-        "        exec('os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(10**6)]')\n"
-        "    except KeyboardInterrupt:\n"
-        "        return cli.INTERRUPTED\n"
+        "def main():\n"
+        "    exec('os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(10**6)]')\n"
+        "cli.main = main\n"
         "cli.run()\n"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])

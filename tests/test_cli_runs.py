@@ -5,14 +5,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import BACKBONES, MEMBERS, Ended, command, environment, good, refusal, runs
+from command_line import BACKBONES, MEMBERS, alive, end, good, refusal, runs, start, wait_for
 from safetensors.numpy import save_file
 
 from clipnlc.stores import locks
@@ -25,42 +24,6 @@ from clipnlc.stores.shards import Shard, merge_shards, write_shard
 INTERRUPTED = "interrupted; the same command goes on where this one stopped\n"
 # Some seconds of work in nine files, for two processes.
 LONG = ("train-nlc", "--shots", "1,2,4,8", "--seeds", 2, "--workers", 2)
-
-
-def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(
-        command(*arguments),
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def end(process: subprocess.Popen[str]) -> Ended:
-    out, err = process.communicate(timeout=120)
-    return Ended(process.returncode, out, err)
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
-
-
-def alive(group: int) -> bool:
-    """Tell whether any process of a group still runs (a zombie does not)."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _parent, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(its_group) == group and state != "Z":
-            return True
-    return False
 
 
 def workers_of(parent: int) -> list[int]:

@@ -5,6 +5,7 @@ import unicodedata
 
 import pytest
 from datasets_on_disk import png, put
+from test_files import no_file
 
 from clipnlc.datasets.source import open_split, splits
 from clipnlc.errors import DataError
@@ -38,6 +39,61 @@ def test_a_flat_folder_with_a_class_like_a_split_is_one_split(tmp_path):
     make(tmp_path, "train/0.png", "bus/0.png", "test_tube/0.png", "val/0.png")
     assert splits(tmp_path) == ("all",)
     assert open_split(tmp_path, "all").class_names == ("bus", "test tube", "train", "val")
+
+
+NO_FILES = {
+    "pipe": "a named pipe, not a regular file",
+    "link to a pipe": "a named pipe, not a regular file",
+    "link to a device": "a device, not a regular file",
+    "socket": "a socket, not a regular file",
+    "dangling link": "No such file or directory",
+    "link loop": "Too many levels of symbolic links",
+}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_refused_by_name(tmp_path, kind, cached):
+    root = make(tmp_path / "data", "test/cat/0.png", "test/dog/0.png")
+    made = no_file(kind, tmp_path)
+    made.rename(root / "test" / "dog" / "1.png")
+    if kind == "link loop":
+        (root / "test" / "dog" / "1.png").unlink()
+        (root / "test" / "dog" / "1.png").symlink_to("1.png")
+    with pytest.raises(
+        DataError, match=f"cannot read {root}/test/dog/1.png: {NO_FILES[kind]}; restore the file"
+    ):
+        open_split(root, "test", hash_cache=tmp_path / "hashes" if cached else None)
+
+
+def test_a_pipe_in_the_place_of_an_image_that_was_listed_is_refused(tmp_path):
+    opened = open_split(make(tmp_path, "test/cat/0.png", "test/cat/1.png"), "test")
+    (tmp_path / "test" / "cat" / "1.png").unlink()
+    os.mkfifo(tmp_path / "test" / "cat" / "1.png")
+    with pytest.raises(DataError, match=r"cannot read .*/cat/1.png: a named pipe, not a regular"):
+        list(opened.read())
+
+
+def test_links_to_themselves_that_are_no_images_are_left_out(tmp_path):
+    root = make(tmp_path, "test/cat/0.png")
+    for name in ("loop", "test/loop", "test/cat/loop"):
+        (root / name).symlink_to((root / name).name)
+    assert splits(root) == ("test",)
+    assert len(open_split(root, "test")) == 1
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".tar"])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_table_that_is_no_file_is_refused_by_name(tmp_path, kind, suffix):
+    place = tmp_path / "data" / f"test{suffix}"
+    place.parent.mkdir()
+    made = no_file(kind, tmp_path)
+    made.rename(place)
+    if kind == "link loop":
+        place.unlink()
+        place.symlink_to(place.name)
+    with pytest.raises(DataError, match=f"cannot read {place}: .*{NO_FILES[kind]}"):
+        open_split(place.parent, "test")
 
 
 def test_one_class_only_is_labelled_and_said(tmp_path):

@@ -15,7 +15,7 @@ from datasets_on_disk import CLASSES, WRITERS, png, put, rows_of, write, write_f
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipnlc.datasets import fingerprints
+from clipnlc.datasets import fingerprints, open_dataset, resolve, store_keys
 from clipnlc.datasets.source import open_split, splits
 from clipnlc.errors import DataError
 
@@ -239,3 +239,23 @@ def test_one_file_is_a_data_set(tmp_path, kind, file):
     opened = open_split(one, name)
     assert [s.data for s in opened.read()] == [data for _, _, data in rows_of("test")]
     assert opened.labels.dtype == np.int64
+
+
+def test_classes_of_one_name_are_told(tmp_path):
+    for number, name in enumerate(("red_fox", "red fox", "Red fox", "wolf")):
+        put(tmp_path / "test" / name / "0.png", png(number))
+    (note,) = [n for n in open_split(tmp_path, "test").notes if "hardly tells apart" in n]
+    assert note.startswith("classes 'Red fox' (label 0) and 'red fox' (label 1) and 'red fox' (lab")
+    assert note.endswith("; give each a name of its own with --class-names FILE")
+
+
+@pytest.mark.parametrize("names", ["", "  ", "digits,", ",digits"])
+def test_an_empty_name_is_not_the_current_folder(names):
+    for read in (resolve, store_keys):
+        with pytest.raises(
+            DataError, match=r"a name of a data set is empty in .*; give keys, groups"
+        ):
+            read(names)
+    if not names.strip():
+        with pytest.raises(DataError, match=r"a name of a data set is empty"):
+            open_dataset(names)

@@ -1,11 +1,16 @@
 """Parquet, saved folders and tars: columns, labels, empty cells, names, shard order."""
 
+import base64
+import json
+import os
+
 import datasets as hf
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets_on_disk import hf_dataset, png, put, write, write_table, write_tar, write_tars
 
+from clipnlc.datasets.columns import label_values
 from clipnlc.datasets.source import open_split, splits
 from clipnlc.errors import DataError
 
@@ -87,6 +92,148 @@ def test_numbers_without_names_ask_for_names(tmp_path):
 def test_labels_that_cannot_be_used_name_the_row(tmp_path, labels, message):
     with pytest.raises(DataError, match=message):
         open_split(table(tmp_path / "set", labels), "test")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_words_in_one_split_and_numbers_in_another_are_refused(tmp_path, split):
+    root = table(tmp_path / "set", ["dog", "ant", "dog", "bee"], split="train")
+    hf_dataset("test").to_parquet(root / "test.parquet")
+    with pytest.raises(DataError, match=r"column 'label' of .* holds (string|int64) in split"):
+        open_split(root, split)
+
+
+def test_labels_of_another_split_that_are_neither_are_refused(tmp_path):
+    root = table(tmp_path / "set", [["dog"], ["ant"], [], []], split="train")
+    table(root, ["dog", "ant", "dog", "bee"])
+    with pytest.raises(DataError, match=r"holds string in split test and list<.* in another"):
+        open_split(root, "test")
+
+
+def rewritten(root, features, **columns):
+    """Write a parquet file whose metadata claims these features."""
+    rows = pa.table({"image": IMAGES, "label": [0, 1, 0, 1], **columns})
+    text = features if isinstance(features, str) else json.dumps({"info": {"features": features}})
+    root.mkdir(exist_ok=True)
+    pq.write_table(rows.replace_schema_metadata({"huggingface": text}), root / "test.parquet")
+    return root
+
+
+CLASS = {"_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("", "the `huggingface` metadata of .* is damaged"),
+        ("{", "the `huggingface` metadata of .* is damaged"),
+        ("[" * 100_000, "the `huggingface` metadata of .* is damaged"),
+        ("7", "the `huggingface` metadata of .* is damaged"),
+        ("[]", "the `huggingface` metadata of .* is damaged"),
+        ('{"info": []}', "the `huggingface` metadata of .* is damaged"),
+        ('{"info": {"features": [1]}}', "the `huggingface` metadata of .* is damaged"),
+        ({"label": CLASS}, "the labels of .* are bare numbers without class names; give"),
+        ({"label": {**CLASS, "names": None}}, "bare numbers without class names"),
+        (
+            {"label": {**CLASS, "names": []}},
+            "row 1 of .* has label 1, but .* has only 0 class names",
+        ),
+        (
+            {"label": {**CLASS, "names": ["a"]}},
+            "row 1 of .* has label 1, but .* only 1 class names",
+        ),
+        (
+            {"label": {**CLASS, "names": "ab"}},
+            "the class names of column 'label' of .* are ab; expec",
+        ),
+        ({"label": {**CLASS, "names": ["a", 7]}}, r"are \['a', 7\]; expected a list of words"),
+        ({"label": {**CLASS, "names": ["a", "a"]}}, "has two classes called 'a'"),
+        (
+            {"label": {**CLASS, "names": ["a", "b\0"]}},
+            r"class 1 of .* is called 'b\\x00', which has a",
+        ),
+        (
+            {"label": {**CLASS, "names": ["\ud800", "b"]}},
+            r"class 0 of .* is called '\\ud800', which",
+        ),
+    ],
+)
+def test_damaged_features_are_refused(tmp_path, features, message):
+    with pytest.raises(DataError, match=message):
+        open_split(rewritten(tmp_path / "set", features), "test")
+
+
+@pytest.mark.parametrize("features", [{}, None, {"label": 7, "other": {"_type": []}}])
+def test_features_that_say_nothing_are_passed_over(tmp_path, features):
+    root = rewritten(tmp_path / "set", features)
+    put(root / "classnames.txt", b"a\nb\n")
+    assert [s.data for s in open_split(root, "test").read()] == IMAGES
+
+
+def test_columns_that_share_a_name_are_refused(tmp_path):
+    rows = pa.table([IMAGES, ["a"] * 4, ["b"] * 4], names=["image", "label", "label"])
+    path = tmp_path / "test.parquet"
+    pq.write_table(rows, path)
+    with pytest.raises(DataError, match="has two columns called 'label'; rename one of them"):
+        open_split(path, "test")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"id": ["a", "b", "c\0", "d"]}, r"sample 2 of .* is called 'c\\x00', which has a NUL"),
+        ({"label": pa.array([2**63 + 5, 0, 0, 0], pa.uint64())}, "has label -"),
+        ({"label": pa.array([[1], [2], [1], [2]])}, "expected one integer, word or boolean a row"),
+        ({"image": pa.array([{"bytes": 7}] * 4)}, "holds struct<bytes: int64>, not image files"),
+        ({"image": pa.array([{"bytes": "x"}] * 4)}, "holds struct<bytes: string>, not image files"),
+    ],
+)
+def test_columns_of_wrong_types_are_refused(tmp_path, columns, message):
+    given = {"image": IMAGES, "label": ["a", "b"] * 2, **columns}
+    pq.write_table(pa.table(given), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=message):
+        open_split(tmp_path, "test", image_column="image")
+
+
+def test_what_is_no_utf_8_is_refused(tmp_path):
+    wrong = pa.array([b"a", b"\xff", b"a", b"b"]).view(pa.string())
+    for column, others in (("label", {}), ("id", {"label": ["a"] * 4})):
+        rows = pa.table({"image": IMAGES, **others, column: wrong})
+        pq.write_table(rows, tmp_path / "test.parquet")
+        with pytest.raises(DataError, match=f"column '{column}' of .* has a cell that is no UTF-8"):
+            open_split(tmp_path, "test")
+
+
+def test_a_missing_member_of_a_dictionary_is_no_class(tmp_path):
+    words = pa.DictionaryArray.from_arrays([0, 1, 0, 1], pa.array(["a", None]))
+    with pytest.raises(DataError, match=r"row 1 of x has nothing in column 'label'; fill"):
+        label_values(pa.chunked_array([words]), "x", "label", str)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"image": IMAGES}, r"row 4 \(1:0\) of .* has no label in column 'label'"),
+        ({"image": IMAGES, "label": [0, 1, 0, 1]}, "differ in columns label: "),
+        ({"image": IMAGES, "label": [["a"]] * 4}, "differ in columns label: "),
+        ({"label": ["a"] * 4}, "as parquet: "),
+        ({"image": [1, 2, 3, 4], "label": ["a"] * 4}, "as parquet: "),
+    ],
+)
+def test_unlike_parquet_files_of_one_split_are_refused(tmp_path, second, message):
+    pq.write_table(pa.table({"image": IMAGES, "label": ["a", "b"] * 2}), tmp_path / "0.parquet")
+    pq.write_table(pa.table(second), tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=message):
+        list(open_split(tmp_path, "all").read())
+
+
+def test_a_cell_that_is_repeated_in_a_message_is_cut(tmp_path):
+    cells = [base64.b64encode(image * 100).decode() for image in IMAGES]
+    opened = open_split(table(tmp_path / "set", ["a", "b", "a", "b"], cells), "test")
+    with pytest.raises(
+        DataError, match=r"holds only a path \(iVBOR.*\.\.\. \(\d+ chars\)\)"
+    ) as found:
+        next(opened.read())
+    assert len(str(found.value)) < 500
 
 
 # --- image cells
@@ -209,7 +356,10 @@ def test_a_damaged_file_is_one_line(tmp_path):
     assert "\n" not in str(e.value)
     root = write("saved-dict", tmp_path / "s")
     next((root / "test").glob("*.arrow")).unlink()
-    with pytest.raises(DataError, match=r"cannot read .*; save it again with save_to_disk"):
+    with pytest.raises(
+        DataError,
+        match=r"cannot read .*\.arrow: No such file .*; save the data set again with save_to_disk",
+    ):
         open_split(root, "test")
 
 
@@ -337,6 +487,61 @@ def test_a_sample_without_label_is_named(tmp_path):
     shard(tmp_path, "test/0.tar", *(row(i) for i in range(6)), ("s6", {"png": png(6)}))
     with pytest.raises(DataError, match=r"row 6 \(s6\) of .* has no label in column 'cls'"):
         open_split(tmp_path, "test")
+
+
+@pytest.mark.parametrize("digits", [30, 5000])
+def test_labels_of_many_digits_are_refused(tmp_path, digits):
+    put(tmp_path / "classnames.txt", b"a")
+    shard(tmp_path, "test/0.tar", row(0), row(1, b"9" * digits))
+    with pytest.raises(DataError, match=r"cannot read test/0.tar of .* as webdataset: "):
+        open_split(tmp_path, "test")
+
+
+def test_tars_of_one_split_with_other_members_are_refused(tmp_path):
+    put(tmp_path / "classnames.txt", b"a")
+    shard(tmp_path, "test/0.tar", *(row(i) for i in range(6)))
+    shard(
+        tmp_path, "test/1.tar", *((f"s{i}", {"txt": b"words", "json": b"{}"}) for i in range(6, 9))
+    )
+    with pytest.raises(DataError, match=r"test/0.tar of .* as webdataset: |has no label|no image"):
+        list(open_split(tmp_path, "test").read())
+
+
+STATES = [
+    ("dataset_dict.json", b"7", "it holds 7"),
+    ("dataset_dict.json", b"{}", "splits is None"),
+    ("dataset_dict.json", b"[" * 100_000, "dataset_dict.json"),
+    ("dataset_dict.json", b'{"splits": [7]}', r"splits is \[7\]"),
+    ("dataset_dict.json", b'{"splits": ["../test"]}', "splits is"),
+    ("dataset_dict.json", b'{"splits": ["test", "gone"]}', "gone/state.json: No such file"),
+    ("test/state.json", b"{}", "_data_files is None"),
+    ("test/state.json", b'{"_data_files": [7]}', r"_data_files is \[7\]"),
+    ("test/state.json", b'{"_data_files": [{"filename": "../x"}]}', "_data_files is"),
+    ("test/state.json", b'{"_data_files": [{"filename": "x"}]}', "x: No such file"),
+    ("test/dataset_info.json", b"[]", r"it holds \[\]"),
+    ("test/dataset_info.json", b"[" * 100_000, "dataset_info.json"),
+    ("test/dataset_info.json", b'{"features": {"label": {"_type": "Nothing"}}}', ""),
+    ("test/dataset_info.json", b'{"features": {"label": {"_type": "ClassLabel"}}}', ""),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "message"), STATES)
+def test_damaged_files_of_a_saved_folder_are_refused(tmp_path, file, content, message):
+    root = write("saved-dict", tmp_path / "set")
+    put(root / file, content)
+    with pytest.raises(
+        DataError, match=f"cannot read .*{message}.*; save .* again with save_to_disk"
+    ):
+        open_split(root, "test")
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow"])
+def test_a_pipe_in_a_saved_folder_is_refused(tmp_path, name):
+    root = write("saved-dict", tmp_path / "set")
+    (root / "test" / name).unlink()
+    os.mkfifo(root / "test" / name)
+    with pytest.raises(DataError, match=f"cannot read .*{name}: a named pipe, not a regular file"):
+        open_split(root, "test")
 
 
 def test_labels_that_are_no_integers_are_refused(tmp_path):

@@ -122,7 +122,8 @@ NAMES = ("class names", "problem")
 def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     root = tmp_path / "data"
     images = [png(seed, size=(32, 24)) for seed in range(8)]
-    write_table(root / "train.parquet", pa.array(images[:4]), ["cat", "dog"] * 2)
+    write_table(root / "train.parquet", pa.array(images[:4]), [0, 1] * 2)
+    put(root / "classnames.txt", b"cat\ndog\n")  # of bare numbers alone
     numbered = {
         "image": hf.Image(decode=False),
         "label": hf.ClassLabel(names=["dog", "cat"]),
@@ -132,14 +133,24 @@ def test_splits_that_list_other_classes_are_a_problem(tmp_path):
     hf.Dataset.from_dict(rows, hf.Features(numbered)).to_parquet(root / "test.parquet")
     (finding,) = found(look(root), *NAMES)
     assert finding.found == "train and test have other class names or another order of them"
-    assert finding.where[0] == "label 0 is '0' and 'dog'"
+    assert finding.where[0] == "label 0 is 'cat' and 'dog'"
+
+
+def test_columns_are_named_as_for_extract(tmp_path):
+    for number in range(4):
+        put(tmp_path / f"data/images/{number}.png", png(number))
+    lines = ("photo,dx", "0.png,cat", "1.png,dog", "2.png,cat", "3.png,dog")
+    put(tmp_path / "data/labels.csv", "\n".join(lines).encode())
+    with pytest.raises(DataError, match=r"name it with --label-column"):
+        look(tmp_path / "data")
+    assert look(tmp_path / "data", label_column="dx", image_column="photo").rows == {"all": 4}
 
 
 def test_what_was_noticed_on_opening_is_repeated(tmp_path):
     folder = write_folder(tmp_path / "data")
     put(folder / "readme.md", b"pets")
     (finding,) = found(look(folder), "data", "note")
-    assert finding.found == "1 files that are not images were ignored (1 .md)"
+    assert finding.found == "1 file that is no image was ignored (1 .md)"
 
 
 # Images
@@ -202,7 +213,7 @@ def test_unreadable_images_are_a_problem_and_the_rest_is_looked_at(tmp_path):
         ("a.jpg", encoded(noise("CMYK"), "JPEG"), "note", "CMYK or have more than 8 bits"),
         (
             "a.png",
-            encoded(Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32)), "PNG"),
+            encoded(Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32) * 80), "PNG"),
             "note",
             "CMYK or have more than 8 bits",
         ),
@@ -216,6 +227,14 @@ def test_odd_images_are_counted(tmp_path, name, data, severity, words):
     assert finding.found.startswith("1 of test ")
     assert words in finding.found
     assert finding.where == (f"test/cat/{name}",)
+
+
+def test_16_bit_images_that_use_a_few_bits_are_almost_black(tmp_path):
+    folder = write_folder(tmp_path / "data")
+    values = np.arange(768, dtype=np.uint16).reshape(24, 32) * 5  # below 4096
+    put(folder / "test" / "cat" / "a.png", encoded(Image.fromarray(values), "PNG"))
+    (finding,) = found(look(folder), "images", "warning")
+    assert finding.found == "1 of test have more than 8 bits but are almost black"
 
 
 def test_images_that_exif_turns_are_noted(tmp_path):

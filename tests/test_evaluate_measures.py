@@ -110,3 +110,17 @@ def test_the_summary_averages_what_is_not_pooled(evaluation):
         mean = np.mean([its.measures[name] for its in alone])
         pooled = METRICS.get(name).pooled
         assert (found.measures[name] == pytest.approx(mean, abs=1e-12)) != pooled
+
+
+def test_one_pool_hides_what_each_set_has():
+    """Too sure on one set and too little on another: right on average, wrong on both."""
+    sure = {
+        right: np.stack([np.full(20, 0.72), np.arange(20) < right], axis=1) for right in (8, 20)
+    }
+    labels = np.zeros(20, dtype=int)
+    pooled, own = METRICS.get("calibration-error"), METRICS.get("own-calibration-error")
+    both = np.concatenate(list(sure.values()))
+    assert pooled.sum_up(both, np.zeros(40, dtype=int)) == pytest.approx(0.02)
+    each = [own.sum_up(values, labels) for values in sure.values()]
+    assert each == pytest.approx([0.32, 0.28])
+    assert (pooled.pooled, own.pooled) == (True, False)

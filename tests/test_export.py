@@ -787,17 +787,27 @@ def test_python_predicts_as_the_command(folder, photos, here):
     assert ensemble.predict([]) == []
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_images_in_memory_keep_their_pixels(mode):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    image = Image.fromarray(pixels).convert("L" if mode == "I;16" else "RGB").convert(mode)
+    image = Image.fromarray(pixels).convert(mode)
     image.info |= {"transparency": 3, "compression": "jpeg", "dpi": (1, 1)}
     again = load_image(encoded(image))
     assert again.mode == mode
     assert again.tobytes() == image.tobytes()
     assert again.convert("RGB").tobytes() == image.convert("RGB").tobytes()
+
+
+def test_images_in_memory_of_16_bits_are_scaled():
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7), dtype=np.uint16)
+    again = np.asarray(load_image(encoded(Image.fromarray(values))))
+    np.testing.assert_array_equal(again, values >> 8)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_in_memory_without_a_range_are_refused(mode):
+    with pytest.raises(DataError, match="nothing says which values are black and white"):
+        load_image(encoded(Image.new(mode, (7, 5))))
 
 
 def test_a_mode_that_no_file_has_becomes_rgb():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import torch
 from datasets_on_disk import png, put, write, write_table
 from extracting import files
 from extracting import run as run_extract
+from hub_on_disk import write_all
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 from tiny_backbones import save
@@ -86,6 +89,49 @@ class TestWhatIsWritten:
             prompts = [[f"a photo of a {c}."] for c in split.class_names]
             np.testing.assert_allclose(found.texts, backbone.embed_classes(prompts), atol=1e-6)
 
+    def test_a_prompt_that_loses_its_end_is_refused(self, tmp_path, folder, capsys):
+        names = put(
+            tmp_path / "names.json",
+            json.dumps(
+                {c: f"a small and noisy drawing on a sheet of {c}" for c in ("cat", "test_tube")}
+                | {"dog": "dog"}
+            ).encode(),
+        )
+        said = fails(
+            capsys, "--dataset", folder, "-b", RESNET, "--store", tmp_path, "--class-names", names
+        )
+        assert re.search(
+            "the prompt of class 'a small and noisy drawing on a sheet of cat' with the template "
+            r"'a photo of a \{c\}.' has [23]\d tokens, and nano-RN50 reads 16: .* with 2 of 3 prompts.*"
+            "--templates FILE .* --class-names FILE",
+            said,
+        )
+        assert not files(tmp_path)
+
+    def test_published_prompts_are_cut_for_nano_and_that_is_told(self, tmp_path):
+        copies = tmp_path / "copies"
+        write_all(copies, rows=6, keys=("gtsrb",))
+        told, given = [], {"sources": copies, "split": ["test"]}
+        given["accept_different_data"] = True
+        watch = Watch(note=told.append)
+        run_extract(tmp_path / "store", "gtsrb", [RESNET], watch=watch, **given)
+        (said,) = [note for note in told if "nano" in note]
+        assert said.startswith("nano-RN50 reads 16 tokens of a prompt, and 129 of 129 prompts are ")
+        templates = put(tmp_path / "templates.txt", b"a photo of a {c}\n")
+        with pytest.raises(DataError, match=r"of class 'red and white .* tokens, and nano-RN50"):
+            run_extract(tmp_path / "other", "gtsrb", [RESNET], templates=templates, **given)
+
+    def test_as_many_templates_as_are_read_fit_into_a_store(self, tmp_path, folder, capsys):
+        lines = [f"a{' ' * n}{{c}}" for n in range(1, 301)]
+        templates = put(tmp_path / "t.txt", "\n".join(lines).encode())
+        assert len(json.dumps(lines, separators=(",", ":"))) > 47_000
+        given = {"split": ["test"], "templates": templates}
+        run(tmp_path / "store", folder, **given)
+        assert [o.cached for o in run(tmp_path / "store", folder, **given)] == [True]
+        put(templates, "\n".join([*lines, *(line + "." for line in lines[-9:])]).encode())
+        said = fails(capsys, "-d", folder, "--store", tmp_path, "--templates", templates)
+        assert "t.txt holds 309 templates of " in said
+
     def test_four_kinds_of_path_give_the_same_features(self, tmp_path):
         kinds = ("folder", "parquet-hf", "saved-dict", "tars-one")
         names = put(tmp_path / "names.txt", b"cat\ndog\ntest tube\n")
@@ -144,7 +190,7 @@ class TestWhatIsWritten:
             resize = resizer(preprocessing)
             return lambda image: resized.append(preprocessing.size) or resize(image)
 
-        monkeypatch.setattr(pixels, "load", lambda *a: decoded.append(a[1]) or load(*a))
+        monkeypatch.setattr(pixels, "load", lambda *a, **k: decoded.append(a[1]) or load(*a, **k))
         monkeypatch.setattr(Preprocessing, "resizer", counting)
         weights = nano.WEIGHTS / f"{RESNET}.safetensors"
         run(tmp_path, folder, (*BOTH, f"{RESNET}@{weights}"), split=["test"])
@@ -305,6 +351,15 @@ class TestWhatIsLeftAlone:
 
 
 class TestOptions:
+    def test_limit_of_a_split_that_is_not_there_is_refused(self, tmp_path, folder, capsys):
+        asked = ("--dataset", folder, "--backbones", RESNET, "--store", tmp_path, "--limit")
+        line = fails(capsys, *asked, "tain=2")
+        assert "--limit names split 'tain', but there are only train, test" in line
+        line = fails(capsys, *asked, "train=2,tets=2", "--split", "train")
+        assert "--limit names split 'tets'" in line
+        (outcome,) = run(tmp_path, folder, limit={"training": 2, "test": 1}, split=["train"])
+        assert outcome.rows == 2
+
     def test_limit_spreads_over_the_split(self, tmp_path, folder):
         (outcome,) = run(tmp_path, folder, limit=4, split=["test"])
         assert outcome.rows == 4
@@ -377,6 +432,50 @@ class TestBadImages:
         first, second = (features(tmp_path / "store", "spoilt", backbone=b) for b in BOTH)
         assert first.sample_id == second.sample_id
         assert first.skipped == second.skipped
+
+    def test_an_image_that_would_take_gigabytes_is_skipped(self, tmp_path, folder):
+        root = shutil.copytree(folder, tmp_path / "long")
+        Image.new("RGB", (3_000_000, 1)).save(root / "test" / "cat" / "line.png")
+        with pytest.raises(DataError, match=r"cat/line.png .* 3000000 x 1 pixels: .*; crop it"):
+            run(tmp_path / "store", root, split=["test"])
+        run(tmp_path / "store", root, split=["test"], on_bad_image="skip")
+        found = features(tmp_path / "store", "long")
+        assert [s.rsplit("/", 1)[1] for s, _ in found.skipped] == ["line.png"]
+        assert len(found.features) == 8
+
+    def test_more_pixels_are_allowed_by_a_run_that_follows_the_message(
+        self, tmp_path, folder, capsys
+    ):
+        """Images that were skipped for their size are not cached as skipped."""
+        root = shutil.copytree(folder, tmp_path / "wide")
+        Image.new("1", (18_000, 10_000)).save(root / "test" / "cat" / "pano.png")
+        command = ["extract", "--dataset", str(root), "--backbones", RESNET, "--split", "test"]
+        command += ["--store", str(tmp_path / "store")]
+        line = fails(capsys, *command[1:])
+        assert (
+            "(180000000 pixels) exceeds limit of 178956970 pixels; allow more with --max-pixels"
+            in line
+        )
+        assert main([*command, "--on-bad-image", "skip"]) == 0
+        assert "wide/test: 8 images" in capsys.readouterr().out
+        for word in ("max_pixels", "cached"):
+            assert main([*command, "--max-pixels", "180000000"]) == 0
+            shown = capsys.readouterr()
+            assert "wide/test: 9 images" in shown.out
+            assert word in shown.out
+            assert shown.err == ""
+
+    def test_what_terminals_obey_is_escaped(self, tmp_path, folder, capsys):
+        root = shutil.copytree(folder, tmp_path / "red")
+        for name in ("test/dog/\x1b[31m.png", "test/c\x1b]0;title\x07/0.png"):
+            put(root / name, b"no image")
+        command = ["--dataset", str(root), "--backbones", RESNET, "--on-bad-image", "skip"]
+        assert main(["extract", *command, "--store", str(tmp_path / "store")]) == 0
+        assert main(["doctor", str(root), "--store", str(tmp_path / "store")]) == 0
+        shown = "".join(capsys.readouterr())
+        assert r"test/dog/\x1b[31m.png" in shown
+        assert r"c\x1b]0;title\x07" in shown
+        assert not {*shown} & {"\x1b", "\x07"}
 
     def test_nothing_readable(self, tmp_path):
         for i in range(3):

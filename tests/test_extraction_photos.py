@@ -14,8 +14,8 @@ from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests o
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones.loaded import LoadedBackbone
+from clipnlc.datasets import images
 from clipnlc.errors import BackboneError
-from clipnlc.extraction import photos as module
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import stream_photos
 from clipnlc.machine import cores
@@ -99,7 +99,7 @@ class TestBadFiles:
         """Ten photos with six files between them that are none."""
         good = sorted(data.rglob("*.png"))[:10]
         bad = [
-            tmp_path / n for n in ("broken.png", "folder", "gone.png", "empty.png", "pipe", "cut")
+            tmp_path / n for n in ("broken.png", "album", "gone.png", "empty.png", "queue", "cut")
         ]
         bad[0].write_bytes(b"no image at all")
         bad[1].mkdir()
@@ -121,10 +121,10 @@ class TestBadFiles:
         assert [file for file, _ in skipped] == bad
         expected = (
             "not an image, or of an unknown format",
-            "Is a directory",
+            "a folder, not a regular file",
             "No such file or directory",
             "the file is empty",
-            "not a regular file",
+            "a named pipe, not a regular file",
             "truncated",
         )
         for file, reason in zip(bad, expected, strict=True):
@@ -143,16 +143,16 @@ class TestBadFiles:
         assert len(block.skipped) == len(bad)
 
     def test_what_is_too_large_for_an_image_is_not_read(self, data, models, monkeypatch):
-        monkeypatch.setattr(module, "_LARGEST", 10)
+        monkeypatch.setattr(images, "LARGEST_FILE", 10)
         file = next(data.rglob("*.png"))
         (block,) = stream_photos([file], models, BACKBONES)
         ((skipped, reason),) = block.skipped
         assert skipped == file
-        assert "GB are too large for an image" in reason
+        assert "too large: " in reason
 
     def test_a_name_no_file_can_have(self, models, tmp_path):
         (block,) = stream_photos([tmp_path / "a\0b"], models, BACKBONES)
-        assert [reason for _, reason in block.skipped] == ["embedded null byte"]
+        assert [reason for _, reason in block.skipped] == ["no file can have this name"]
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 0])
     def test_features_that_cannot_be_used(self, data, models, monkeypatch, value):

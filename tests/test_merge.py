@@ -263,7 +263,7 @@ class TestMerge:
     def test_nothing_there(self, tmp_path):
         with pytest.raises(
             MissingStageError,
-            match=r"holds no unmerged shards; make some with `clipnlc extract .*and --rows",
+            match=r"holds no unmerged shards; make some with `clipnlc extract --dataset … --split … --rows",
         ):
             merge(store=tmp_path)
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -164,3 +165,37 @@ def test_fashion_trains_on_rows_the_corpus_never_drew_from():
     identifiers = [identifier for _, identifier, _, _ in part("fashion", "train")]
     assert min(int(i.split("-")[1]) for i in identifiers) >= FASHION_USED
     assert all(i.startswith("t10k-") for _, i, _, _ in part("fashion", "test"))
+
+
+def test_the_accuracies_of_the_page_are_rounded_once():
+    """Each is a count of test images over all of them, as `recipe.json` has it with two decimals."""
+    recipe = json.loads(backbones.RECIPE.read_text("utf-8"))
+    page = (Path(__file__).parent.parent / "docs/nano.md").read_text("utf-8")
+    table = page.split("<!-- accuracy -->")[1].split("<!-- end -->")[0].strip().splitlines()
+    images = {key: len(open_split(nano.dataset_root(key), "test")) for key in nano.KEYS}
+    assert len(table[2:]) == len(recipe)
+    for line in table[2:]:
+        name, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
+        exact = []
+        for key, number in images.items():
+            recorded = recipe[name]["zero_shot_accuracy"][key]
+            exact.append(100 * round(recorded * number / 100) / number)
+            assert round(exact[-1], 2) == recorded
+        assert cells == [f"{value:.1f}" for value in (*exact, np.mean(exact))]
+
+
+def test_images_that_a_pool_shares_with_the_test_of_another_set_are_those_the_page_names():
+    images = {
+        (key, split): {sample.data for sample in open_split(nano.dataset_root(key), split).read()}
+        for key in nano.KEYS
+        for split in ("train", "test")
+    }
+    shared = {
+        (pool, test): len(images[pool, "train"] & images[test, "test"])
+        for pool in nano.KEYS
+        for test in nano.KEYS
+    }
+    assert {pair: count for pair, count in shared.items() if count} == {
+        ("emoji_kind", "emoji_group"): 254,
+        ("emoji_group", "emoji_kind"): 71,
+    }

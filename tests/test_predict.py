@@ -445,7 +445,7 @@ class TestRefusals:
         said = refusal("predict", photos, "--store", fitted, by=here)
         assert "holds fits of nlc on photos for several amounts of labels (1 shot, 2 shots)" in said
         said = refusal("predict", photos, "--shots", "1,2", "--store", fitted, by=here)
-        assert "give one number of labels" in said
+        assert "give one number: one fit is used" in said
 
     def test_several_data_sets(self, here, fitted, photos):
         shutil.copytree(fitted / "photos", fitted / "again")
@@ -650,6 +650,7 @@ class TestClassNamesAlone:
             (("--classes", "cat"), "there is 1 class name to choose from; give at least two"),
             (("--classes", "cat,dog,cat"), "the class 'cat' is named twice"),
             (("--classes", "a,b", "--combiner", "nlc"), "nlc learns from labels"),
+            (("--classes", f"a,b{' b' * 20}"), "has 28 tokens, and nano-RN50 reads 16"),
         ],
     )
     def test_refusals(self, more, said, here, photos):

@@ -210,6 +210,21 @@ class TestBadData:
             tmp_path, tmp_path, "cannot decode image 0|row 1 lacks its image or its caption"
         )
 
+    @pytest.mark.parametrize(
+        "columns", [{"image": ["x"], "caption": ["x"]}, {"image": [b"x"], "caption": [7]}]
+    )
+    def test_columns_of_other_types(self, tmp_path, columns):
+        pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+        self.refused(tmp_path, tmp_path, "row 0 has no image bytes, or a caption that is no text")
+
+    def test_a_damaged_page(self, corpus, tmp_path):
+        data = bytearray(
+            next(corpus.glob("*.parquet")).read_bytes() if corpus.is_dir() else corpus.read_bytes()
+        )
+        data[10:2000] = bytes(1990)
+        (tmp_path / "x.parquet").write_bytes(data)
+        self.refused(tmp_path, tmp_path, "x.parquet is no parquet file|cannot decode image")
+
     def test_an_unreadable_image(self, tmp_path):
         pq.write_table(pa.table({"image": [b"x"], "caption": ["x"]}), tmp_path / "x.parquet")
         self.refused(tmp_path, tmp_path, "cannot decode image 0 of")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from clipnlc.cli import app
+from clipnlc.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

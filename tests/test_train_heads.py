@@ -296,7 +296,9 @@ class TestRefusals:
             train_heads(store=layout.root, head="liner")
 
     def test_a_head_that_is_not_trained(self, layout):
-        message = "the head zero-shot needs no labels; it is made by `clipnlc extract --dataset"
+        message = (
+            "the head zero-shot needs no labels, and extract has made it; choose another --head"
+        )
         with pytest.raises(DataError, match=message):
             train_heads(store=layout.root, head="zero-shot")
 
@@ -330,7 +332,7 @@ class TestRefusals:
         with pytest.raises(MissingStageError, match=cure):
             train_heads(store=tmp_path)
         write_split(Layout(tmp_path), "test", 31)
-        cure = f"run `clipnlc extract --dataset fruit --store {tmp_path}` on a data set"
+        cure = f"`clipnlc train-nlc --dataset fruit --combiners parameter-free --store {tmp_path}`"
         with pytest.raises(MissingStageError, match=cure):
             train_heads(store=tmp_path)
 

@@ -77,7 +77,14 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
     architecture, at, given = name.partition("@")
     if at:
         path = Path(given).expanduser()
+        if path.is_dir():
+            raise BackboneError(
+                f"backbone {name!r} names the folder {path}; give the weights file in it, as in "
+                f"{architecture}@{path / 'open_clip_model.safetensors'}"
+            )
         if not path.is_file():
+            if likely := _likely(name):  # OpenAI writes `ViT-L/14@336px`
+                raise unknown_name("backbone", name, [likely], meant=likely)
             raise BackboneError(
                 f"backbone {name!r} names the weights file {path}, which does not exist; "
                 "give ARCHITECTURE@FILE with an existing .pt or .safetensors file"
@@ -87,7 +94,40 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
     if dot and architecture:
         file = None if weights_dir is None else find_weights(weights_dir, architecture, tag)
         return Backbone(name, architecture, "tag", tag=tag, file=file, weights_dir=weights_dir)
-    raise unknown_name("backbone", name, [*nano.NAMES, *GROUPS["all"], *GROUPS])
+    likely = _likely(name)
+    if likely is not None:
+        raise unknown_name("backbone", name, [*GROUPS["all"], *GROUPS], meant=likely)
+    # Who does not write `nano` does not mean a miniature that knows shapes and emoji.
+    others = [*(nano.NAMES if "nano" in name.casefold() else ()), *GROUPS["all"], *GROUPS]
+    raise unknown_name("backbone", name, _tags_of(name) or others)
+
+
+def _likely(name: str) -> str | None:
+    """Return OpenAI's backbone that a name means: `ViT-B-32`, `ViT-B/32`, `resnet50`."""
+    plain = _plain(name)
+    return next(
+        (k for k in GROUPS["all"] if plain in (_plain(k), _plain(k.removesuffix(".openai")))), None
+    )
+
+
+def _plain(name: str) -> str:
+    """Return what spellings of an architecture have in common, OpenAI's and the hub's among them.
+
+    >>> _plain("openai/clip-vit-large-patch14-336"), _plain("ViT-L/14@336px"), _plain("resnet50")
+    ('vitl14336', 'vitl14336', 'rn50')
+    """
+    letters = "".join(c for c in name.casefold() if c.isalnum())
+    for long, short in (("vitbasepatch", "vitb"), ("vitlargepatch", "vitl"), ("resnet", "rn")):
+        letters = letters.replace(long, short)
+    return letters.removeprefix("openai").removeprefix("clip").removesuffix("px")
+
+
+def _tags_of(name: str) -> list[str]:
+    """Return the backbones of an architecture of open_clip that was named without its weights."""
+    from clipnlc.backbones.openclip import open_clip
+
+    architectures = [a for a in open_clip().list_models() if _plain(a) == _plain(name)]
+    return [f"{a}.{t}" for a in architectures for t in open_clip().list_pretrained_tags_by_model(a)]
 
 
 def resolve(names: str | Iterable[str], weights_dir: Path | None = None) -> tuple[Backbone, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from clipnlc.backbones import Backbone
+from clipnlc.backbones.checkpoints import load_checkpoint
 from clipnlc.backbones.compiled import Compiled
 from clipnlc.backbones.folding import fold_batch_norms, is_foldable
 from clipnlc.backbones.openclip import (
@@ -21,8 +22,8 @@ from clipnlc.backbones.openclip import (
     unset,
 )
 from clipnlc.backbones.preprocessing import preprocessing_of, sides
-from clipnlc.backbones.text import OnProgress, TextTower
-from clipnlc.backbones.weights import has_quick_gelu, is_torchscript, weights_file
+from clipnlc.backbones.text import OnLong, OnProgress, TextTower
+from clipnlc.backbones.weights import has_quick_gelu, weights_file
 from clipnlc.errors import BackboneError, ClipnlcError
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ class LoadedBackbone:
         Args:
             prompts: the sentences.
             on_progress: called with the number of sentences done and of all.
+
+        Raises:
+            BackboneError: a sentence is longer than the context.
         """
         found = np.empty((len(prompts), self.dim), np.float32)
         for rows, block in self._text.embed(prompts, on_progress=on_progress):
@@ -211,7 +215,11 @@ class LoadedBackbone:
         return found
 
     def embed_classes(
-        self, prompts: Sequence[Sequence[str]], *, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[Sequence[str]],
+        *,
+        on_long: OnLong | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Float32[np.ndarray, "classes dim"]:
         """Embed classes: the mean of a class's prompts, L2-normalised.
 
@@ -219,13 +227,17 @@ class LoadedBackbone:
 
         Args:
             prompts: one list of sentences per class.
+            on_long: as for `TextTower.embed`; prompts are counted over all classes.
             on_progress: called with the number of sentences done and of all.
+
+        Raises:
+            BackboneError: a sentence is longer than the context.
         """
         of_class = np.repeat(np.arange(len(prompts)), [len(p) for p in prompts])
         flat = [sentence for sentences in prompts for sentence in sentences]
         # Summed as they come: the embeddings of all prompts may take more memory than the model.
         sums = np.zeros((len(prompts), self.dim))
-        for rows, block in self._text.embed(flat, on_progress=on_progress):
+        for rows, block in self._text.embed(flat, on_long=on_long, on_progress=on_progress):
             np.add.at(sums, of_class[rows], block)
         texts: np.ndarray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return texts.astype(np.float32)
@@ -246,38 +258,28 @@ def describe(backbone: Backbone) -> dict[str, int]:
 
 
 def _create(backbone: Backbone, file: Path, device: str, precision: Precision) -> Any:  # noqa: ANN401
-    """Create the model through open_clip's own loader, refusing anything but these weights."""
-    published = is_torchscript(file)
+    """Create the model in open_clip; it gets these weights or none."""
+    architecture = backbone.architecture
     try:
         with quiet(), unset():
             model = open_clip().create_model(
-                backbone.architecture,
-                pretrained=None if published else str(file),
+                architecture,
                 precision=precision,
                 device=device,
                 force_quick_gelu=has_quick_gelu(backbone, file),
-                require_pretrained=not published,
+                pretrained_image=False,
+                pretrained_text=False,
             )
-            if published:
-                model.load_state_dict(_published_weights(file), strict=True)
+            # What the hub has for a tag, open_clip may fit to its architecture; a user's file fits.
+            resize = backbone.file is None
+            load_checkpoint(model, file, architecture=architecture, resize=resize)
             return model
-    except ClipnlcError:
+    except (ClipnlcError, MemoryError):
         raise
-    except Exception as problem:  # noqa: BLE001  (torch, safetensors and open_clip each raise theirs)
-        architecture_config(backbone.architecture)  # an unknown architecture has its own message
+    except Exception as problem:  # noqa: BLE001  (torch and open_clip each raise theirs)
+        architecture_config(architecture)  # an unknown architecture has its own message
         reason = " ".join(str(problem).split())[:160]
         raise BackboneError(
-            f"{file} does not load as {backbone.architecture}: {reason}; "
+            f"{file} does not load as {architecture}: {reason}; "
             "check that architecture and file belong together"
         ) from None
-
-
-def _published_weights(file: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a TorchScript archive, which open_clip's loader refuses."""
-    import torch
-
-    # TorchScript's own reader; Python's pickle has no part in it.
-    tensors = dict(torch.jit.load(file, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
-    for fact in ("input_resolution", "context_length", "vocab_size"):
-        tensors.pop(fact, None)
-    return tensors

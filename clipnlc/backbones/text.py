@@ -3,6 +3,9 @@
 A prompt is padded to 77 tokens, of which "a photo of a cat." takes eight. In a causal text tower
 that reads the embedding off the end token, no token up to that one sees what follows it, so the
 padding behind the longest prompt of a batch can be left out.
+
+A prompt with more tokens than the context is cut by open_clip's tokenizers without a word. OpenAI's
+own `clip.tokenize` refuses it, and so does this.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from clipnlc.errors import BackboneError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -25,6 +30,28 @@ _TOKENS_AT_ONCE_ON_CPU: Final = 1024
 _TOKENS_AT_ONCE: Final = 16384
 _TOKENIZED_AT_ONCE: Final = 4096
 _PROMPTS_CHECKED: Final = 8
+_SPARE: Final = 2  # tokens more than the context, to see whether a prompt was cut
+_BYTES: Final = 4  # no tokenizer makes more tokens of a byte
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """Prompts that have more tokens than the text tower reads.
+
+    Attributes:
+        prompts: how many.
+        first: the place of the first of them.
+        tokens: those of the first, start and end included.
+        context: tokens that are read.
+    """
+
+    prompts: int
+    first: int
+    tokens: int
+    context: int
+
+
+OnLong = Callable[[TooLong], None]
 
 
 @dataclass(frozen=True)
@@ -69,15 +96,31 @@ class TextTower:
         self._lock = Lock()  # a cut batch swaps the positional table while it runs
 
     def embed(
-        self, prompts: Sequence[str], *, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[str],
+        *,
+        on_long: OnLong | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Iterator[tuple[Int64[np.ndarray, " rows"], Float32[np.ndarray, "rows dim"]]]:
         """Embed sentences, short ones first; yields which ones and their L2-normalised embeddings.
 
         Args:
             prompts: the sentences.
+            on_long: called if some are longer than the context; if it returns, they are cut.
+                None raises.
             on_progress: called with the number of sentences done and of all.
+
+        Raises:
+            BackboneError: a sentence is longer than the context.
         """
         tokens = self._tokens(prompts)
+        if long := self._too_long(prompts, tokens):
+            if on_long is None:
+                raise BackboneError(
+                    f"the prompt {prompts[long.first]!r} has {long.tokens} tokens, and the text "
+                    f"tower reads {long.context}; shorten it"
+                )
+            on_long(long)
         self._check(tokens)
         lengths = self._lengths(tokens)
         order = np.argsort(lengths, kind="stable")
@@ -93,6 +136,30 @@ class TextTower:
             for i in range(0, len(prompts), _TOKENIZED_AT_ONCE)
         ]
         return np.concatenate(parts).astype(np.int64)
+
+    def _too_long(
+        self, prompts: Sequence[str], tokens: Int64[np.ndarray, "prompts context"]
+    ) -> TooLong | None:
+        """Find the prompts that the tokenizer cut: only those that fill the context can be."""
+        context = tokens.shape[1]
+        pad = self._padded([""], context)[0, -1]
+        full = np.flatnonzero(tokens[:, -2] != pad)  # SigLIP's end token is its padding as well
+        if not len(full):
+            return None
+        longer = self._padded([prompts[int(row)] for row in full], context + _SPARE)
+        cut = (longer[:, :context] != tokens[full]) | (longer[:, [context]] != pad)
+        found = full[cut.any(axis=1)]
+        if not len(found):
+            return None
+        prompt = prompts[int(found[0])]
+        whole = self._padded([prompt], context + _BYTES * len(prompt.encode()))[0]
+        return TooLong(
+            len(found), int(found[0]), int(np.flatnonzero(whole != pad)[-1]) + 1, context
+        )
+
+    def _padded(self, prompts: Sequence[str], length: int) -> Int64[np.ndarray, "prompts length"]:
+        found: np.ndarray = self._tokenize(list(prompts), context_length=length).numpy()
+        return found.astype(np.int64)
 
     def _lengths(
         self, tokens: Int64[np.ndarray, "prompts context"]

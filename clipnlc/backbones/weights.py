@@ -128,10 +128,11 @@ def has_quick_gelu(backbone: Backbone, file: Path) -> bool:
 
 def is_torchscript(file: Path) -> bool:
     """Return whether a file is a TorchScript archive, the form in which OpenAI published CLIP."""
-    if not zipfile.is_zipfile(file):
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return False
-    with zipfile.ZipFile(file) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _hub_resolves() -> bool:

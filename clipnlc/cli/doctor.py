@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.extracting import sources_of
-from clipnlc.cli.options import AsJson, Quiet, Store
+from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store
 from clipnlc.cli.output import Sayer, print_json, progress
 from clipnlc.commands import DEFAULT_STORE
 
@@ -21,9 +21,22 @@ def doctor(
     class_names: Annotated[
         Path | None, typer.Option(help="Names that replace the data set's own.")
     ] = None,
+    image_column: Annotated[
+        str, typer.Option(help="Column of the images, or of their files.")
+    ] = "",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    test_share: Annotated[
+        float | None, typer.Option(help="Divide a data set without a test split, as extract does.")
+    ] = None,
     limit: Annotated[
         int,
-        typer.Option(min=0, help="Images to decode per split, spread over it; 0 for all."),
+        typer.Option(
+            min=0, max=LARGEST, help="Images to decode per split, spread over it; 0 for all."
+        ),
+    ] = 0,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
     ] = 0,
     store: Store = DEFAULT_STORE,
     quiet: Quiet = False,
@@ -36,6 +49,7 @@ def doctor(
 
     Example: clipnlc doctor digits
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.reports.diagnosis import diagnosis_text
     from clipnlc.reports.terminal import console
     from clipnlc.stages.doctor import doctor as stage
@@ -48,7 +62,11 @@ def doctor(
             key=name or None,
             sources=sources_of(source),
             class_names=class_names,
+            image_column=image_column or None,
+            label_column=label_column or None,
+            test_share=test_share,
             limit=limit or None,
+            max_pixels=max_pixels or MAX_PIXELS,
             on_progress=lambda split, done, total: advance(split, done, total, ""),
         )
     if as_json:

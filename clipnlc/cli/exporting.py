@@ -20,8 +20,9 @@ from clipnlc.cli.options import (
     key_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, print_json
+from clipnlc.cli.output import Sayer, print_json
 from clipnlc.commands import DEFAULT_STORE, command
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.export import Exported
@@ -74,7 +75,7 @@ def _say_exported(say: Sayer, exported: "Exported") -> None:
     done = "cached" if exported.cached else f"{exported.bytes / 1e6:.1f} MB written"
     say(
         f"{exported.folder}: {exported.combiner} of {count(len(exported.backbones), 'backbone')} "
-        f"on {exported.dataset}, {exported.run}, {exported.classes} classes: {done}"
+        f"on {exported.dataset}, {exported.run}, {count(exported.classes, 'class')}: {done}"
     )
     for one in exported.measured:
         say(

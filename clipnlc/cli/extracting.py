@@ -2,12 +2,15 @@
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipnlc.cli.options import (
+    LARGEST,
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -20,7 +23,6 @@ from clipnlc.cli.options import (
 )
 from clipnlc.cli.output import (
     Sayer,
-    count,
     grouped,
     print_json,
     progress,
@@ -32,6 +34,7 @@ from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.extraction.order import Progress
@@ -64,13 +67,19 @@ def extract(
     split: Annotated[str, typer.Option(help="Splits, comma-separated; every one if empty.")] = "",
     name: Annotated[str, typer.Option(help="What to call a path in the store.")] = "",
     templates: Annotated[
-        Path | None, typer.Option(help="File of prompt templates, one a line, with {c}.")
+        Path | None,
+        typer.Option(help="File of prompt templates with {c}: one a line, a JSON or Python list."),
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="File of class names: one a line, or JSON {folder: name}.")
+        Path | None,
+        typer.Option(
+            help="File of class names: `folder = name`, CSV, JSON, or all in label order."
+        ),
     ] = None,
-    image_column: Annotated[str, typer.Option(help="Column of the images (tables, tars).")] = "",
-    label_column: Annotated[str, typer.Option(help="Column of the labels (tables, tars).")] = "",
+    image_column: Annotated[
+        str, typer.Option(help="Column of the images, or of their files.")
+    ] = "",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
     source: Annotated[
         list[str],
         typer.Option(
@@ -88,6 +97,10 @@ def extract(
     prompts: Annotated[
         str, typer.Option(help="Whose templates: openai, clip-benchmark, or simple (the first).")
     ] = "openai",
+    test_share: Annotated[
+        float | None,
+        typer.Option(help="Divide a data set without a test split: this share of it is test."),
+    ] = None,
     limit: Annotated[
         str,
         typer.Option(help="At most this many images per split: 100, or train=5000,test=100."),
@@ -102,10 +115,12 @@ def extract(
         Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
     ] = 0,
     together: Annotated[
-        int, typer.Option(min=0, help="Backbones in memory at a time; 0: as many as fit.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Backbones in memory at a time; 0: as many as fit."),
     ] = 0,
     device: Annotated[
         str,
@@ -128,11 +143,25 @@ def extract(
         ),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that decode and resize; 0: by the cores.")
+        int,
+        typer.Option(
+            min=0, max=MOST_WORKERS, help="Threads that decode and resize; 0: by the cores."
+        ),
     ] = 0,
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of another data set of this name; see --name.",
+        ),
+    ] = False,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
+    ] = 0,
     plan: Annotated[
         bool,
         typer.Option(
@@ -149,6 +178,7 @@ def extract(
 
     Example: clipnlc extract --backbones nano --dataset digits,fashion
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.extraction.request import Engine, Request
 
     if on_bad_image not in ("fail", "skip"):
@@ -168,6 +198,7 @@ def extract(
         sources=sources_of(source),
         accept_different_data=accept_different_data,
         prompts=prompts,
+        test_share=test_share,
         limit=limit_of(limit),
         rows=rows_of(rows),
         weights_dir=weights_dir,
@@ -178,6 +209,8 @@ def extract(
         compiled=compiled,
         workers=workers or None,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        replace=replace,
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     say = Sayer(quiet=quiet or as_json)
     if plan:
@@ -207,10 +240,27 @@ def extract(
         say(spending.summary())
     if any(o.missing for o in outcomes):
         merge_all = command("merge", store=store)
-        say(f"next: the other rows, or {merge_all} when they are there")
+        say(f"next: the other rows, or `{merge_all}` when they are there")
         return
     keys = dict.fromkeys(o.dataset for o in outcomes)
-    say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+    divide = "" if request.split else request.spelled(test_share=0.3)
+    _say_fit(say, dataset, keys, store, divide)
+
+
+def _say_fit(say: Sayer, dataset: str, keys: Iterable[str], store: Path, divide: str) -> None:
+    """Say how to fit combiners on what has a train split; else what can be done without one.
+
+    `divide` makes a test split where there is none; it is "" where some splits were left out.
+    """
+    from clipnlc.stores.layout import Layout
+
+    splits = {key: Layout(store).splits(key) for key in keys}
+    if divide and not any("test" in those for those in splits.values()):
+        say(f"next: {divide}")
+        return
+    able = [key for key, those in splits.items() if "train" in those]
+    fit = "train-nlc --shots 1,2,4,8,16,32" if able else "train-nlc --combiners parameter-free"
+    say_next(say, fit, dataset=dataset, keys=able or splits, store=store)
 
 
 class _Spending:
@@ -315,7 +365,7 @@ def rows_of(text: str) -> tuple[int, int | None] | None:
 def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
     cached = sum(o.cached for o in group)
     work = work_done(len(group) - cached, "extracted", cached, "backbone")
-    say(f"{place}: {count(group[0].rows, 'image')}, {work}")
+    say(f"{place}: {count(group[0].rows, 'image')}, {work}{_copied(group)}")
     for outcome in group:
         say_replaced(say, outcome.backbone, outcome.changed)
     waiting = group[0].missing
@@ -330,6 +380,15 @@ def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
         say(f"  skipped {sample}: {reason}")
     if len(skipped) > SKIPPED_SHOWN:
         say(f"  and {len(skipped) - SKIPPED_SHOWN} more; --json lists them all")
+
+
+def _copied(group: "list[Outcome]") -> str:
+    """Say how many images did not have to be embedded again; those of a backbone added, all."""
+    copied = [o.copied for o in group if not o.cached]
+    if not any(copied):
+        return ""
+    few, many = min(copied), max(copied)
+    return f" ({f'{few} to ' if few < many else ''}{count(many, 'unchanged image')} not embedded again)"
 
 
 def merge(
@@ -367,7 +426,12 @@ def merge(
     if waiting:
         start, stop = waiting[0].missing[0]
         extract_them = command(
-            "extract", dataset=waiting[0].dataset, rows=f"{start}:{stop}", store=store
+            "extract",
+            dataset=waiting[0].dataset,
+            backbones=waiting[0].backbone,
+            split=waiting[0].split,
+            rows=f"{start}:{stop}",
+            store=store,
         )
         raise MissingStageError(
             f"{len(waiting)} of {count(len(merged), 'feature file')} lack rows, first "
@@ -375,7 +439,7 @@ def merge(
             f"{stop}; run `{extract_them}` for them, or without --rows for all"
         )
     keys = dict.fromkeys(one.dataset for one in merged)
-    say_next(say, "train-nlc --shots 1,2,4,8,16,32", dataset=dataset, keys=keys, store=store)
+    _say_fit(say, dataset, keys, store, "")
 
 
 def _merged(missing: tuple[tuple[int, int], ...]) -> str:

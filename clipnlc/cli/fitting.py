@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli.options import (
+    LARGEST,
+    LARGEST_SEED,
+    MOST_EPOCHS,
+    MOST_SEEDS,
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -25,9 +30,10 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
-from clipnlc.cli.output import count as count_of
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
+from clipnlc.stores.layout import Layout, maker_of_test
+from clipnlc.wording import count as count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,15 +54,18 @@ def train_heads(
             help="Instead of a hold-out: labels per class, one head each, comma-separated."
         ),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="With --shots: draws and seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots: draws and seeds.")
+    ] = 3,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the rows; 300 if not given.")
+        int | None,
+        typer.Option(min=1, max=MOST_EPOCHS, help="Passes over the rows; 300 if not given."),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of Adam; 2e-05 if not given.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows of one step; 256 if not given.")
+        int | None, typer.Option(min=1, max=LARGEST, help="Rows of one step; 256 if not given.")
     ] = None,
     early_stopping: Annotated[
         float | None,
@@ -64,7 +73,10 @@ def train_heads(
             help="Share of the head's own rows that decides when to stop; 0.0 if not given: never."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the hold-out and the order of the rows.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the hold-out and the order of the rows."),
+    ] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -166,11 +178,15 @@ def train_nlc(
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, with other labels and seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="Runs, with other labels and seeds.")
+    ] = 3,
     strict_shots: Annotated[
         bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes; 0 for one per core.")
+    ] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -207,6 +223,10 @@ def train_nlc(
     for place, group in grouped(runs, lambda r: r.dataset):
         _say_fitted(say, place, group)
     keys = dict.fromkeys(r.dataset for r in runs)
+    untested = [key for key in keys if "test" not in Layout(store).splits(key)]
+    if untested:  # what follows measures on test
+        say(f"next: {maker_of_test(store, ','.join(untested), backbones)}")
+        return
     command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
@@ -221,7 +241,8 @@ def _say_fitted(say: Sayer, place: str, group: "list[FittedRun]") -> None:
     else:
         sizes = dict.fromkeys(r.which.setting for r in drawn)
         if all(size.kind == "shots" for size in sizes):
-            kind = f"{', '.join(f'{size.amount:g}' for size in sizes)} shots"
+            amounts = ", ".join(f"{size.amount:g}" for size in sizes)
+            kind = f"{amounts} shot{'s' * (amounts != '1')}"
         else:
             kind = ", ".join(size.heading for size in sizes)
         seeds = count_of(len({r.which.seed for r in drawn}), "seed")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from clipnlc.cli.options import AsJson, Quiet
+from clipnlc.cli.options import LARGEST, LARGEST_SEED, MOST_STEPS, MOST_WORKERS, AsJson, Quiet
 from clipnlc.cli.output import Sayer, print_json, progress
+from clipnlc.commands import command
 
 
 def pretrain(
@@ -15,16 +16,16 @@ def pretrain(
     ],
     backbone: Annotated[str, typer.Option(help="An open_clip architecture.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights and the checkpoint.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 6000,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images of one batch.")] = 128,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Optimiser steps.")] = 6000,
+    batch_size: Annotated[int, typer.Option(min=2, max=LARGEST, help="Images of one batch.")] = 128,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak; by default 2e-3 for ResNets, 1.5e-3 for ViTs.")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="Decoupled, on matrices.")] = 0.05,
-    warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 80,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 500,
+    warmup: Annotated[int, typer.Option(min=0, max=MOST_STEPS, help="Steps of warm-up.")] = 80,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="Torch threads.")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps.")] = 500,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +58,7 @@ def pretrain(
         print_json(made)
         return
     say(f"{made.weights}: {'cached' if made.cached else 'trained'}, digest {made.digest}")
-    say(f"next: clipnlc extract --backbones {backbone}@{made.weights} --dataset …")
+    say(f"next: {command('extract --dataset …', backbones=f'{backbone}@{made.weights}')}")
 
 
 def nano_data(
@@ -82,4 +83,5 @@ def nano_data(
         return
     for part in parts:
         say(f"{part.name}: {part.digest} {'as shipped' if part.as_shipped else 'NOT as shipped'}")
-    say(f"next: clipnlc pretrain --data {out / 'corpus.parquet'} --backbone nano-RN50 --out …")
+    corpus = out / "corpus.parquet"
+    say(f"next: {command('pretrain --out …', data=corpus, backbone='nano-RN50')}")

@@ -18,7 +18,6 @@ from clipnlc.cli.options import (
 )
 from clipnlc.cli.output import (
     Sayer,
-    count,
     head_option,
     progress,
     say_next,
@@ -27,6 +26,7 @@ from clipnlc.cli.output import (
     writing,
 )
 from clipnlc.commands import DEFAULT_STORE
+from clipnlc.wording import count
 
 
 def evaluate(

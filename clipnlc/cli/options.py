@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from clipnlc.labels import Labels
 
 
+MOST_SEEDS = 1000
+"""Far more draws than any interval needs; each is a fit of every combiner."""
+
+MOST_WORKERS = 1024
+"""As many processes or threads as the largest machines have."""
+
+LARGEST_SEED = 2**32 - 1
+MOST_EPOCHS = 100_000
+MOST_STEPS = 10_000_000
+LARGEST = 10**9
+"""Of numbers of images, which a run cuts to what there is."""
+
+
 def _folder(store: Path) -> Path:
     """Refuse what cannot be a folder before a stage trips over it."""
     nearest = next(path for path in (store, *store.parents) if path.exists())
@@ -47,7 +60,7 @@ CountOfFit = Annotated[
 HoldoutOfFit = Annotated[
     float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")
 ]
-SeedOfFit = Annotated[int, typer.Option(min=0, help="Of the fit.")]
+SeedOfFit = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the fit.")]
 DatasetOfFit = Annotated[
     str,
     typer.Option("--dataset", "-d", help="What the fit was made on; if empty, the only one."),
@@ -104,9 +117,10 @@ def labels_of_fit(*, shots: str, count: str, holdout: float | None, seed: int) -
 
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     parts = listed(text)
-    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+    longest = len(str(LARGEST)) - 1
+    if not all(part.isdecimal() and len(part) <= longest and int(part) for part in parts or [""]):
         raise DataError(
-            f"{option} is {text!r}; give whole numbers of at least 1, as in {option} {example}"
+            f"{option} is {text!r}; give whole numbers from 1 to 999999999, as in {option} {example}"
         )
     return tuple(int(part) for part in parts)
 
@@ -151,7 +165,7 @@ def existing(store: Path) -> Path:
     """Refuse a store that is not there."""
     if not store.is_dir():
         raise MissingStageError(
-            f"there is no store at {store}; make one with `{command('extract', store=store)}`, or "
+            f"there is no store at {store}; make one with `{command('extract --dataset …', store=store)}`, or "
             "name one with --store"
         )
     return store

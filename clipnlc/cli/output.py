@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from clipnlc.cli.streams import json_for
 from clipnlc.commands import command
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 from clipnlc.files import write_whole
 from clipnlc.reports.progress import Advance, bar, lines
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,9 +33,19 @@ class Sayer:
         self.quiet = quiet
 
     def __call__(self, line: str) -> None:
-        """Print one line."""
+        """Print one line, or several: names of files and classes may hold what terminals obey."""
         if not self.quiet:
-            typer.echo(line)
+            echo("\n".join(map(printable, line.split("\n"))))
+
+
+def echo(line: str) -> None:
+    """Print one line on standard output, in its own encoding; Typer takes ASCII for a mistake."""
+    typer.echo(line, file=sys.stdout)
+
+
+def echo_aside(line: str) -> None:
+    """Print one line on standard error."""
+    typer.echo(line, file=sys.stderr)
 
 
 def say_next(
@@ -63,11 +75,6 @@ def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
     """Say what differs from the file that was replaced."""
     if changed:
         say(f"  {what} replaced: {'; '.join(changed)}")
-
-
-def count(number: int, thing: str) -> str:
-    """Spell a number of things: `1 image`, `2 images`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def work_done(made: int, verb: str, cached: int, thing: str) -> str:
@@ -123,7 +130,7 @@ def show_report(
     if as_json:
         from clipnlc.reports.files import to_json
 
-        typer.echo(to_json(record))
+        _echo_json(to_json(record))
     elif not say.quiet:
         from clipnlc.reports.terminal import console, show
 
@@ -145,4 +152,8 @@ def print_json(value: object) -> None:
             return asdict(item)
         return str(item)
 
-    typer.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+    _echo_json(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+
+
+def _echo_json(text: str) -> None:
+    echo(json_for(text, sys.stdout.encoding or "utf-8"))

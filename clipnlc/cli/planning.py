@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipnlc.cli.output import count, print_table
+from clipnlc.cli.output import print_table
 from clipnlc.reports.pace import spelled_rate, spelled_time
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.cli.output import Sayer
@@ -16,13 +17,15 @@ def show_plan(plan: "Plan", say: "Sayer") -> None:
     from rich.table import Table
 
     work = Table(box=None)
-    for column in ("data set", "split", "images", "to download", "cached", "to do"):
+    columns = ("data set", "split", "images", "to embed", "to download", "cached", "to do")
+    for column in columns:
         work.add_column(column, justify="left" if column in ("data set", "split") else "right")
     for split in plan.splits:
         work.add_row(
             split.dataset,
             split.split,
             "?" if split.images is None else str(split.images),
+            "?" if split.images is None else _to_embed(split),
             _bytes(split.download_bytes),
             str(len(split.cached)),
             str(len(split.lacking)),
@@ -47,6 +50,12 @@ def show_plan(plan: "Plan", say: "Sayer") -> None:
     print_table(costs)
     for line in _sums(plan):
         say(line)
+
+
+def _to_embed(split: "PlannedSplit") -> str:
+    """Spell the images that the backbones lack: `1 to 452` where some lack fewer."""
+    lacking = {split.to_embed(name) for name in split.lacking} or {0}
+    return " to ".join(map(str, sorted({min(lacking), max(lacking)})))
 
 
 def _sums(plan: "Plan") -> list[str]:

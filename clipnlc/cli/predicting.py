@@ -12,6 +12,7 @@ import typer
 
 from clipnlc.cli import predictors
 from clipnlc.cli.options import (
+    LARGEST,
     CountOfFit,
     DatasetOfFit,
     HoldoutOfFit,
@@ -22,10 +23,11 @@ from clipnlc.cli.options import (
     head_of,
     labels_of_fit,
 )
-from clipnlc.cli.output import Sayer, count, progress
-from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines, printable
+from clipnlc.cli.output import Sayer, echo_aside, progress
+from clipnlc.cli.predictions import Form, Printer, Write, csv_file, json_lines
 from clipnlc.commands import DEFAULT_STORE
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.predict import Predicted
@@ -94,7 +96,12 @@ def predict(
         str, typer.Option(help="auto (as the fit's features), fp32, fp16, bf16.")
     ] = "auto",
     batch_size: Annotated[
-        int, typer.Option(min=0, help="Images of one forward; 0: 16 on a CPU, else 64.")
+        int,
+        typer.Option(min=0, max=LARGEST, help="Images of one forward; 0: 16 on a CPU, else 64."),
+    ] = 0,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=0, help="Pixels of the largest image to decode; 0: 178,956,970."),
     ] = 0,
     quiet: Quiet = False,
     as_json: Annotated[
@@ -109,6 +116,7 @@ def predict(
 
     Example: clipnlc predict photos --classes "cat,dog"
     """
+    from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.datasets.photos import LIST, list_photos
     from clipnlc.stages.predict import models_for, require_row_wise
     from clipnlc.stages.predict import predict as stage
@@ -178,6 +186,7 @@ def predict(
             models=models,
             memory=memory,
             batch_size=batch_size or None,
+            max_pixels=max_pixels or MAX_PIXELS,
             explain=explain,
         )
         bar.total = None if LIST in photos else lambda: sum(1 for _ in list_photos(photos))
@@ -201,28 +210,28 @@ def _run(
     Raises:
         DataError: there was no image, or none that could be read.
     """
-    from clipnlc.datasets.folder import IMAGE_SUFFIXES
+    from clipnlc.datasets.tree import image_suffixes
 
     done = failed = 0
     for block in blocks:
         show(block.predictions)
         write(block.predictions)
         for file, reason in block.unreadable:
-            typer.echo(f"cannot use {printable(str(file))}: {printable(reason)}", err=True)
+            echo_aside(f"cannot use {printable(str(file))}: {printable(reason)}")
         done += len(block)
         failed += len(block.unreadable)
         bar.images(done)
     if not done:
         raise DataError(
             f"no images among {' '.join(map(printable, photos))}; give files, folders with images "
-            f"({' '.join(sorted(IMAGE_SUFFIXES))}), globs, or - for a list on standard input"
+            f"({' '.join(sorted(image_suffixes()))}), globs, or - for a list on standard input"
         )
     if failed == done:
         raise DataError(
             f"none of {count(done, 'image')} can be used, for the reasons above; give others"
         )
     if failed:
-        typer.echo(f"warning: {failed} of {count(done, 'image')} could not be used", err=True)
+        echo_aside(f"warning: {failed} of {count(done, 'image')} could not be used")
 
 
 # What is said meanwhile --------------------------------------------------------------------------
@@ -236,7 +245,7 @@ class _Teller:
 
     def __call__(self, line: str) -> None:
         if not self._quiet:
-            typer.echo(f"note: {line}", err=True)
+            echo_aside(f"note: {line}")
 
 
 @dataclass

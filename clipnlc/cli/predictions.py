@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import typer
-
-from clipnlc.cli.output import print_table, writing
+from clipnlc.cli.output import echo, print_table, writing
+from clipnlc.errors import printable
 from clipnlc.files import replacing
 
 if TYPE_CHECKING:
@@ -21,17 +20,6 @@ TABLE_ROWS: Final = 50
 """As many answers at most are a table on a terminal; more are lines, printed as they come."""
 
 Write = Callable[[Sequence["Prediction"]], None]
-
-
-def printable(text: str) -> str:
-    r"""Escape control characters, and bytes that are no Unicode.
-
-    >>> printable(f"a{chr(27)}b") == r"a\x1bb"
-    True
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def json_lines(form: Form) -> Write:
 
     def show(block: Sequence["Prediction"]) -> None:
         for one in block:
-            typer.echo(json.dumps(form.fields(one)))
+            echo(json.dumps(form.fields(one)))
         sys.stdout.flush()
 
     return show
@@ -138,7 +126,7 @@ class Printer:
                 return
             block, self.waiting = self.waiting, None
         for one in block:
-            typer.echo("\t".join(self.form.cells(one)))
+            echo("\t".join(self.form.cells(one)))
         sys.stdout.flush()
 
     def finish(self) -> None:

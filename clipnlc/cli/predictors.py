@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipnlc.cli.options import key_of, listed
-from clipnlc.cli.output import count
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
@@ -81,7 +81,7 @@ def fitted(
     if not store.is_dir():
         raise MissingStageError(
             f"there is no store at {store}; name one with --store, make one with "
-            f"`{command('extract', store=store)}` and then train-nlc, or give --classes "
+            f"`{command('extract --dataset …', store=store)}` and then train-nlc, or give --classes "
             '"cat,dog", which needs none'
         )
     layout = Layout(store)

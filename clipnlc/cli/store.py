@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from clipnlc.cli.options import AsJson, Store, existing
-from clipnlc.cli.output import Sayer, count, print_json, print_table, progress
+from clipnlc.cli.output import Sayer, echo, print_json, print_table, progress
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import StoreError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.verify import Unverified
@@ -70,9 +69,9 @@ def verify(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
         )
     else:
         for found in damage:
-            typer.echo(found.problem)
+            echo(found.problem)
         told = f"{count(files, 'file')} read, {len(damage) or 'no'} damage{'d' * bool(damage)}"
-        typer.echo("; ".join([told, *_not_verifiable(unverified, store)]))
+        echo("; ".join([told, *_not_verifiable(unverified, store)]))
     if damage:
         raise StoreError(
             f"{len(damage)} of {count(files, 'file')} in {store} damaged, first "

@@ -18,6 +18,7 @@ from typing import Final
 
 from clipnlc.datasets import hub, nano
 from clipnlc.datasets.dataset import Dataset, LocalDataset
+from clipnlc.datasets.division import divided
 from clipnlc.datasets.hub.dataset import PublishedDataset
 from clipnlc.datasets.prompts import templates_of
 from clipnlc.errors import DataError
@@ -72,11 +73,12 @@ def resolve(names: str) -> tuple[str, ...]:
 
     Raises:
         UnknownNameError: a name is neither a key, a group nor a path.
+        DataError: a name is empty.
     """
-    if Path(names).expanduser().exists() and is_path(names):
+    if names.strip() and Path(names).expanduser().exists() and is_path(names):
         return (names,)
     spelled: dict[str, None] = {}
-    for name in (part.strip() for part in names.split(",")):
+    for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
         elif name in keys() or is_path(name):
@@ -86,6 +88,20 @@ def resolve(names: str) -> tuple[str, ...]:
     return tuple(spelled)
 
 
+def _listed(names: str) -> list[str]:
+    """Split a list of names at its commas.
+
+    Raises:
+        DataError: a name is empty: it would be the path of the current folder.
+    """
+    listed = [part.strip() for part in names.split(",")]
+    if "" in listed:
+        raise DataError(
+            f"a name of a data set is empty in {names!r}; give keys, groups or paths (. for the current folder)"
+        )
+    return listed
+
+
 def open_dataset(
     name: str,
     *,
@@ -93,6 +109,7 @@ def open_dataset(
     sources: Mapping[str, Path] | Path | None = None,
     accept_different_data: bool = False,
     prompts: str = "openai",
+    test_share: float | None = None,
 ) -> Dataset:
     """Find one data set by its key or path. Nothing is read or downloaded yet.
 
@@ -104,14 +121,29 @@ def open_dataset(
         accept_different_data: let a published data set pass whose rows or classes are not as many
             as they should be.
         prompts: one of `PROMPTS`; only published data sets have more than one.
+        test_share: divide a data set without a test split, with so large a share of test.
 
     Raises:
         UnknownNameError: there is no such key, and no such path, or no such prompt set.
-        DataError: a path does not exist, or cannot name a folder in the store.
+        DataError: a path does not exist, or cannot name a folder in the store; the share is none.
     """
+    found = _find(name, key, sources, prompts, accept_different_data=accept_different_data)
+    return divided(found, test_share)
+
+
+def _find(
+    name: str,
+    key: str | None,
+    sources: Mapping[str, Path] | Path | None,
+    prompts: str,
+    *,
+    accept_different_data: bool,
+) -> Dataset:
     if prompts not in PROMPTS:
         raise unknown_name("prompt set", prompts, PROMPTS)
     copies = _copies(sources)
+    if not name.strip():
+        _listed(name)
     if is_path(name):
         root = Path(name).expanduser()
         if not root.exists():
@@ -159,10 +191,10 @@ def store_keys(names: str) -> tuple[str, ...]:
     `--name` lets a user choose it.
 
     Raises:
-        DataError: a path cannot name a folder in the store.
+        DataError: a path cannot name a folder in the store, or a name is empty.
     """
     spelled: dict[str, None] = {}
-    for name in (part.strip() for part in names.split(",")):
+    for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
         else:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipnlc.errors import DataError
 
@@ -32,28 +33,37 @@ def read_captioned(path: Path) -> Iterator[Captioned]:
 
     for file in parquet_files(path):
         try:
-            table = pq.ParquetFile(file)
-        except pa.ArrowInvalid as problem:
-            reason = str(problem).splitlines()[0]
+            yield from _rows(pq.ParquetFile(file), file)
+        except (pa.ArrowException, OSError) as problem:
+            reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
             raise DataError(f"{file} is no parquet file ({reason}); replace it") from None
-        names = table.schema_arrow.names
-        missing = {"image", "caption"} - set(names)
-        if missing:
-            raise DataError(
-                f"{file} has no column {' and '.join(sorted(missing))!r} (it has "
-                f"{', '.join(names)}); captioned images need `image` and `caption`"
-            )
-        columns = [c for c in ("image", "caption", "concept") if c in names]
-        row = 0
-        for batch in table.iter_batches(columns=columns, batch_size=1024):
-            for cells in batch.to_pylist():
-                image, caption = cells["image"], cells["caption"]
-                data = image.get("bytes") if isinstance(image, dict) else image
-                captions = (caption,) if isinstance(caption, str) else tuple(caption or ())
-                if not data or not captions:
-                    raise DataError(f"{file} row {row} lacks its image or its caption; remove it")
-                yield Captioned(data, captions, cells.get("concept") or f"{file.name}:{row}")
-                row += 1
+
+
+def _rows(table: Any, file: Path) -> Iterator[Captioned]:  # noqa: ANN401
+    names = table.schema_arrow.names
+    missing = {"image", "caption"} - set(names)
+    if missing:
+        raise DataError(
+            f"{file} has no column {' and '.join(sorted(missing))!r} (it has "
+            f"{', '.join(names)}); captioned images need `image` and `caption`"
+        )
+    row = 0
+    columns = [c for c in ("image", "caption", "concept") if c in names]
+    for batch in table.iter_batches(columns=columns, batch_size=1024):
+        for cells in batch.to_pylist():
+            image, caption = cells["image"], cells["caption"]
+            data = image.get("bytes") if isinstance(image, dict) else image
+            captions = caption if isinstance(caption, list) else [caption]
+            if not data or not captions or captions == [None]:
+                raise DataError(f"{file} row {row} lacks its image or its caption; remove it")
+            concept = cells.get("concept") or f"{file.name}:{row}"
+            if not isinstance(data, bytes) or not all(isinstance(c, str) for c in captions):
+                raise DataError(
+                    f"{file} row {row} has no image bytes, or a caption that is no text; captioned "
+                    "images need the bytes of image files and captions of strings"
+                )
+            yield Captioned(data, tuple(captions), str(concept))
+            row += 1
 
 
 def parquet_files(path: Path) -> list[Path]:

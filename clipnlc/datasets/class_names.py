@@ -1,18 +1,18 @@
 """Class names: from identifiers (folder names, `ClassLabel`), a list beside the data, or the user.
 
 An identifier (`test_tube`) says which class a label is; a class name (`test tube`) is what goes
-into a prompt. Identifiers become names by turning `_` into a space; lists are taken verbatim.
+into a prompt. Identifiers become names by turning `_` into a space; lists are taken as they are.
 """
 
-import json
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+from clipnlc.datasets.name_files import name_file, read_names
+from clipnlc.datasets.text_files import check_text, read_text, some
 from clipnlc.errors import DataError
 
-_SHOWN = 5
+_CARD: Final = ("class_names", "templates")
 
 
 def display_name(identifier: str) -> str:
@@ -24,26 +24,36 @@ def display_name(identifier: str) -> str:
     return identifier.replace("_", " ")
 
 
-def read_card(root: Path) -> dict[str, Any]:
+def read_card(root: Path) -> dict[str, tuple[str, ...]]:
     """Return what a data set's own `dataset.json` says, restricted to what we use.
 
     The keys are `class_names` (in label order) and `templates`, each a list of strings. A file of
-    that name with something else in it is not ours and is passed over.
+    that name that has neither is not ours and is passed over.
+
+    Raises:
+        DataError: it has one of them and cannot be used.
     """
-    file = root / "dataset.json"
-    if not file.is_file():
+    path = root / "dataset.json"
+    if not path.is_file():
         return {}
+    cure = "fix or delete it, or give --class-names FILE and --templates FILE"
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"cannot read {path}: {problem.strerror}; {cure}") from None
+    if not any(f'"{key}"'.encode() in data for key in _CARD):
         return {}
+    file = read_text(path, what="the data set's card", option="dataset.json", cure=cure)
+    card = file.tree()
     if not isinstance(card, dict):
-        return {}
-    return {
-        key: tuple(card[key])
-        for key in ("class_names", "templates")
-        if isinstance(card.get(key), list) and all(isinstance(text, str) for text in card[key])
-    }
+        raise file.refuse("is no JSON object")
+    for key in _CARD:
+        texts = card.get(key, [""])
+        if not (isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)):
+            raise file.refuse(f"`{key}` is no list of strings, or an empty one")
+        for entry, text in enumerate(texts, start=1):
+            check_text(file, text, None, entry=entry)
+    return {key: tuple(card[key]) for key in _CARD if key in card}
 
 
 def beside(root: Path, identifiers: Sequence[str] | None) -> tuple[tuple[str, ...], Path] | None:
@@ -57,7 +67,9 @@ def beside(root: Path, identifiers: Sequence[str] | None) -> tuple[tuple[str, ..
         return card["class_names"], root / "dataset.json"
     file = root / "classnames.txt"
     if identifiers is None and file.is_file():
-        return _lines(_read(file)), file
+        read = name_file(file)  # a blank line is a class with a blank name: CLEVR has one
+        lines = read.text.removesuffix("\n").split("\n")
+        return tuple(check_text(read, one, n) for n, one in enumerate(lines, start=1)), file
     return None
 
 
@@ -69,8 +81,7 @@ def name_classes(
     Args:
         identifiers: one per class in label order; None when labels are bare numbers.
         root: the data set's root.
-        user_file: `--class-names`: names one a line or as a JSON list, both in label order; or
-            `identifier = name` lines or a JSON object, which map by name.
+        user_file: `--class-names`, in any of the forms of `name_files`.
 
     Returns:
         The names in label order, and notes for the user.
@@ -79,16 +90,13 @@ def name_classes(
         DataError: there are no names, or their number or their identifiers do not fit.
     """
     if user_file is not None:
-        given = _read_user_file(user_file)
-        if isinstance(given, dict):
-            return _by_identifier(given, identifiers, user_file), ()
-        return _by_position(given, identifiers, user_file)
+        return read_names(user_file, identifiers)
     found = beside(root, identifiers)
     if found is not None:
         names, file = found
         if identifiers is not None and len(names) != len(identifiers):
             raise DataError(
-                f"{file} has {len(names)} class names, the data has {len(identifiers)} classes ({_some(identifiers)}); make them agree or give --class-names FILE"
+                f"{file} has {len(names)} class names, the data has {len(identifiers)} classes ({some(identifiers)}); make them agree or give --class-names FILE"
             )
         return names, ()
     if identifiers is None:
@@ -98,100 +106,9 @@ def name_classes(
     poor = [i for i in identifiers if i.isdecimal() or i in ("True", "False")]
     notes = (
         (
-            f"classes are called {_some(identifiers)}, which says little in a prompt; give their names with --class-names FILE",
+            f"classes are called {some(identifiers)}, which says little in a prompt; give their names with --class-names FILE",
         )
         if len(poor) == len(identifiers)
         else ()
     )
     return tuple(display_name(i) for i in identifiers), notes
-
-
-def _by_identifier(
-    given: Mapping[str, str], identifiers: Sequence[str] | None, file: Path
-) -> tuple[str, ...]:
-    """Map identifiers to names; bare-number labels are identified by `0`, `1`, ..."""
-    wanted = identifiers if identifiers is not None else [str(i) for i in range(len(given))]
-    missing = [i for i in wanted if i not in given]
-    unknown = [i for i in given if i not in wanted]
-    if missing or unknown:
-        parts = ["has no name for class " + _some(missing)] if missing else []
-        parts += ["names " + _some(unknown) + ", which is no class"] if unknown else []
-        raise DataError(
-            f"{file} {' and '.join(parts)}; the classes are {_some(wanted)}: one `class = name` for each"
-        )
-    return tuple(given[i] for i in wanted)
-
-
-def _by_position(
-    names: tuple[str, ...], identifiers: Sequence[str] | None, file: Path
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if identifiers is None:
-        return names, ()
-    if len(names) != len(identifiers):
-        raise DataError(
-            f"{file} has {len(names)} class names, the data has {len(identifiers)} classes ({_some(identifiers)}); give one name for each, blank lines count"
-        )
-    # The same words in another order were meant by name: taken by position they would silently
-    # permute the labels.
-    spelled = {_loose(name): name for name in names}
-    if len(spelled) == len(names) and set(spelled) == {_loose(i) for i in identifiers}:
-        return tuple(spelled[_loose(i)] for i in identifiers), ()
-    pairs = [f"{i} = {n}" for i, n in zip(identifiers, names, strict=True)]
-    return names, (f"class names were taken in label order: {_some(pairs)}",)
-
-
-def _loose(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold().replace("_", " ").strip()
-
-
-def _read_user_file(file: Path) -> tuple[str, ...] | dict[str, str]:
-    text = _read(file)
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise DataError(
-                f"{file} begins like JSON but is not: {error}; fix it, or write one class name a line"
-            ) from error
-        values = list(data.values()) if isinstance(data, dict) else data
-        if not values or not all(isinstance(v, str) for v in values):
-            raise DataError(
-                f"{file} holds JSON that is neither a list of names nor an object of names; write [name, ...] or {{class: name, ...}}"
-            )
-        return {_nfc(k): v for k, v in data.items()} if isinstance(data, dict) else tuple(data)
-    lines = _lines(text)
-    written = [line for line in lines if line.strip()]
-    if not written:
-        raise DataError(f"{file} holds no class name; write one a line, in label order")
-    if all("=" in line for line in written):
-        pairs = [line.split("=", 1) for line in written]
-        return {_nfc(key.strip()): name.strip() for key, name in pairs}
-    return lines
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read the class names {file}: {error}; give a UTF-8 text or JSON file with --class-names"
-        ) from error
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    """Split into lines; a blank line is a class with a blank name (CLEVR has one), kept.
-
-    `splitlines` is not used: it also splits at characters that may stand in a name.
-    """
-    lines = text.replace("\r\n", "\n").split("\n")
-    return tuple(lines[:-1] if lines[-1] == "" else lines)
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
-def _some(items: Sequence[str]) -> str:
-    """Show the first few of a list."""
-    shown = ", ".join(items[:_SHOWN])
-    return shown if len(items) <= _SHOWN else f"{shown}, ... ({len(items)})"

@@ -5,6 +5,7 @@ Everything is read from the Arrow schema: a parquet file, a saved folder and a t
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, shown
 
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls", "variant", "wnid")
 _ID_NAMES = ("sample_id", "id", "__key__")
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,13 @@ def choose_columns(
     """Choose the columns: as asked, else by feature type, else by the customary names.
 
     Raises:
-        DataError: there is no such column, or several would do.
+        DataError: there is no such column, or several would do; two columns share a name; the
+            features that `datasets` wrote are damaged.
     """
-    features = _features(schema)
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise DataError(f"{where} has two columns called {shown(twice[0])!r}; rename one of them")
+    features = _features(schema, where)
     kinds = {name: features.get(name, {}).get("_type") for name in schema.names}
     images = [n for n in schema.names if kinds[n] == "Image"]
     plain = [n for n in schema.names if _may_hold_images(schema.field(n).type)]
@@ -55,16 +61,32 @@ def choose_columns(
     )
     if not _may_hold_images(schema.field(image).type):
         raise DataError(
-            f"column {image!r} of {where} holds {schema.field(image).type}, not image files; choose one of {', '.join(schema.names)} with --image-column"
+            f"column {image!r} of {where} holds {shown(schema.field(image).type)}, not image files; choose one of {_some(schema.names)} with --image-column"
         )
     ids = [n for n in _ID_NAMES if n in schema.names and _is_name(schema.field(n).type)]
     return Columns(image, label, ids[0] if ids else None)
 
 
-def class_label_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
-    """Return the names of a `ClassLabel` column, or None when labels have none."""
-    feature = _features(schema).get(label, {})
-    return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else None
+def class_label_names(schema: pa.Schema, label: str, where: str) -> tuple[str, ...] | None:
+    """Return the names of a `ClassLabel` column, or None when labels have none.
+
+    Raises:
+        DataError: the features are damaged, or the names are no list of different words.
+    """
+    feature = _features(schema, where).get(label, {})
+    if feature.get("_type") != "ClassLabel" or feature.get("names") is None:
+        return None
+    names = feature["names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"the class names of column {label!r} of {where} are {shown(names)}; expected a list of words: write the data set again"
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"column {label!r} of {where} has two classes called {shown(twice[0])!r}; rename one and write the data set again"
+        )
+    return tuple(names)
 
 
 def holds_text(schema: pa.Schema, label: str) -> bool:
@@ -86,17 +108,36 @@ def label_values(
             f"row {row_name(row)} of {where} has no label in column {name!r}; label or remove it"
         )
     if _is_text(column.type):
-        return [str(value) for value in column.to_pylist()]
+        return texts(column, where, name)
     if not pa.types.is_integer(column.type):
         raise DataError(
-            f"label column {name!r} of {where} holds {column.type}; expected one integer, word or boolean a row: choose it with --label-column"
+            f"label column {name!r} of {where} holds {shown(column.type)}; expected one integer, word or boolean a row: choose it with --label-column"
         )
-    values: Int64[np.ndarray, " samples"] = column.to_numpy().astype(np.int64)
+    values: Int64[np.ndarray, " samples"] = column.to_numpy().astype(np.int64)  # may turn negative
     if len(values) and values.min() < 0:
         raise DataError(
             f"row {row_name(int(values.argmin()))} of {where} has label {values.min()}, which marks unlabelled data; choose a labelled split"
         )
     return values
+
+
+def texts(column: pa.ChunkedArray | pa.Array, where: str, name: str) -> list[str]:
+    """Return words or numbers as texts.
+
+    Raises:
+        DataError: a cell is empty or no UTF-8.
+    """
+    try:
+        cells = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"column {name!r} of {where} has a cell that is no UTF-8: {error.reason}; write it again"
+        ) from error
+    if None in cells:  # as a member of a dictionary; other empty cells are found before
+        raise DataError(
+            f"row {cells.index(None)} of {where} has nothing in column {name!r}; fill or remove it"
+        )
+    return [str(cell) for cell in cells]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -106,12 +147,24 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+def _features(schema: pa.Schema, where: str) -> dict[str, dict[str, Any]]:
+    """Return what `datasets` wrote of each column; nothing where it wrote nothing.
+
+    Raises:
+        DataError: it is damaged.
+    """
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return {}
-    features = json.loads(text).get("info", {}).get("features") or {}
-    return {name: f for name, f in features.items() if isinstance(f, dict)}
+    try:
+        features = json.loads(text)["info"]["features"]
+        if features is None:
+            return {}
+        return {name: f for name, f in features.items() if isinstance(f, dict)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"the `huggingface` metadata of {where} is damaged ({shown(error)}); write the data set again, or without it"
+        ) from error
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -127,11 +180,11 @@ def _choose(
     if len(found) == 1 and found[0] in schema.names:
         return found[0]
     if len(found) > 1:
-        what = f"several {role} columns ({', '.join(found)})"
+        what = f"several {role} columns ({_some(found)})"
     else:
         what = f"no column {asked!r}" if asked is not None else f"no {role} column"
     raise DataError(
-        f"{where} has {what}; its columns are {', '.join(schema.names)}: choose one with --{role}-column"
+        f"{where} has {what}; its columns are {_some(schema.names)}: choose one with --{role}-column"
     )
 
 
@@ -141,8 +194,24 @@ def _may_hold_images(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
-        or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+        or _holds_bytes(kind)
     )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Return whether cells have one field `bytes`, of bytes; where all are empty, of nothing."""
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    inner = kind.field("bytes").type
+    return bool(
+        pa.types.is_binary(inner) or pa.types.is_large_binary(inner) or pa.types.is_null(inner)
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Show the first columns."""
+    listed = ", ".join(map(shown, names[:_SHOWN]))
+    return listed if len(names) <= _SHOWN else f"{listed}, ... ({len(names)})"
 
 
 def _is_name(kind: pa.DataType) -> bool:

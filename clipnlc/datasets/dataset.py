@@ -22,9 +22,21 @@ class Dataset(ABC):
     key: str
     templates: tuple[str, ...]
 
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, if that was given as a path (or is in the package)."""
+        return None
+
     @abstractmethod
-    def split_names(self) -> tuple[str, ...]:
-        """Return the splits there are: train, val, test, then others. Nothing is downloaded."""
+    def split_names(
+        self, *, image_column: str | None = None, label_column: str | None = None
+    ) -> tuple[str, ...]:
+        """Return the splits there are: train, val, test, then others. Nothing is downloaded.
+
+        Args:
+            image_column: as for `open`, where tables list image files.
+            label_column: likewise.
+        """
 
     @abstractmethod
     def open(
@@ -65,9 +77,16 @@ class LocalDataset(Dataset):
 
     root: Path
 
-    def split_names(self) -> tuple[str, ...]:
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+        return self.root
+
+    def split_names(
+        self, *, image_column: str | None = None, label_column: str | None = None
+    ) -> tuple[str, ...]:
         """Return the splits that lie there."""
-        return source.splits(self.root)
+        return source.splits(self.root, image_column=image_column, label_column=label_column)
 
     def open(
         self,

@@ -15,11 +15,14 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from clipnlc.errors import DataError
+from clipnlc.files import open_regular
 
 _COMMIT_EVERY = 1000
+_IMAGE_BYTES = 16
+_PART = 2**16
 
 
 def hash_file(path: Path) -> str:
@@ -29,8 +32,11 @@ def hash_file(path: Path) -> str:
         DataError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with open_regular(path) as file:
+            while part := file.read(_PART):  # `file_digest` is slower with small files
+                digest.update(part)
+        return digest.hexdigest()
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror}; restore the file or remove it"
@@ -141,6 +147,17 @@ def _stamp(path: str) -> list[int]:
             f"cannot read {path}: {error.strerror}; restore the file or remove it"
         ) from error
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def digest_image(data: bytes) -> bytes:
+    """Return the digest of an encoded image: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(data).digest()[:_IMAGE_BYTES]
+
+
+def image_digests(hashes: Sequence[str]) -> UInt8[np.ndarray, "files 16"]:
+    """Take the digests of image files (`digest_image`) from what `hash_files` gave."""
+    short = bytes.fromhex("".join(each[: 2 * _IMAGE_BYTES] for each in hashes))
+    return np.frombuffer(short, np.uint8).reshape(len(hashes), _IMAGE_BYTES)
 
 
 def digest_texts(texts: Iterable[str]) -> str:

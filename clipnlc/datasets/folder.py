@@ -1,28 +1,30 @@
-"""Image folders: `root/split/class/**/image`, or `root/class/**/image` as one unnamed split.
+"""Image folders: which files are images of which class and split.
 
 Files are listed here and not by the `imagefolder` builder of `datasets`, which mixes up splits
 when a class is called `train` or `test_tube`, drops the labels when there is one class or when
-folders differ in depth, and numbers the classes of each split by itself.
+folders differ in depth, and numbers the classes of each split by itself. `layouts` says which
+folders are splits and classes, `listed` reads labels from tables.
 """
 
 import itertools
-import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from posixpath import splitext
 
 import numpy as np
 
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.fingerprints import digest_texts, hash_files
+from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
+from clipnlc.datasets.images import read_image_file
+from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
+from clipnlc.datasets.listed import Labels, label_by_both, label_by_tables, read_lists
 from clipnlc.datasets.rows import Options, Rows
+from clipnlc.datasets.tree import Folder, image_suffixes, read_tree, unreadable_suffixes
 from clipnlc.errors import DataError
-
-IMAGE_SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
-)
+from clipnlc.wording import count, some
 
 
 @dataclass(frozen=True)
@@ -36,63 +38,50 @@ class ImageFiles:
         """Yield the bytes of the files `start` to `stop`."""
         for name in self.files[start:stop]:
             try:
-                yield (self.root / name).read_bytes()
+                yield read_image_file(self.root / name)
             except OSError as error:
                 raise DataError(
                     f"cannot read {self.root / name}: {error.strerror}; restore the file or remove it"
                 ) from error
 
 
-@dataclass(frozen=True)
-class Listing:
-    """All images below a root: split -> class -> paths relative to the root."""
-
-    splits: dict[str, dict[str, list[str]]]
-    notes: tuple[str, ...]
-
-
-def list_images(root: Path) -> Listing:
+def list_images(root: Path, options: Options) -> Labels:
     """List the images below `root` by split and class, without opening any.
 
     Raises:
-        DataError: there is no image, or the layout is neither of the two.
+        DataError: there is no image, or nothing says for certain which classes they are of.
     """
-    files, ignored = _walk(root)
-    notes = _note_ignored(ignored)
-    if not files:
-        raise DataError(
-            f"no images in {root}; expected split/class/image or class/image ({' '.join(sorted(IMAGE_SUFFIXES))}), parquet files, tars, or a folder saved by datasets"
-        )
-    parts = [tuple(name.split("/")) for name in files]
-    top = {p[0] for p in parts if len(p) > 1}
-    direct = {p[0] for p in parts if len(p) == 2}  # noqa: PLR2004  (folder/image)
-    deep = {p[0] for p in parts if len(p) > 2}  # noqa: PLR2004  (folder/folder/.../image)
-    # A class may be called `train`, so a folder is a split only when it holds class folders.
-    split_folders = {t for t in top & deep if split_names.is_alias(t)}
-    if top and top <= direct - deep and all(split_names.is_alias(t) for t in top):
-        raise DataError(
-            f"images lie directly in the split folder {root / min(top)}; expected {min(top)}/CLASS/image"
-        )
-    if split_folders and not all(split_names.is_alias(t) for t in top):
-        others = ", ".join(sorted(top - split_folders)[:3])
-        raise DataError(
-            f"{root} has both split folders ({', '.join(sorted(split_folders))}) and others ({others}); keep one kind side by side: train, val, test, or classes"
-        )
-    depth = 1 if split_folders else 0
-    labelled = [(name, p) for name, p in zip(files, parts, strict=True) if len(p) > depth + 1]
-    if strays := len(files) - len(labelled):
-        notes += (f"{strays} images outside any class folder were left out",)
-    if not labelled:
-        raise DataError(
-            f"the {strays} images of {root} lie in no class folder; expected split/class/image or class/image"
-        )
-    words = ((p[0] if split_folders else split_names.WHOLE, (name, p)) for name, p in labelled)
-    grouped: dict[str, dict[str, list[str]]] = {}
-    for split, members in split_names.gather(words, root).items():
-        classes = grouped.setdefault(split, {})
-        for name, p in members:
-            classes.setdefault(_nfc(p[depth]), []).append(name)
-    return Listing(grouped, notes)
+    tree = read_tree(root)
+    if not tree.total:
+        raise DataError(_no_images(tree, root))
+    lists = read_lists(
+        tree, root, image_column=options.image_column, label_column=options.label_column
+    )
+    bare: Mapping[str, Folder] = {}
+    try:
+        layout = find_layout(tree, root)
+    except LayoutError as error:
+        if not lists.rows:
+            raise DataError(
+                "; ".join((str(error), *lists.problems[:1], *lists.lost[:1]))
+            ) from error
+        labels = label_by_tables(lists)
+    else:
+        labels = label_by_both(layout.files(), lists)
+        labels = replace(labels, notes=(*layout.notes, *labels.notes))
+        bare = layout.bare
+    used = sum(len(files) for classes in labels.splits.values() for files in classes.values())
+    notes = [*_ignored(tree, labels.tables), *labels.notes]
+    notes += [
+        f"split folder {folder.path} has no class folders: its {count(folder.total, 'image')} without labels left out"
+        for split, folder in bare.items()
+        if split not in labels.splits
+    ]
+    if left := tree.total - used:
+        verb = "was" if left == 1 else "were"
+        where = "that no table gives a label" if labels.places else "outside any class folder"
+        notes.append(f"{count(left, 'image')} {where} {verb} left out")
+    return replace(labels, notes=tuple(notes))
 
 
 def open_folder(root: Path, split: str, options: Options) -> Rows:
@@ -101,22 +90,25 @@ def open_folder(root: Path, split: str, options: Options) -> Rows:
     Raises:
         DataError: as `list_images`; no such split; names that cannot be stored.
     """
-    listing = list_images(root)
+    listing = list_images(root, options)
     name, classes = split_names.pick(listing.splits, split, root)
     identifiers = sort_classes({c for group in listing.splits.values() for c in group})
-    label = {c: i for i, c in enumerate(identifiers)}
+    label = {c: int(c) if listing.numbers else i for i, c in enumerate(identifiers)}
     rows = sorted((_nfc(file), label[c], file) for c, group in classes.items() for file in group)
     sample_id = tuple(row[0] for row in rows)
     _check_ids(root, sample_id)
     files = tuple(row[2] for row in rows)
+    hashes = hash_files(root, files, options.hash_cache)
     return Rows(
         split=name,
         labels=np.array([row[1] for row in rows], dtype=np.int64),
-        identifiers=identifiers,
+        identifiers=None if listing.numbers else identifiers,
         sample_id=sample_id,
         images=ImageFiles(root, files),
-        content=digest_texts([*sample_id, *hash_files(root, files, options.hash_cache)]),
+        content=digest_texts([*sample_id, *hashes]),
         notes=listing.notes,
+        places=listing.places,
+        digests=image_digests(hashes),
     )
 
 
@@ -131,72 +123,42 @@ def sort_classes(classes: set[str]) -> tuple[str, ...]:
     return tuple(sorted(classes))
 
 
-def walk(
-    root: Path, *, unlisted: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[str, str]]:
-    """Yield the files below `root` (posix, relative), sorted within each folder, as they are found.
-
-    Args:
-        root: the folder.
-        unlisted: called where a folder cannot be listed, which is then left out.
-
-    Yields:
-        The name and "" for an image; the name and its kind for anything else.
-
-    Raises:
-        OSError: a folder cannot be listed, and there is no `unlisted`.
-    """
-
-    def visit(
-        folder: Path, prefix: str, above: frozenset[tuple[int, int]]
-    ) -> Iterator[tuple[str, str]]:
-        try:
-            stat = folder.stat()
-            here = (stat.st_dev, stat.st_ino)
-            if here in above:  # a link to a folder above it
-                return
-            with os.scandir(folder) as found:
-                entries = sorted((entry.name, entry.is_dir()) for entry in found)
-        except OSError as error:
-            if unlisted is None:
-                raise
-            unlisted(error)
-            return
-        for name, is_folder in entries:
-            if name.startswith("."):
-                yield prefix + name, "hidden"
-            elif is_folder:
-                yield from visit(folder / name, f"{prefix}{name}/", above | {here})
-            elif (suffix := Path(name).suffix.lower()) in IMAGE_SUFFIXES:
-                yield prefix + name, ""
-            else:
-                yield prefix + name, suffix or name
-
-    yield from visit(root, "", frozenset())
+def _no_images(tree: Folder, root: Path) -> str:
+    """Say what lies there instead of images."""
+    held = tree.kinds_below()
+    if unread := sorted(unreadable_suffixes() & held.keys()):
+        return f"no image that can be read in {root}, but {_kinds(held, unread)}; convert them to .jpg or .png"
+    if packed := sorted({".zip", ".gz", ".tgz", ".7z", ".rar"} & held.keys()):
+        return f"no images in {root}, but {_kinds(held, packed)}; unpack them"
+    seen = [f"{folder.name}/" for folder in tree.folders]
+    seen += [f"{number} {kind}" for kind, number in sorted(held.items())]
+    return f"no images in {root}; expected {EXPECTED} ({' '.join(sorted(image_suffixes()))}), parquet files, tars, or a folder saved by datasets, but it holds {some(seen) or 'nothing'}"
 
 
-def _walk(root: Path) -> tuple[list[str], Counter[str]]:
-    """Return the image files below `root` (posix, relative), and what else lies there."""
-    files: list[str] = []
-    ignored: Counter[str] = Counter()
-    try:
-        for name, kind in walk(root):
-            if kind:
-                ignored[kind] += 1
-            else:
-                files.append(name)
-    except OSError as error:
-        raise DataError(
-            f"cannot list {error.filename}: {error.strerror}; fix its permissions or give another --dataset"
-        ) from error
-    return files, ignored
+def _ignored(tree: Folder, used: Sequence[str]) -> list[str]:
+    """Say which files are no images, and which are but cannot be read; not which were used."""
+    held = tree.kinds_below() - Counter(splitext(name)[1].lower() for name in used)
+    if not held:
+        return []
+    unread = sorted(unreadable_suffixes() & held.keys())
+    others = sorted(held.keys() - set(unread))
+    notes = []
+    if unread:
+        notes.append(
+            f"{count(sum(held[k] for k in unread), 'image')} of a kind that cannot be read left out ({_kinds(held, unread)}): convert to .jpg or .png"
+        )
+    if total := sum(held[kind] for kind in others):
+        what = (
+            "1 file that is no image was"
+            if total == 1
+            else f"{total} files that are not images were"
+        )
+        notes.append(f"{what} ignored ({_kinds(held, others)})")
+    return notes
 
 
-def _note_ignored(ignored: Counter[str]) -> tuple[str, ...]:
-    if not ignored:
-        return ()
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
-    return (f"{ignored.total()} files that are not images were ignored ({kinds})",)
+def _kinds(held: Counter[str], kinds: Sequence[str]) -> str:
+    return ", ".join(f"{held[kind]} {kind}" for kind in kinds)
 
 
 def _check_ids(root: Path, sample_id: Sequence[str]) -> None:

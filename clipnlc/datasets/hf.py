@@ -10,29 +10,40 @@ The library is imported inside the functions: that takes most of a second.
 
 import contextlib
 import glob
+import lzma
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, printable
 
 if TYPE_CHECKING:
     import datasets as hf
 
 _LONGEST = 200
 
-# What damaged or foreign files make `datasets` raise, besides its own errors.
-_UNREADABLE = (
+UNREADABLE: Final = (
     pa.ArrowException,
     tarfile.TarError,
     OSError,
+    EOFError,
     ValueError,
     TypeError,
     LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,  # and RecursionError, NotImplementedError
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
 )
+"""What damaged or foreign files make pyarrow and `datasets` raise, besides the latter's own errors."""
 
 
 def prepare(
@@ -61,7 +72,7 @@ def prepare(
                 split="rows",
                 **options,
             )
-    except (hf.exceptions.DatasetsError, *_UNREADABLE) as error:
+    except Exception as error:  # members of a tar are decoded by any of a dozen libraries
         cause = error.__cause__ or error
         raise DataError(
             f"datasets cannot read {names[0]} of {root} as {builder}: {one_line(cause)}; check the file, and that the folder HF_DATASETS_CACHE has room and can be written"
@@ -78,11 +89,14 @@ def load_saved(folder: Path) -> "hf.Dataset":
 
     try:
         with quiet():
-            return hf.load_from_disk(str(folder))
-    except _UNREADABLE as error:
+            found = hf.load_from_disk(str(folder))
+        if not isinstance(found, hf.Dataset):
+            raise TypeError("several splits where one is expected")
+    except (hf.exceptions.DatasetsError, *UNREADABLE) as error:
         raise DataError(
             f"cannot read {folder}: {one_line(error)}; save it again with save_to_disk"
         ) from error
+    return found
 
 
 @contextlib.contextmanager
@@ -107,5 +121,6 @@ def quiet() -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """Return an error's text as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    told = getattr(error, "strerror", None) or str(error)
+    text = printable(" ".join(told.split())) or type(error).__name__
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -6,23 +6,26 @@ image is only described.
 
 import io
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from PIL import Image
 
-from clipnlc.datasets.images import load
+from clipnlc.datasets.images import MAX_PIXELS, load
 
 TINY: Final = 16  # pixels of the shorter side; a 224-pixel input blows each up fourteenfold
 
 _ORIENTATION: Final = 274  # EXIF tag
 _UPRIGHT: Final = (None, 0, 1)
 _FORMATS: Final = {
+    ".apng": "PNG",
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".j2k": "JPEG2000",
     ".jfif": "JPEG",
+    ".jp2": "JPEG2000",
     ".jpe": "JPEG",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
@@ -43,6 +46,7 @@ class ImageFacts:
         promised: the format that the name's suffix says; None where it says none.
         mode: Pillow's mode as stored (`RGB`, `L`, `CMYK`, `I;16`).
         width, height: pixels as stored.
+        dark: whether it has more than 8 bits, of which the highest four are never used.
         one_colour: whether every pixel is the same.
         turned: whether EXIF says to turn or mirror it, which open_clip does not do.
     """
@@ -52,6 +56,7 @@ class ImageFacts:
     mode: str
     width: int
     height: int
+    dark: bool
     one_colour: bool
     turned: bool
 
@@ -66,29 +71,29 @@ class ImageFacts:
         return min(self.width, self.height) < TINY
 
 
-def inspect_image(data: bytes, sample_id: str) -> ImageFacts:
+def inspect_image(data: bytes, sample_id: str, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Describe an encoded image; all of it is decoded.
 
     Args:
         data: the bytes of the file.
         sample_id: its name, whose suffix is compared with the content; named in the error.
+        max_pixels: a larger image is refused.
 
     Raises:
-        DataError: the bytes are no image, or the image is truncated or damaged.
+        ImageError: the image cannot be decoded; see `images.load`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF, where the pixels are sound
-        image = load(data, sample_id)  # raises on everything that Pillow cannot read
-        with Image.open(io.BytesIO(data)) as header:
-            name, turned = header.format or "", _is_turned(header)
+    image = load(data, sample_id, max_pixels=max_pixels)
+    with Image.open(io.BytesIO(data)) as header:
+        name, mode, turned = header.format or "", header.mode, _is_turned(header)
     extrema = image.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return ImageFacts(
         format=_ALSO.get(name, name),
         promised=_FORMATS.get(PurePosixPath(sample_id).suffix.lower()),
-        mode=image.mode,
+        mode=mode,
         width=image.width,
         height=image.height,
+        dark=mode.startswith("I") and max(high for _, high in bands) < 1 << 4,
         one_colour=all(low == high for low, high in bands),
         turned=turned,
     )

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.columns import choose_columns
 from clipnlc.datasets.fingerprints import digest_texts, hash_files
-from clipnlc.datasets.hf import one_line
+from clipnlc.datasets.hf import UNREADABLE, one_line
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tables import PreparedImages, number_labels, sample_ids
 from clipnlc.errors import DataError
+from clipnlc.files import open_regular
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class ParquetFiles:
         ]
         try:
             return pa.concat_tables(tables, promote_options="permissive").select(list(columns))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+        except (pa.ArrowException, KeyError) as error:
             raise DataError(
                 f"the parquet files {self.names[0]} to {self.names[-1]} of {self.root} differ in columns {', '.join(columns)}: {one_line(error)}; write them again alike"
             ) from error
@@ -61,8 +62,9 @@ class ParquetFiles:
 
     def _tell(self, name: str, read: Callable[[Path], T]) -> T:
         try:
+            open_regular(self.root / name).close()  # of a named pipe, pyarrow would wait for ever
             return read(self.root / name)
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"cannot read {self.root / name}: {one_line(error)}; copy the file again"
             ) from error
@@ -82,7 +84,7 @@ def open_parquet(root: Path, split: str, options: Options) -> Rows:
         tables[name].schema, str(root), options.image_column, options.label_column
     )
     content = digest_texts([columns.image, *files, *hash_files(base, files, options.hash_cache)])
-    sample_id, notes = sample_ids(tables[name], columns, tables[name].row_names)
+    sample_id, notes = sample_ids(tables[name], columns, str(root), tables[name].row_names)
     labels, identifiers, more = number_labels(tables, name, columns.label, str(root), sample_id)
     images = PreparedImages("parquet", base, tuple(files), content, columns.image, sample_id)
     return Rows(name, labels, identifiers, sample_id, images, content, notes + more)

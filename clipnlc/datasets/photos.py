@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from clipnlc.datasets.folder import IMAGE_SUFFIXES, walk
+from clipnlc.datasets.tree import image_suffixes, images_below
 
 LIST: Final = "-"
 """In place of a path: the paths that a list names."""
@@ -42,9 +42,8 @@ def _below(path: Path) -> Iterator[Path]:
         yield path
         return
     unlisted: list[OSError] = []
-    for name, kind in walk(path, unlisted=unlisted.append):
-        if not kind:
-            yield path / name
+    for name in images_below(path, unlisted=unlisted.append):
+        yield path / name
     yield from (Path(error.filename) for error in unlisted)
 
 
@@ -53,7 +52,7 @@ def _matching(pattern: str) -> Iterator[Path]:
     if not found:
         yield Path(pattern)
     for name in found:
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not Path(name).is_dir():
+        if Path(name).suffix.lower() in image_suffixes() and not Path(name).is_dir():
             yield Path(name)
         elif "**" not in pattern and Path(name).is_dir():  # else its files match by themselves
             yield from _below(Path(name))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Options:
     """What the user may say about a data set on disk; None lets the source decide.
 
     Attributes:
-        image_column: the column with the images, for tables and tars.
-        label_column: the column with the labels, for tables and tars.
+        image_column: the column with the images or their files, where there are columns.
+        label_column: the column with the labels, where there are columns.
         hash_cache: an SQLite file that remembers the hashes of unchanged files.
         files: for parquet and tars, the files of each split relative to the root, where they are
             known; None has them told by their names.
@@ -48,6 +48,8 @@ class Rows:
         images: the image bytes, read on demand.
         content: digest of the files that hold the rows: their bytes and relative names.
         notes: things the user should know.
+        places: identifier -> where a table of labels names it first; empty without such a table.
+        digests: of each image (`fingerprints.digest_image`), where they cost nothing; else None.
     """
 
     split: str
@@ -57,3 +59,5 @@ class Rows:
     images: Images
     content: str
     notes: tuple[str, ...] = field(default=())
+    places: Mapping[str, str] = field(default_factory=dict)
+    digests: UInt8[np.ndarray, "samples 16"] | None = None

@@ -5,32 +5,37 @@ webdataset tars, and, failing those, an image folder. To add a kind, write a mod
 `open_*(root, split, options) -> Rows` and add its row to `_KINDS`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from clipnlc.datasets import folder, parquet, saved, tars
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.class_names import name_classes
-from clipnlc.datasets.fingerprints import digest_labels, digest_texts
+from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
+from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, shown
+from clipnlc.wording import count, some
 
-_SHOWN = 5
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file, as stored, with its label."""
+    """One image file, as stored, with its label; `digest` is of its bytes, empty where unknown."""
 
     sample_id: str
     label: int
     data: bytes
+    digest: bytes = b""
 
     def image(self) -> Image.Image:
         """Decode to RGB (see `clipnlc.datasets.images.decode`).
@@ -57,6 +62,9 @@ class Split:
         notes: what the user should be told, one line each.
         origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
             and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
+        identifiers: what the source calls the classes, in label order; None for bare numbers.
+        digests: of each image, where the source has them; `image_digests` always gives them.
+        test_share: of a data set that was divided, the share of test (`division`).
     """
 
     root: Path
@@ -70,6 +78,9 @@ class Split:
     notes: tuple[str, ...]
     images: Images
     origin: dict[str, str] = field(default_factory=dict)
+    identifiers: tuple[str, ...] | None = None
+    digests: UInt8[np.ndarray, "samples 16"] | None = None
+    test_share: float | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -84,7 +95,20 @@ class Split:
         rows = range(len(self))[start:stop]
         found = self.images.read(rows.start, rows.stop)
         for row, data in zip(rows, found, strict=True):
-            yield Sample(self.sample_id[row], int(self.labels[row]), data)
+            digest = digest_image(data) if self.digests is None else self.digests[row].tobytes()
+            yield Sample(self.sample_id[row], int(self.labels[row]), data, digest)
+
+    @cached_property
+    def image_digests(self) -> UInt8[np.ndarray, "samples 16"]:
+        """Digest of each image's bytes; images that share a file are read for it, once.
+
+        Raises:
+            DataError: as `read`.
+        """
+        if self.digests is not None:
+            return self.digests
+        read = self.images.read(0, len(self))
+        return np.frombuffer(b"".join(map(digest_image, read)), np.uint8).reshape(len(self), -1)
 
 
 def open_split(
@@ -114,6 +138,8 @@ def open_split(
     root = Path(path)
     kind = kind_of(root)
     rows = open_rows(root, kind, split, Options(image_column, label_column, hash_cache))
+    if class_names_file is not None:
+        rows = _among(rows, class_names_file)
     names, notes = named(rows, root, class_names_file)
     return make_split(root, kind, rows, names, notes)
 
@@ -147,7 +173,13 @@ def named(
 def make_split(
     root: Path, kind: str, rows: Rows, names: tuple[str, ...], notes: tuple[str, ...] = ()
 ) -> Split:
-    """Put a split together once its class names are decided; `rows.labels` index into `names`."""
+    """Put a split together once its class names are decided; `rows.labels` index into `names`.
+
+    Raises:
+        DataError: a sample or a class has a name that no store can hold.
+    """
+    _check_texts("class", names, root)
+    _check_texts("sample", rows.sample_id, root)
     return Split(
         root=root,
         name=rows.split,
@@ -159,19 +191,43 @@ def make_split(
         fingerprint=digest_texts(
             [rows.content, *rows.sample_id, digest_labels(rows.labels), *names]
         ),
-        notes=(*rows.notes, *notes, *_note_classes(rows, names)),
+        notes=(*rows.notes, *notes, *_note_classes(rows.split, rows.labels, names)),
         images=rows.images,
+        identifiers=rows.identifiers,
+        digests=rows.digests,
     )
 
 
-def splits(path: str | Path) -> tuple[str, ...]:
+def part_of(split: Split, name: str, rows: Int64[np.ndarray, " rows"], note: str) -> Split:
+    """Take some rows of a split as a split of its own; `split.images` are those of the rows alone."""
+    ids = tuple(split.sample_id[row] for row in rows)
+    labels, digests = split.labels[rows], split.image_digests[rows]
+    content = digest_texts([*ids, digests.tobytes().hex()])
+    of_whole = _note_classes(split.name, split.labels, split.class_names)
+    kept = [one for one in split.notes if one not in of_whole]
+    return replace(
+        split,
+        name=name,
+        labels=labels,
+        sample_id=ids,
+        content=content,
+        fingerprint=digest_texts([content, *ids, digest_labels(labels), *split.class_names]),
+        notes=(*kept, note, *_note_classes(name, labels, split.class_names)),
+        digests=digests,
+    )
+
+
+def splits(
+    path: str | Path, *, image_column: str | None = None, label_column: str | None = None
+) -> tuple[str, ...]:
     """Return the names of the splits at `path`: train, val, test, then others.
 
     Raises:
         DataError: there is no data set.
     """
     root = Path(path)
-    return split_names.in_order(_KINDS[kind_of(root)].splits(root))
+    options = Options(image_column, label_column)
+    return split_names.in_order(_KINDS[kind_of(root)].splits(root, options))
 
 
 def kind_of(root: Path) -> str:
@@ -200,36 +256,96 @@ def kind_of(root: Path) -> str:
 @dataclass(frozen=True)
 class _Kind:
     open: Callable[[Path, str, Options], Rows]
-    splits: Callable[[Path], dict[str, object]]
+    splits: Callable[[Path, Options], Iterable[str]]
 
 
 _KINDS = {
-    "folder": _Kind(folder.open_folder, lambda root: dict(folder.list_images(root).splits)),
-    "parquet": _Kind(
-        parquet.open_parquet, lambda root: dict(split_names.list_files(root, ".parquet"))
+    "folder": _Kind(
+        folder.open_folder, lambda root, options: folder.list_images(root, options).splits
     ),
-    "saved": _Kind(saved.open_saved, lambda root: dict(saved.saved_splits(root))),
-    "tars": _Kind(tars.open_tars, lambda root: dict(split_names.list_files(root, ".tar"))),
+    "parquet": _Kind(
+        parquet.open_parquet, lambda root, _: split_names.list_files(root, ".parquet")
+    ),
+    "saved": _Kind(saved.open_saved, lambda root, _: saved.saved_splits(root)),
+    "tars": _Kind(tars.open_tars, lambda root, _: split_names.list_files(root, ".tar")),
 }
+
+
+def _among(rows: Rows, file: Path) -> Rows:
+    """Match the labels of a table with a list of class names, which may have more classes.
+
+    Raises:
+        DataError: a label is not on the list; with the table's line.
+    """
+    if rows.identifiers is None or not rows.places:
+        return rows
+    given = listed_classes(file)
+    number = {folded(name): label for label, name in enumerate(given)}
+    unknown = [name for name in rows.identifiers if folded(name) not in number]
+    if unknown and len(unknown) < len(rows.identifiers):
+        raise DataError(
+            f"{rows.places[unknown[0]]}: {unknown[0]!r} is no class of {file} ({some(given)}); fix the label or the list"
+        )
+    if unknown or len(number) < len(given):
+        return rows
+    to = np.array([number[folded(name)] for name in rows.identifiers], dtype=np.int64)
+    return replace(rows, labels=to[rows.labels], identifiers=given)
+
+
+def _check_texts(what: str, texts: tuple[str, ...], root: Path) -> None:
+    """Refuse what HDF5 cannot hold: a NUL, and half a character."""
+    if is_storable("".join(texts)):  # one look at all: there may be millions
+        return
+    number, text = next((n, t) for n, t in enumerate(texts) if not is_storable(t))
+    raise DataError(
+        f"{what} {number} of {root} is called {text[:_LONGEST]!a}, which has a NUL or is no Unicode; rename it"
+    )
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a text has neither a NUL nor half a character.
+
+    >>> is_storable("Käfer"), is_storable("a" + chr(0)), is_storable(chr(0xD800))
+    (True, False, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return chr(0) not in text
 
 
 def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | None) -> None:
     row = int(rows.labels.argmax())
     if rows.labels[row] >= len(names):
+        where = rows.places.get(
+            str(rows.labels[row]), f"row {row} ({shown(rows.sample_id[row])}) of {root}"
+        )
         raise DataError(
-            f"row {row} ({rows.sample_id[row]}) of {root} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {len(names)} class names; give one a line, in label order, with --class-names FILE"
+            f"{where} has label {rows.labels[row]}, but {file or 'the list beside the data'} has {count(len(names), 'class name')}; give one a line, in label order, with --class-names FILE"
         )
 
 
-def _note_classes(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
-    present = np.bincount(rows.labels, minlength=len(names)) > 0
-    absent = [repr(names[i]) for i in np.flatnonzero(~present)]
+def _note_classes(
+    split: str, labels: Int64[np.ndarray, " samples"], names: tuple[str, ...]
+) -> tuple[str, ...]:
+    present = np.bincount(labels, minlength=len(names)) > 0
+    absent = [repr(shown(names[i])) for i in np.flatnonzero(~present)]
     notes = []
     if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
         notes.append(
-            f"split {rows.split} has no image of {len(absent)} of {len(names)} classes: {shown}"
+            f"split {split} has no image of {len(absent)} of {count(len(names), 'class')}: {some(absent)}"
+        )
+    alike: dict[str, list[str]] = {}
+    for label, name in enumerate(names):
+        plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
+        alike.setdefault(" ".join(plain.split()), []).append(f"{shown(name)!r} (label {label})")
+    same = [" and ".join(group) for group in alike.values() if len(group) > 1]
+    if same:
+        notes.append(
+            f"classes {some(same)} differ in case, white space or Unicode form at most, which a "
+            "prompt hardly tells apart; give each a name of its own with --class-names FILE"
         )
     if len(names) == 1:
-        notes.append(f"there is only one class, {names[0]!r}: every prediction is right")
+        notes.append(f"there is only one class, {shown(names[0])!r}: every prediction is right")
     return tuple(notes)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,17 +20,70 @@ _ALIASES = {
 }
 _ORDER = ("train", "val", "test")
 
+FILLERS = frozenset(
+    "data dataset file files folder image images img imgs jpeg jpegs jpg jpgs photo photos pic pics picture pictures png pngs sample samples set sets split".split()  # noqa: SIM905
+)
+"""Words that say nothing of a split or a class: `train_images` is train."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
+
 T = TypeVar("T")
 
 
 def canonical(name: str) -> str:
     """Return our name of a split: `train`, `val`, `test`, or any other name as it is.
 
-    >>> canonical("Validation"), canonical("valid"), canonical("corruption_blur")
-    ('val', 'val', 'corruption_blur')
+    >>> canonical("Validation"), canonical("training_set"), canonical("corruption_blur")
+    ('val', 'train', 'corruption_blur')
+    >>> canonical("imagesTest"), canonical("trainset"), canonical("test_tube")
+    ('test', 'train', 'test_tube')
     """
-    lower = name.casefold()
-    return lower if lower in _ORDER else _ALIASES.get(lower, name)
+    parts = [part for part in words(name) if part not in FILLERS]
+    if len(parts) != 1:
+        return name
+    return _split_of(parts[0]) or name
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a name, in lower case.
+
+    >>> words("Training_set"), words("trainImages2"), words("JPEGImages")
+    (['training', 'set'], ['train', 'images', '2'], ['jpeg', 'images'])
+    """
+    return [part.casefold() for part in _WORD.findall(name)]
+
+
+def split_words(names: Sequence[str]) -> dict[str, str]:
+    """Return the split of each name that is one: by itself, or by what the others are called.
+
+    >>> split_words(["train_images", "valid", "cat"])
+    {'train_images': 'train', 'valid': 'val'}
+    >>> split_words(["seg_train", "seg_test"]), split_words(["train2017", "val2017"])
+    ({'seg_train': 'train', 'seg_test': 'test'}, {'train2017': 'train', 'val2017': 'val'})
+    """
+    alone = {name: canonical(name) for name in names if is_alias(name)}
+    if alone or len(names) < 2:  # noqa: PLR2004
+        return alone
+    found: dict[str, str] = {}
+    rests = set()
+    for name in names:
+        parts = words(name)
+        places = [at for at, part in enumerate(parts) if _split_of(part)]
+        if len(places) != 1:
+            return {}
+        (at,) = places
+        found[name] = _split_of(parts[at])
+        rests.add((*parts[:at], "", *parts[at + 1 :]))
+    return found if len(rests) == 1 and len(set(found.values())) == len(names) else {}
+
+
+def _split_of(word: str) -> str:
+    """Return the split that one word means, with `set` or `images` at its end; else ""."""
+    for filler in ("", "set", "sets", "data", "images", "imgs", "split"):
+        short = word.removesuffix(filler)
+        if short in _ORDER or short in _ALIASES:
+            return _ALIASES.get(short, short)
+    return ""
 
 
 def is_alias(name: str) -> bool:
@@ -101,11 +154,17 @@ def list_files(root: Path, suffix: str) -> dict[str, list[str]]:
     set of its own.
 
     Raises:
-        DataError: two words for one split, or one split in several places.
+        DataError: two words for one split, one split in several places, or a folder that cannot be
+            listed.
     """
     if root.is_file():
         return gather([(_place(root.name)[1], root.name)], root)
-    return group_files(_find(root, suffix), root)
+    try:
+        return group_files(_find(root, suffix), root)
+    except OSError as error:
+        raise DataError(
+            f"cannot list {error.filename}: {error.strerror}; fix its permissions or give another --dataset"
+        ) from error
 
 
 def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
@@ -129,6 +188,14 @@ def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
     return gather(((_place(name)[1], name) for name in ordered), root)
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def stem(name: str) -> str:
     """Return a relative path without its last suffix."""
     return name.rsplit(".", 1)[0]
@@ -144,10 +211,11 @@ def _find(root: Path, suffix: str, depth: int = 2) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
+            folder = is_folder(entry)
             if entry.name.endswith(suffix):
-                if entry.is_file():
+                if not folder:  # what is no regular file is refused by name when it is opened
                     yield entry.name
-            elif depth and entry.is_dir() and (depth == 2 or is_alias(entry.name)):  # noqa: PLR2004
+            elif depth and folder and (depth == 2 or is_alias(entry.name)):  # noqa: PLR2004
                 yield from (
                     f"{entry.name}/{n}" for n in _find(root / entry.name, suffix, depth - 1)
                 )

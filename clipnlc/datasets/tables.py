@@ -13,8 +13,9 @@ from jaxtyping import Int64
 
 from clipnlc.datasets import columns as choice
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.hf import prepare, quiet
-from clipnlc.errors import DataError
+from clipnlc.datasets.hf import UNREADABLE, one_line, prepare, quiet
+from clipnlc.errors import DataError, shown
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
     import datasets as hf
@@ -42,9 +43,10 @@ class Table(Protocol):
 
 @dataclass(frozen=True)
 class MappedTable:
-    """One `datasets.Dataset`, mapped into memory."""
+    """One `datasets.Dataset`, mapped into memory; `where` it lies, for messages."""
 
     rows: "hf.Dataset"
+    where: str
 
     @property
     def schema(self) -> pa.Schema:
@@ -52,8 +54,21 @@ class MappedTable:
         return self.rows.features.arrow_schema
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """Read whole columns."""
-        return self.rows.select_columns(list(columns)).with_format("arrow")[:]
+        """Read whole columns.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        import datasets as hf  # noqa: PLC0415
+
+        try:
+            table = self.rows.select_columns(list(columns)).with_format("arrow")[:]
+            table.validate(full=True)  # reading what lies outside its file would end the process
+        except (hf.exceptions.DatasetsError, *UNREADABLE) as error:
+            raise DataError(
+                f"cannot read columns {', '.join(columns)} of {self.where}: {one_line(error)}; restore its files, or write the data set again"
+            ) from error
+        return table
 
 
 @dataclass(frozen=True)
@@ -74,19 +89,29 @@ class MappedImages:
     where: str
 
     def __post_init__(self) -> None:
-        """Find cells without image bytes (this reads validity bits, not images)."""
+        """Find cells without image bytes (this reads where cells begin and end, not images)."""
         for first in range(0, len(self.rows), _SCAN):
             for offset, cells in _cells(self.rows[first : first + _SCAN].column(self.column)):
+                self._check(cells)
                 stored = pc.struct_field(cells, "bytes")
                 if stored.null_count:
                     row = pc.index(stored.is_null(), value=True).as_py()
-                    cell = cells[row].as_py() or {}
-                    self._refuse(first + offset + row, cell.get("path"))
+                    self._refuse(first + offset + row, cells[row].as_py() or {})
 
-    def _refuse(self, row: int, path: str | None) -> NoReturn:
-        found = f"only a path ({path})" if path else "no image"
+    def _check(self, cells: pa.StructArray) -> None:
+        """Refuse cells that lie outside their file: reading one would end the process."""
+        try:
+            cells.validate(full=True)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column {self.column!r} of {self.where} is damaged: {one_line(error)}; restore its files"
+            ) from error
+
+    def _refuse(self, row: int, cell: Mapping[str, str | None]) -> NoReturn:
+        path = cell.get("path")
+        found = f"only a path ({shown(path)})" if path else "no image"
         raise DataError(
-            f"row {row} ({self.sample_id[row]}) of {self.where} holds {found} in column {self.column!r}; store the image file's bytes in every row, under one name or extension, or give a folder of images"
+            f"row {row} ({shown(self.sample_id[row])}) of {self.where} holds {found} in column {self.column!r}; store the image file's bytes in every row, under one name or extension, or give a folder of images"
         )
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
@@ -104,12 +129,17 @@ def mapped_images(
     """Take the image column as encoded bytes.
 
     Raises:
-        DataError: a cell holds no image bytes.
+        DataError: a cell holds no image bytes, or the column is damaged or of another type.
     """
     import datasets as hf  # noqa: PLC0415
 
-    with quiet():
-        cast = rows.select_columns([column]).cast_column(column, hf.Image(decode=False))
+    try:
+        with quiet():
+            cast = rows.select_columns([column]).cast_column(column, hf.Image(decode=False))
+    except (hf.exceptions.DatasetsError, *UNREADABLE) as error:
+        raise DataError(
+            f"column {column!r} of {where} cannot be read as images: {one_line(error)}; write the data set again, with an encoded image in every row"
+        ) from error
     return MappedImages(cast.with_format("arrow"), column, sample_id, where)
 
 
@@ -159,47 +189,60 @@ def number_labels(
         notes.
 
     Raises:
-        DataError: a label is missing, negative, or beyond the class names.
+        DataError: a label is missing, negative, or beyond the class names; splits hold words and
+            numbers.
     """
     table = tables[split]
     labelled = [tables[s] for s in split_names.in_order(tables) if label in tables[s].schema.names]
     values = choice.label_values(
-        table.read([label]).column(0), where, label, lambda row: f"{row} ({sample_id[row]})"
+        table.read([label]).column(0), where, label, lambda row: f"{row} ({shown(sample_id[row])})"
     )
-    own = choice.class_label_names(table.schema, label)
+    for other in labelled:
+        if choice.holds_text(other.schema, label) != choice.holds_text(table.schema, label):
+            kinds = [shown(t.schema.field(label).type) for t in (table, other)]
+            raise DataError(
+                f"label column {label!r} of {where} holds {kinds[0]} in split {split} and {kinds[1]} in another; write them alike"
+            )
+    own = choice.class_label_names(table.schema, label, where)
     if own is None and isinstance(values, np.ndarray):
         return values, None, ()
     if isinstance(values, np.ndarray):
-        lists = [choice.class_label_names(t.schema, label) for t in labelled]
+        lists = [choice.class_label_names(t.schema, label, where) for t in labelled]
         identifiers = tuple(dict.fromkeys(name for names in lists for name in names or ()))
         number = np.array([identifiers.index(name) for name in own or ()], dtype=np.int64)
         if len(values) and values.max() >= len(number):
             raise DataError(
-                f"row {values.argmax()} of {where} has label {values.max()}, but column {label!r} has only {len(number)} class names; write the data set again"
+                f"row {values.argmax()} of {where} has label {values.max()}, but column {label!r} has only {count(len(number), 'class name')}; write the data set again"
             )
         alike = all(names in (None, own) for names in lists)
         notes = () if alike else ("splits list other classes; labels were matched by name",)
         return number[values], identifiers, notes
-    words = set(values).union(*(_words(t, label) for t in labelled))
+    words = set(values).union(*(_words(t, where, label) for t in labelled))
     identifiers = tuple(sorted(words))
     index = {word: i for i, word in enumerate(identifiers)}
     return np.array([index[word] for word in values], dtype=np.int64), identifiers, ()
 
 
-def _words(table: Table, label: str) -> set[str]:
-    unique = table.read([label]).column(0).unique().to_pylist()
-    return {str(value) for value in unique if value is not None}
+def _words(table: Table, where: str, label: str) -> set[str]:
+    """Return the words that a split uses for its classes."""
+    return set(choice.texts(table.read([label]).column(0).unique().drop_null(), where, label))
 
 
 def sample_ids(
-    table: Table, columns: choice.Columns, row_names: Callable[[], list[str]]
+    table: Table, columns: choice.Columns, where: str, row_names: Callable[[], list[str]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name samples by their own column when it is complete and unique, else by row."""
+    """Name samples by their own column when it is complete and unique, else by row.
+
+    Raises:
+        DataError: a name is no UTF-8.
+    """
     if columns.id is None:
         return tuple(row_names()), ()
-    ids = table.read([columns.id]).column(0).to_pylist()
-    if None not in ids and len(set(ids)) == len(ids):
-        return tuple(str(i) for i in ids), ()
+    column = table.read([columns.id]).column(0)
+    if not column.null_count:
+        ids = choice.texts(column, where, columns.id)
+        if len(set(ids)) == len(ids):
+            return tuple(ids), ()
     return tuple(row_names()), (
         f"column {columns.id!r} is not unique, so samples are named by row",
     )

@@ -4,12 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.columns import choose_columns, holds_text
+from clipnlc.datasets.columns import choose_columns, holds_text, texts
 from clipnlc.datasets.fingerprints import digest_texts, hash_files
 from clipnlc.datasets.hf import prepare
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tables import MappedTable, PreparedImages, number_labels
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, shown
 
 
 def open_tars(root: Path, split: str, options: Options) -> Rows:
@@ -24,7 +24,7 @@ def open_tars(root: Path, split: str, options: Options) -> Rows:
     base = root if root.is_dir() else root.parent
     digests = hash_files(base, files, options.hash_cache)
     prepared = digest_texts([*files, *digests])
-    table = MappedTable(prepare("webdataset", base, files, prepared))
+    table = MappedTable(prepare("webdataset", base, files, prepared), str(root))
     columns = choose_columns(table.schema, str(root), options.image_column, options.label_column)
     if holds_text(table.schema, columns.label):
         raise DataError(
@@ -41,17 +41,17 @@ def open_tars(root: Path, split: str, options: Options) -> Rows:
 def _tar_ids(table: MappedTable, base: Path) -> tuple[str, ...]:
     """Name samples by their keys, with the tar's name in front when tars repeat a key."""
     read = table.read(["__key__", "__url__"])
-    keys = [key.removeprefix("./") for key in read.column("__key__").to_pylist()]
+    keys = [key.removeprefix("./") for key in texts(read.column("__key__"), str(base), "__key__")]
     if len(set(keys)) == len(keys):
         return tuple(keys)
     urls = read.column("__url__").to_pylist()
     full = [
-        f"{split_names.stem(Path(u).relative_to(base).as_posix())}/{k}"
+        f"{split_names.stem(Path(u).relative_to(base.absolute()).as_posix())}/{k}"
         for u, k in zip(urls, keys, strict=True)
     ]
     twice = next((name for name, count in Counter(full).items() if count > 1), None)
     if twice is not None:
         raise DataError(
-            f"the key {twice} comes twice in the tars of {base}; keys name samples: pack the tars again with unique keys"
+            f"the key {shown(twice)} comes twice in the tars of {base}; keys name samples: pack the tars again with unique keys"
         )
     return tuple(full)

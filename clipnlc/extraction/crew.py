@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from clipnlc.errors import BackboneError, ClipnlcError
@@ -20,6 +15,7 @@ from clipnlc.extraction.order import Order, Progress, Range, Span, span_size, sp
 from clipnlc.extraction.request import Engine
 from clipnlc.extraction.worker import TRIES, OnBatch, Part, embed
 from clipnlc.machine import cores
+from clipnlc.processes import send, signals_held, start
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -84,13 +80,13 @@ def run_order(
     todo = spans(order, size=size, within=within)
     if not todo:
         return
-    sealed = stop - start - sum(span.stop - span.start for span in todo)
+    there = stop - start - sum(len(order.lacking(span.start, span.stop)) for span in todo)
     progress = Progress(
         order.dataset,
         order.split.name,
         total=stop - start,
-        done=sealed,
-        began_at=sealed,
+        done=there,
+        began_at=there,
         rest=rest,
     )
 
@@ -142,9 +138,10 @@ class Crew:
         waiting = deque(todo)
         tries: dict[tuple[int, int], int] = {}
         for device in self.devices[len(self.members) : len(waiting)]:
-            self.members.append(self._start(device))
+            with signals_held():
+                self.members.append(self._start(device))
         for member in self.members:
-            _send(member, order)
+            send(member.pipe, order)
             self._next_span(member, waiting)
         while any(member.span for member in self.members):
             ready = connection.wait([m.pipe for m in self.members if m.span])
@@ -155,8 +152,9 @@ class Crew:
                 except (EOFError, OSError):
                     waiting.appendleft(self._died(order, member, tries))
                     on_batch(-member.done, Spent())
-                    member = self.members[i] = self._start(member.device)
-                    _send(member, order)
+                    with signals_held():
+                        member = self.members[i] = self._start(member.device)
+                    send(member.pipe, order)
                 if member.span is None:
                     self._next_span(member, waiting)
 
@@ -170,19 +168,14 @@ class Crew:
         self.members.clear()
 
     def _start(self, device: str) -> _Member:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
         threads = max(1, cores() // self.devices.count("cpu")) if device == "cpu" else 1
-        process = spawn.Process(target=_serve, args=(theirs, device, threads), daemon=True)
-        with _interrupts_held():
-            process.start()
-        theirs.close()
-        return _Member(device, process, ours)
+        process, pipe = start(_serve, device, threads)
+        return _Member(device, process, pipe)
 
     def _next_span(self, member: _Member, waiting: deque[Span]) -> None:
         if waiting:
             member.span, member.done = waiting.popleft(), 0
-            _send(member, member.span)
+            send(member.pipe, member.span)
 
     def _receive(self, member: _Member, on_batch: OnBatch) -> None:
         message = member.pipe.recv()
@@ -213,23 +206,6 @@ class Crew:
         return span
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which the parent handles."""
-    resource_tracker.ensure_running()  # starting it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _send(member: _Member, message: Order | Span) -> None:
-    """Send to a process; if it has died, `_receive` notices."""
-    with suppress(BrokenPipeError, ConnectionResetError):
-        member.pipe.send(message)
-
-
 def _worker_died(order: Order, span: Span, member: _Member) -> BackboneError:
     """Make the error for a worker that died every time."""
     code = member.process.exitcode or 0
@@ -242,30 +218,19 @@ def _worker_died(order: Order, span: Span, member: _Member) -> BackboneError:
 
 
 def _serve(pipe: connection.Connection, device: str, threads: int) -> None:
-    """Embed the spans that come through the pipe, each of the order before it, until it closes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow_the_parent() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow_the_parent, daemon=True).start()
+    """Embed the spans that come through the pipe, each of the order before it."""
     part = Part(device, threads)
-    try:
-        while True:
-            message = pipe.recv()
-            if isinstance(message, Order):
-                part.take(message)
-                continue
-            try:
-                part.embed(message, lambda images, spent: pipe.send((images, spent)))
-            except ClipnlcError as problem:
-                pipe.send(problem)
-                return
-            except RuntimeError as problem:  # torch's only kind: a fresh process may do better
-                pipe.send(" ".join(f"{type(problem).__name__}: {problem}".split())[:160])
-                return
-            pipe.send(None)
-    except (EOFError, ConnectionError):
-        return
+    while True:
+        message = pipe.recv()
+        if isinstance(message, Order):
+            part.take(message)
+            continue
+        try:
+            part.embed(message, lambda images, spent: pipe.send((images, spent)))
+        except ClipnlcError as problem:
+            pipe.send(problem)
+            return
+        except RuntimeError as problem:  # torch's only kind: a fresh process may do better
+            pipe.send(" ".join(f"{type(problem).__name__}: {problem}".split())[:160])
+            return
+        pipe.send(None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Int64
 
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.errors import BackboneError
 from clipnlc.extraction.pixels import BadImage, Pixels, Source, read_pixels, resizers
 
@@ -73,6 +74,7 @@ def embed_batches(
     decoders: int,
     batch_size: int,
     on_bad_image: BadImage,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[Embedded, None, None]:
     """Yield each batch's features, in order.
 
@@ -91,6 +93,7 @@ def embed_batches(
         decoders: threads that decode and resize.
         batch_size: images of the largest batch.
         on_bad_image: `fail` at an unreadable image, or `skip` it.
+        max_pixels: a larger image is unreadable.
 
     Raises:
         DataError: an image cannot be read and is not to be skipped.
@@ -103,7 +106,12 @@ def embed_batches(
             resize = resizers([b.preprocessing for b in batch.backbones])
             parts = [
                 decode.submit(
-                    read_pixels, batch.source, batch.rows[i : i + _CHUNK], resize, on_bad_image
+                    read_pixels,
+                    batch.source,
+                    batch.rows[i : i + _CHUNK],
+                    resize,
+                    on_bad_image,
+                    max_pixels,
                 )
                 for i in range(0, len(batch.rows), _CHUNK)
             ]

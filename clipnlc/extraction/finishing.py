@@ -75,7 +75,7 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
                 cure = command("extract", dataset=dataset, backbones=backbone, store=layout.root)
                 raise StoreError(
                     f"the splits of {dataset} have other class names or prompts for {backbone}; "
-                    f"extract all of them alike: run `{cure}`"
+                    f"extract all of them alike: give the same command no --split, or run `{cure}`"
                 )
         zero_shot: Head = HEADS.get(HEAD)()
         zero_shot.fit_to_texts(

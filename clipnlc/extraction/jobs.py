@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipnlc.backbones import Backbone
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Split
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError
@@ -24,11 +25,12 @@ def job_of(
     compiled: bool,
     samples: int,
     templates: Sequence[str],
+    max_pixels: int = MAX_PIXELS,
 ) -> Job:
     """Return the path of a feature file and the key of everything that shapes it.
 
     The field `images` holds what the features depend on, `classes` what only labels and texts
-    do, `origin` where the data came from.
+    do, `origin` where the data came from, `division` how train and test were made of one split.
     """
     fields = {
         "images": {
@@ -36,6 +38,7 @@ def job_of(
             **identity,
             "precision": precision,
             **({"compiled": True} if compiled else {}),
+            **({"max_pixels": max_pixels} if max_pixels != MAX_PIXELS else {}),
             "split": split.name,
             "content": split.content,
             "samples": samples,
@@ -48,6 +51,8 @@ def job_of(
     }
     if split.origin:
         fields["origin"] = dict(split.origin)
+    if split.test_share is not None:
+        fields["division"] = {"test_share": split.test_share}
     return Job(backbone, layout.features(dataset, split.name, backbone.name), Key.of(fields))
 
 

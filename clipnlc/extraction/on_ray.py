@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
 from clipnlc.errors import BackboneError, ClipnlcError
@@ -128,13 +130,25 @@ def _ray() -> Any:  # noqa: ANN401  (it may not be installed)
     return ray
 
 
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep this process's handling of SIGTERM, which Ray replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 def _join(ray: Any, address: str | None, devices: Sequence[str]) -> None:  # noqa: ANN401
     """Join a cluster, or start one that ends with the work."""
     own: dict[str, Any] = {} if address else {"num_cpus": len(devices), "include_dashboard": False}
     try:
-        ray.init(
-            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own
-        )
+        with _own_handlers():
+            ray.init(
+                address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own
+            )
     except Exception as problem:  # noqa: BLE001  (Ray raises bare ones, as when a node starts late)
         reason = " ".join(str(problem).split())[:160]
         raise BackboneError(

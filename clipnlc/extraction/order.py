@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from clipnlc.backbones import Backbone
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.datasets.source import Split
 from clipnlc.extraction.embedding import Spent
 from clipnlc.extraction.pixels import BadImage
@@ -40,6 +41,9 @@ class Order:
         batch_size: images of one forward.
         decoders: threads that decode and resize.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+        max_pixels: a larger image is unreadable.
+        reused: for each of `rows`, its row in the existing file of every job, or -1 where it must
+            be embedded (`reuse`); None embeds all.
     """
 
     dataset: str
@@ -51,6 +55,14 @@ class Order:
     batch_size: int
     decoders: int
     on_bad_image: BadImage
+    max_pixels: int = MAX_PIXELS
+    reused: Int64[np.ndarray, " rows"] | None = None
+
+    def lacking(self, start: int, stop: int) -> Int64[np.ndarray, " lacking"]:
+        """Return which of the places `[start, stop)` of `rows` must be embedded."""
+        if self.reused is None:
+            return np.arange(start, stop)
+        return start + np.flatnonzero(self.reused[start:stop] < 0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ class Progress:
         split: its name.
         total: images of this split.
         done: images embedded by every requested backbone.
-        began_at: images that were embedded before this run began.
+        began_at: images that were embedded before this run began, or are copied.
         rest: images of the later splits of this pass; None if unknown.
         seconds: time that threads spent, by `wait` (for pixels), `decode`, `resize`, `forward`
             and `write`.

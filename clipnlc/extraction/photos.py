@@ -7,19 +7,17 @@ features here as in a feature store.
 from __future__ import annotations
 
 import itertools
-import os
-import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from clipnlc.datasets.images import MAX_PIXELS, read_image_file
 from clipnlc.datasets.source import Sample
-from clipnlc.errors import DataError
 from clipnlc.extraction.embedding import Batch, Embedded, embed_batches
 from clipnlc.extraction.models import default_batch_size
 from clipnlc.extraction.pixels import Skipped, default_decoders
@@ -28,9 +26,6 @@ from clipnlc.machine import cores
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.extraction.models import Models
-
-_LARGEST: Final = 2**31
-"""Bytes of a file that is read; no image that Pillow opens is larger, and files are read whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +67,7 @@ def stream_photos(
     *,
     batch_size: int | None = None,
     decoders: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[Photos, None, None]:
     """Yield the features of image files, block by block, in order.
 
@@ -87,6 +83,7 @@ def stream_photos(
         backbones: that embed the photos.
         batch_size: images of one forward, and files of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
+        max_pixels: a larger photo is skipped.
 
     Raises:
         BackboneError: weights cannot be loaded, the device cannot be used, or memory is short.
@@ -109,6 +106,7 @@ def stream_photos(
         decoders=decoders or default_decoders(device, 1),
         batch_size=size,
         on_bad_image="skip",
+        max_pixels=max_pixels,
     )
     with closing(embedded):
         for found in embedded:
@@ -125,36 +123,11 @@ class _Files:
         """Yield the files `start` to `stop` (excluded), those that cannot be read as skipped."""
         for file in self.files[start:stop]:
             try:
-                data = file.data if isinstance(file, Encoded) else _bytes_of(file)
+                data = file.data if isinstance(file, Encoded) else read_image_file(file)
                 yield Sample(str(file), 0, data)
-            except (OSError, ValueError, DataError) as problem:
-                reason = getattr(problem, "strerror", None) or str(problem)
+            except OSError as problem:
+                reason = problem.strerror or str(problem)
                 yield Skipped(str(file), reason, f"cannot read {file}: {reason}")
-
-
-def _bytes_of(path: Path) -> bytes:
-    """Read a regular file.
-
-    Raises:
-        DataError: it is none, or is empty or too large.
-        OSError: it cannot be read.
-        ValueError: no file can have this name.
-    """
-    with open(path, "rb", opener=_without_waiting) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError("not a regular file")
-        if facts.st_size > _LARGEST:
-            raise DataError(f"{facts.st_size / 1e9:.1f} GB are too large for an image")
-        data = file.read()
-    if not data:
-        raise DataError("the file is empty")
-    return data
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a named pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _photos(found: Embedded, backbones: Sequence[str]) -> Photos:

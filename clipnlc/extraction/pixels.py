@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from clipnlc.datasets.images import ImageError, load
+from clipnlc.datasets.images import MAX_PIXELS, ImageError, load
 from clipnlc.datasets.source import Sample
 from clipnlc.errors import DataError
 from clipnlc.machine import cores
@@ -52,6 +52,7 @@ class Pixels:
     Attributes:
         pixels: by geometry; the same samples in each.
         labels, sample_id: of the samples that could be read.
+        digests: likewise, of the images' bytes; empty where the source gives none.
         skipped: the others.
         seconds: spent by this thread in `decode` (and reading) and `resize`.
     """
@@ -59,6 +60,7 @@ class Pixels:
     pixels: Mapping[Geometry, UInt8[np.ndarray, "samples height width 3"]]
     labels: tuple[int, ...]
     sample_id: tuple[str, ...]
+    digests: tuple[bytes, ...]
     skipped: tuple[Skipped, ...]
     seconds: Mapping[str, float]
 
@@ -83,11 +85,13 @@ def read_pixels(
     rows: Int64[np.ndarray, " rows"],
     resize: Mapping[Geometry, Resize],
     on_bad_image: BadImage,
+    max_pixels: int = MAX_PIXELS,
 ) -> Pixels:
     """Read, decode and resize some samples; safe to call from several threads.
 
     Raises:
-        DataError: a file has gone, or an image cannot be read and `on_bad_image` is `fail`.
+        DataError: a file has gone, memory is short, or an image cannot be read and `on_bad_image`
+            is `fail`.
     """
     pixels: dict[Geometry, list[np.ndarray]] = {geometry: [] for geometry in resize}
     kept: list[Sample] = []
@@ -101,7 +105,9 @@ def read_pixels(
             skipped.append(sample)
             continue
         try:
-            image = load(sample.data, sample.sample_id)
+            image = load(sample.data, sample.sample_id, max_pixels=max_pixels)
+        except MemoryError as problem:
+            raise _short_of_memory(sample.sample_id) from problem
         except ImageError as problem:
             if on_bad_image == "fail":
                 raise
@@ -109,16 +115,27 @@ def read_pixels(
             continue
         kept.append(sample)
         decoded = time.perf_counter()
-        for geometry, resized in resize.items():
-            pixels[geometry].append(resized(image))
+        try:
+            for geometry, resized in resize.items():
+                pixels[geometry].append(resized(image))
+        except MemoryError as problem:
+            raise _short_of_memory(sample.sample_id) from problem
         now = time.perf_counter()
         decoding, resizing, began = decoding + decoded - began, resizing + now - decoded, now
     return Pixels(
         pixels={geometry: np.stack(found) for geometry, found in pixels.items() if found},
         labels=tuple(s.label for s in kept),
         sample_id=tuple(s.sample_id for s in kept),
+        digests=tuple(s.digest for s in kept),
         skipped=tuple(skipped),
         seconds={"decode": decoding, "resize": resizing},
+    )
+
+
+def _short_of_memory(sample_id: str) -> DataError:
+    """Not an image to skip: which ones fit in memory must not decide what a store holds."""
+    return DataError(
+        f"out of memory while decoding or resizing {sample_id}; use fewer --workers, or a smaller image"
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from clipnlc.commands import command
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.extraction.pixels import BadImage
 
 EngineName = Literal["local", "ray"]
@@ -50,8 +52,9 @@ class Request:
         prompts: whose templates: `openai`, `clip-benchmark`, or `simple` (the first one alone).
         templates: file of prompt templates that replace the data set's own.
         class_names: file of class names that replace the data set's own.
-        image_column: column of the images, for tables and tars.
-        label_column: column of the labels, for tables and tars.
+        image_column: column of the images or their files, where there are columns.
+        label_column: column of the labels, where there are columns.
+        test_share: divide data sets without a test split, with so large a share of test.
         limit: at most this many images per split, spread evenly over it.
         rows: embed only this range of a single split's rows; the worker that seals the last range merges.
         weights_dir: folder with the weights files of pretrained tags, instead of the hub.
@@ -63,6 +66,9 @@ class Request:
             features differ.
         workers: threads that decode and resize; by default one per core, half of them on a CPU.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
+        replace: let a path take the place of another data set that has its name in the store.
+        max_pixels: a larger image is unreadable; another number than the default is a part of the
+            key, for it decides which images are skipped.
     """
 
     store: Path
@@ -77,6 +83,7 @@ class Request:
     class_names: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    test_share: float | None = None
     limit: Limit | None = None
     rows: Rows | None = None
     weights_dir: Path | None = None
@@ -87,8 +94,50 @@ class Request:
     compiled: bool = False
     workers: int | None = None
     on_bad_image: BadImage = "fail"
+    replace: bool = False
+    max_pixels: int = MAX_PIXELS
 
     @property
     def copies(self) -> int:
         """Workers that share the first device and its memory."""
         return self.engine.devices.count(self.engine.devices[0])
+
+    def spelled(self, **changes: Any) -> str:  # noqa: ANN401  (fields of many types)
+        """Spell the command that makes this request, with some fields changed.
+
+        What changes only the speed is left out.
+        """
+        one = replace(self, **changes)
+        sources = one.sources or {}
+        pairs = (
+            [str(sources)]
+            if isinstance(sources, Path)
+            else [f"{k}={p}" for k, p in sources.items()]
+        )
+        limit = one.limit
+        rows = one.rows and f"{one.rows[0]}:{'' if one.rows[1] is None else one.rows[1]}"
+        return command(
+            "extract",
+            *(word for pair in pairs for word in ("--source", pair)),
+            store=one.store,
+            dataset=list(one.dataset),
+            backbones=list(one.backbones),
+            split=list(one.split),
+            name=one.name,
+            templates=one.templates,
+            class_names=one.class_names,
+            image_column=one.image_column,
+            label_column=one.label_column,
+            accept_different_data=one.accept_different_data,
+            test_share=one.test_share,
+            prompts=one.prompts if one.prompts != "openai" else None,
+            limit=[f"{k}={n}" for k, n in limit.items()] if isinstance(limit, Mapping) else limit,
+            rows=rows,
+            weights_dir=one.weights_dir,
+            devices=one.engine.devices if one.engine.devices != ("auto",) else None,
+            precision=one.precision if one.precision != "auto" else None,
+            compile=one.compiled,
+            on_bad_image=one.on_bad_image if one.on_bad_image != "fail" else None,
+            max_pixels=one.max_pixels if one.max_pixels != MAX_PIXELS else None,
+            replace=one.replace,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from clipnlc.extraction.embedding import Batch, Embedded, Spent, embed_batches
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.order import Order, Span
 from clipnlc.stores import shards
+from clipnlc.stores.features import DIGEST_BYTES, open_features
 
 OnBatch = Callable[[int, Spent], None]
 """Called with the images of a batch (0 for the sealing of a shard) and the seconds it took."""
@@ -27,6 +27,8 @@ def embed(
     order: Order, spans: Iterable[Span], models: Models, *, threads: int, on_batch: OnBatch
 ) -> None:
     """Embed spans of an order and seal their shards; decoders work ahead, across spans.
+
+    Rows that the order reuses are copied from the jobs' existing files.
 
     Args:
         order: what is to be embedded.
@@ -42,11 +44,24 @@ def embed(
     """
     ends: deque[tuple[Span, bool]] = deque()  # of each batch on its way: is it its span's last?
 
+    def seal(span: Span, found: Sequence[Embedded]) -> None:
+        began = time.perf_counter()
+        _seal(order, span, found)
+        on_batch(0, Spent({"write": time.perf_counter() - began}))
+
     def batches() -> Iterator[Batch]:
-        for span, start, stop in _cut(spans, order.batch_size):
-            ends.append((span, stop == span.stop))
+        for span in spans:
+            places = order.lacking(span.start, span.stop)
+            if not len(places):
+                seal(span, ())
+                continue
             backbones = [models.load(job.backbone) for job in span.jobs]
-            yield Batch(order.split, order.rows[start:stop], backbones)
+            # At multiples of the batch size, wherever the span begins: see `order.spans`.
+            first = order.batch_size - span.start % order.batch_size
+            parts = np.split(places, range(first, len(places), order.batch_size))
+            for number, part in enumerate(parts, 1):
+                ends.append((span, number == len(parts)))
+                yield Batch(order.split, order.rows[part], backbones)
 
     embedded = embed_batches(
         batches(),
@@ -56,6 +71,7 @@ def embed(
         decoders=order.decoders,
         batch_size=order.batch_size,
         on_bad_image=order.on_bad_image,
+        max_pixels=order.max_pixels,
     )
     found: list[Embedded] = []
     with closing(embedded):
@@ -64,28 +80,37 @@ def embed(
             found.append(batch)
             on_batch(sum(map(len, batch.parts)), batch.spent)
             if is_last:
-                began = time.perf_counter()
-                _seal(span, found)
+                seal(span, found)
                 found.clear()
-                on_batch(0, Spent({"write": time.perf_counter() - began}))
 
 
-def _cut(spans: Iterable[Span], size: int) -> Iterator[tuple[Span, int, int]]:
-    """Cut spans into batches at multiples of the batch size."""
-    for span in spans:
-        cuts = range(span.start - span.start % size + size, span.stop, size)
-        for start, stop in itertools.pairwise([span.start, *cuts, span.stop]):
-            yield span, start, stop
-
-
-def _seal(span: Span, found: Sequence[Embedded]) -> None:
+def _seal(order: Order, span: Span, found: Sequence[Embedded]) -> None:
+    """Write the shard of every job: what was embedded now, and what its existing file has."""
     parts = [part for batch in found for part in batch.parts]
-    labels = np.array([label for part in parts for label in part.labels], dtype=np.int64)
-    sample_id = tuple(s for part in parts for s in part.sample_id)
     skipped = tuple((s.sample_id, s.message) for part in parts for s in part.skipped)
+    left_out = {name for name, _ in skipped}
+    names = [order.split.sample_id[row] for row in order.rows[span.start : span.stop]]
+    kept = np.flatnonzero([name not in left_out for name in names])  # places in the span
+    old = np.full(len(kept), -1) if order.reused is None else order.reused[span.start + kept]
+    digests = np.frombuffer(b"".join(d for part in parts for d in part.digests), np.uint8)
     for i, job in enumerate(span.jobs):
-        features = np.concatenate([batch.features[i] for batch in found])
-        shard = shards.Shard(span.start, span.stop, features, labels, sample_id, skipped)
+        features = [batch.features[i] for batch in found]
+        content = [digests.reshape(-1, DIGEST_BYTES)]
+        if (old >= 0).any():
+            with open_features(job.path) as file:
+                features.append(file.read(old[old >= 0]))
+                content.append(file.digests(old[old >= 0]))
+        # Back into the order of the split: those embedded stand first.
+        places = np.argsort(np.argsort(old >= 0, kind="stable"), kind="stable")
+        shard = shards.Shard(
+            span.start,
+            span.stop,
+            np.concatenate(features)[places],
+            order.split.labels[order.rows[span.start + kept]],
+            tuple(names[place] for place in kept),
+            skipped,
+            np.concatenate(content)[places],
+        )
         shards.write_shard(job.path, job.key, shard)
 
 

@@ -36,6 +36,18 @@ METRICS: Final = Measures(
             total="clipnlc.metrics.calibration:calibration_error",
             pooled=True,
         ),
+        "own-calibration-error": Measure(
+            title="expected calibration error, mean of each data set's own",
+            unit="%",
+            better="lower",
+            bounds=(0.0, 1.0),
+            meaning=(
+                "15 bins of confidence within each data set; in one pool, too high a confidence on "
+                "one makes up for too low a one on another"
+            ),
+            each="clipnlc.metrics.calibration:confidence",
+            total="clipnlc.metrics.calibration:calibration_error",
+        ),
         "class-mean-accuracy": Measure(
             title="class-mean accuracy",
             unit="%",

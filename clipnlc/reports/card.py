@@ -10,6 +10,7 @@ from typing import Any, Final
 from clipnlc.commands import command
 from clipnlc.export import Export, Measurement
 from clipnlc.reports.markdown import escaped
+from clipnlc.wording import count
 
 TASK: Final = "image-classification"
 TAGS: Final = ("clip", "open_clip", "ensemble", "clipnlc")
@@ -91,14 +92,14 @@ def _yaml_number(value: float) -> str:
 
 
 def _title(export: Export) -> str:
-    return f"{export.dataset}, {export.fit.combiner} of {_count(len(export.heads), 'CLIP model')}"
+    return f"{export.dataset}, {export.fit.combiner} of {count(len(export.heads), 'CLIP model')}"
 
 
 def _introduction(export: Export) -> Iterator[str]:
     yield f"# {_plain(_title(export))}"
     yield (
-        f"An ensemble of {_count(len(export.heads), 'CLIP model')} that sorts images into "
-        f"{_count(len(export.class_names), 'class', 'classes')}. The folder holds what was learnt; "
+        f"An ensemble of {count(len(export.heads), 'CLIP model')} that sorts images into "
+        f"{count(len(export.class_names), 'class')}. The folder holds what was learnt; "
         "the weights of the models themselves are not in it. Made with clipnlc "
         f"{_plain(export.clipnlc)}."
     )
@@ -139,7 +140,7 @@ def _fitting(export: Export) -> Iterator[str]:
     labels = (
         "none: nothing was learnt from labelled images"
         if fit.labels.kind == "none"
-        else f"{used} images ({fit.labels.phrase}), drawn with seed {fit.labels.seed}"
+        else f"{count(int(used), 'image')} ({fit.labels.phrase}), drawn with seed {fit.labels.seed}"
     )
     yield f"data set: {_plain(export.dataset)}"
     yield f"labels of the combiner: {labels}"
@@ -220,10 +221,6 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _count(number: int, thing: str, things: str = "") -> str:
-    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def _listed(items: Iterator[str]) -> str:

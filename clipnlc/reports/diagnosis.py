@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from clipnlc.wording import count
+
 Severity = Literal["problem", "warning", "note", "fine"]
 
 SHOWN = 3
@@ -67,15 +69,6 @@ def first_few(places: Iterable[str], total: int | None = None) -> tuple[str, ...
     return (*listed[:SHOWN], f"and {rest} more") if rest > 0 else tuple(listed)
 
 
-def count(number: int, thing: str) -> str:
-    """Spell a number of things.
-
-    >>> count(1, "image"), count(2, "image")
-    ('1 image', '2 images')
-    """
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
 def gravest_first(findings: list[Finding]) -> tuple[Finding, ...]:
     """Sort findings by severity, keeping the order of equals."""
     return tuple(sorted(findings, key=lambda f: get_args(Severity).index(f.severity)))
@@ -84,7 +77,7 @@ def gravest_first(findings: list[Finding]) -> tuple[Finding, ...]:
 def diagnosis_text(diagnosis: Diagnosis, *, width: int) -> str:
     """Write what was looked at and each finding with what to do, in lines of at most `width`."""
     images = ", ".join(
-        f"{diagnosis.looked_at[split]} of {rows} {split} images"
+        f"{diagnosis.looked_at[split]} of {count(rows, f'{split} image')}"
         for split, rows in diagnosis.rows.items()
     )
     logits = f"; zero-shot logits of {', '.join(diagnosis.backbones)}"

@@ -14,6 +14,7 @@ from clipnlc.files import open_regular, replacing
 from clipnlc.measures import Facts
 from clipnlc.reports.record import Diversity, DiversityReport, Matrix
 from clipnlc.reports.tables import READ
+from clipnlc.wording import count
 
 DPI = 130
 REVISION = 2
@@ -56,11 +57,11 @@ def draw_heatmaps(report: DiversityReport, folder: Path) -> tuple[Path, ...]:
     drawn = []
     for one in report.datasets:
         path = folder / f"diversity-{quote(one.dataset, safe='')}.png"
-        _draw(path, report, one, f"{one.dataset}, {one.samples} {report.split} images")
+        _draw(path, report, one, f"{one.dataset}, {count(one.samples, f'{report.split} image')}")
         drawn.append(path)
     if len(report.datasets) > 1:
         path = folder / "diversity-mean.png"
-        title = f"mean of {len(report.datasets)} data sets, {report.mean.samples} images"
+        title = f"mean of {len(report.datasets)} data sets, {count(report.mean.samples, 'image')}"
         _draw(path, report, report.mean, title)
         drawn.append(path)
     return tuple(drawn)
@@ -91,7 +92,7 @@ def _draw(path: Path, report: DiversityReport, one: Diversity, title: str) -> No
     side = max(3.6, 0.46 * len(names) + 1.4)
     figure = Figure(figsize=(side * columns, side * lines + 0.5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"Diversity of {len(names)} backbones: {title}, {report.head} heads")
+    figure.suptitle(f"Diversity of {count(len(names), 'backbone')}: {title}, {report.head} heads")
     for place, (measure, facts) in enumerate(report.measures.items(), start=1):
         axes = figure.add_subplot(lines, columns, place)
         _draw_matrix(axes, facts, one.matrices[measure], names)

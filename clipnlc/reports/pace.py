@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from clipnlc.wording import count
+
 N = TypeVar("N", int, float)
 
 RECENT_SECONDS: Final = 60.0
@@ -193,7 +195,7 @@ def summary(images: int, seconds: float, effort: Effort) -> str:
     took = f"{seconds:.1f} s" if seconds < 100 else spelled_time(seconds)  # noqa: PLR2004
     rate = spelled_rate(images / seconds)
     parts = [
-        f"embedded {images} image{'s' * (images != 1)} in {took}: {rate} images/s",
+        f"embedded {count(images, 'image')} in {took}: {rate} images/s",
         spelled_shares(effort),
     ]
     backbones = effort.by_backbone()

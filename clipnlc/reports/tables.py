@@ -18,6 +18,7 @@ from clipnlc.reports.record import (
     Evaluation,
     Row,
 )
+from clipnlc.wording import count
 
 UNDEFINED = "-"
 
@@ -163,8 +164,8 @@ def further(evaluation: Evaluation) -> dict[str, Facts]:
 
 def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
     title = (
-        f"{one.dataset}: accuracy in % on {one.samples} {evaluation.split} images of "
-        f"{one.classes} classes, {evaluation.head} heads"
+        f"{one.dataset}: accuracy in % on {count(one.samples, f'{evaluation.split} image')} of "
+        f"{count(one.classes, 'class')}, {evaluation.head} heads"
     )
     notes = (f"best single: {one.best_single}", *one.notes)
     return _table(title, one.rows, SHOWN_ACCURACY, notes=notes)
@@ -347,7 +348,7 @@ def diversity_report(report: DiversityReport) -> Report:
     if several:
         sections.append(Section("", (_diversity_line(report.mean, report.measures),)))
     table = Table(
-        f"diversity of {len(report.backbones)} backbones on {report.split} images, "
+        f"diversity of {count(len(report.backbones), 'backbone')} on {report.split} images, "
         f"{report.head} heads",
         (
             "right for some %",

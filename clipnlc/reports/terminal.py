@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from clipnlc.errors import printable
 from clipnlc.reports.tables import Cell, Report, Table
 
 WIDTH = 100
@@ -28,14 +29,14 @@ def show(report: Report, to: Console) -> None:
     A table too wide for the console is printed in parts, each with the names.
     """
     for table in report.tables:
-        to.print(Text(table.title, style="bold"))
+        to.print(Text(printable(table.title), style="bold"))
         for part in _parts(table, to.width):
             to.print(_drawn(table, part))
         for note in table.notes:
-            to.print(Text(f" {note}", style="dim"))
+            to.print(Text(f" {printable(note)}", style="dim"))
         to.print()
     for note in report.notes:
-        to.print(Text(note, style="dim"))
+        to.print(Text(printable(note), style="dim"))
 
 
 def _parts(table: Table, width: int) -> Iterator[range]:
@@ -78,10 +79,10 @@ def _drawn(table: Table, part: range) -> RichTable:
     for section in table.sections:
         indent = " " if section.title else ""
         if section.title:
-            drawn.add_row(Text(section.title, style="dim"))
+            drawn.add_row(Text(printable(section.title), style="dim"))
         for line in section.lines:
             cells = [_aligned(line.cells[column], *widths[column]) for column in part]
-            drawn.add_row(Text(indent + line.name), *cells)
+            drawn.add_row(Text(indent + printable(line.name)), *cells)
         drawn.add_section()
     return drawn
 

@@ -106,7 +106,7 @@ def open_exported(folder: Path) -> Predictor:
     ) as error:
         raise StoreError(
             f"what {folder} holds does not fit together ({_line(error)}); copy the folder again, "
-            f"or make it again with `{command('export')}`"
+            f"or make it again with `{command('export', out=folder, force=True)}`"
         ) from error
     return predictor
 

@@ -35,7 +35,7 @@ def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> 
     if absent or not present:
         where = f" of {','.join(absent)}" if absent else ""
         trained = head != "zero-shot"
-        stage = "train-heads" if trained else "extract"
+        stage = "train-heads" if trained else "extract" if absent else "extract --dataset …"
         cure = command(stage, dataset=absent, head=head if trained else None, store=layout.root)
         raise MissingStageError(f"{layout.root} holds no {head} logits{where}; run `{cure}` first")
     return present

@@ -140,7 +140,7 @@ def only_labels(
 
 def identity_of(features: Key) -> dict[str, Any]:
     """Take from a feature key what any image's features depend on, the image aside."""
-    of_images = ("split", "content", "samples")
+    of_images = ("split", "content", "samples", "max_pixels")
     return {n: v for n, v in features.fields["images"].items() if n not in of_images}
 
 

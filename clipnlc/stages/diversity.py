@@ -78,9 +78,11 @@ def diversity(
     names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
     ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)
     if len(ensemble) == 1:
+        cure = f"run `{command('extract --backbones …', dataset=names, store=store)}`"
+        if backbones is not None:
+            cure = "name more of them with --backbones"
         raise StoreError(
-            f"there is only {ensemble[0]} to compare; expected at least two backbones: "
-            f"extract another with `{command('extract --backbones …', store=store)}`"
+            f"there is only {ensemble[0]} to compare; expected at least two backbones: {cure}"
         )
     members = members_name(ensemble)
     path = diversity_path(layout, head, members, dataset=names[0] if len(names) == 1 else None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,8 +16,8 @@ from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
-from clipnlc.datasets.prompts import fill
 from clipnlc.datasets.source import Split
+from clipnlc.datasets.splits import canonical
 from clipnlc.errors import MissingStageError
 from clipnlc.extraction.crew import Alone, Workers, open_workers, run_order
 from clipnlc.extraction.finishing import merge, write_zero_shot_logits
@@ -25,6 +26,7 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    split_names_of,
     splits_of,
     templates_of,
 )
@@ -34,10 +36,25 @@ from clipnlc.extraction.order import Job, Order, Progress, Range
 from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Limit, Request
+from clipnlc.extraction.reuse import alike
+from clipnlc.extraction.stored import (
+    check_halves,
+    is_to_be_replaced,
+    others,
+    refuse_unlike,
+    settle,
+    typed,
+    with_other_classes,
+)
+from clipnlc.extraction.texts import embed_classes
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
+from clipnlc.stores.removal import remove_dataset
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NO_FULL_STOP: Final = (
     "the nano backbones have never read a full stop and are far worse with one; "
@@ -59,6 +76,7 @@ class Outcome:
         skipped: unreadable images that have no row, each with the reason.
         missing: ranges of rows that other workers are to embed, for a run of some rows only.
         merged: the file exists; false while rows are missing, or another worker is merging.
+        copied: rows whose image was unchanged, taken from the file that was replaced.
     """
 
     dataset: str
@@ -70,6 +88,7 @@ class Outcome:
     skipped: tuple[tuple[str, str], ...] = ()
     missing: tuple[Range, ...] = ()
     merged: bool = True
+    copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +137,7 @@ def extract(request: Request, *, watch: Watch = Watch()) -> list[Outcome]:
         passes=Passes.of(request, chosen, models),
         workers=open_workers(request.engine, models),
         watch=watch,
+        chosen=[backbone.name for backbone in chosen],
     )
     outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
     with closing(work.workers):
@@ -140,6 +160,7 @@ class _Work:
     passes: Passes
     workers: Workers
     watch: Watch
+    chosen: Sequence[str]
     noted: set[str] = field(default_factory=set)
 
     def dataset(
@@ -148,11 +169,22 @@ class _Work:
         """Extract the splits of a data set with the backbones of this pass; write its logits."""
         templates = templates_of(self.request, found)
         nano = any(backbone.source == "nano" for backbone in self.passes.left)
+        made = [canonical(part) for part in parts]
+        jobs: list[Job] = []
         outcomes = []
         for part in parts:
-            hash_cache = self.layout.root / "file-hashes.sqlite"
-            split = open_split(self.request, found, part, hash_cache=hash_cache)
-            if nano and any(template.endswith(".") for template in templates):
+            split = self._open(found, part)
+            if not jobs:
+                self._check(found, split, made)
+                check_halves(self.request, self.layout, found, parts)
+                jobs = self._jobs(found.key, split, templates)
+                refuse_unlike(
+                    self.request,
+                    found,
+                    others(self.layout, found.key, jobs, made),
+                    split_names_of(self.request, found),
+                )
+            if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
@@ -161,10 +193,37 @@ class _Work:
         for backbone in finished:
             if finished[backbone] < len(parts):
                 continue  # its other splits belong to another pass, or to another worker
+            own = [job for job in jobs if job.backbone.name == backbone]
+            for other in others(self.layout, found.key, own, made):
+                self._embed_texts(own[0], split, templates)
+                changed = settle(self.layout, found.key, other)
+                if changed:
+                    self._note(changed)
             # Of several workers that saw the last range sealed, one writes and the others need not.
             with suppress(locks.InUseError) if self.request.rows else nullcontext():
                 write_zero_shot_logits(self.layout, found.key, backbone)
+        behind = with_other_classes(self.layout, found.key, jobs, self.chosen)
+        if behind:
+            cure = self.request.spelled(dataset=[typed(found)], backbones=behind)
+            self._note(
+                f"{found.key}: {', '.join(behind)} still with other class names in the store; "
+                f"run `{cure}` to use them together"
+            )
         return outcomes
+
+    def _open(self, found: Dataset, part: str) -> Split:
+        hash_cache = self.layout.root / "file-hashes.sqlite"
+        return open_split(self.request, found, part, hash_cache=hash_cache)
+
+    def _check(self, found: Dataset, split: Split, made: Sequence[str]) -> None:
+        """Refuse a data set that would overwrite another; `split` is open already."""
+        rest = [
+            name for name in (*made, *split_names_of(self.request, found)) if name != split.name
+        ]
+        splits = itertools.chain([split], (self._open(found, n) for n in dict.fromkeys(rest)))
+        if is_to_be_replaced(self.request, self.layout, found, splits):
+            remove_dataset(self.layout, found.key)
+            self._note(f"{found.key}: another data set of this name was removed from the store")
 
     def _note(self, note: str) -> None:
         """Report a note once, though there may be several passes."""
@@ -179,21 +238,9 @@ class _Work:
         rows = limited(split.name, len(split), self.request.limit)
         wanted = self.request.rows
         within = None if wanted is None else range_of(wanted, len(rows))
-        jobs = [
-            job_of(
-                self.layout,
-                dataset,
-                split,
-                backbone,
-                identity=identity(backbone, self.layout.root / "backbones.json"),
-                precision=self.models.precision,
-                compiled=self.models.compiled,
-                samples=len(rows),
-                templates=templates,
-            )
-            for backbone in self.passes.left
-        ]
+        jobs = self._jobs(dataset, split, templates)
         changed = {job.path: changes(job) for job in jobs}
+        copied: dict[Path, int] = {}
         lacking = [job for job in jobs if changed[job.path] is not None and not same_images(job)]
         if lacking:
             now = self.passes.now()
@@ -204,25 +251,44 @@ class _Work:
                 _clean_up(job)
             elif job not in lacking:
                 with locks.writing(job.path):
-                    self._embed_texts(job, split.class_names, templates)
+                    self._embed_texts(job, split, templates)
                     _keep_features(job, split)
                     merge(self.layout, job.path, job.key)
         with ExitStack() as stack:
             for job in lacking:
                 stack.enter_context(locks.writing(job.path, within))
             for job in lacking:
-                self._embed_texts(job, split.class_names, templates)
+                self._embed_texts(job, split, templates)
             if lacking:
-                self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
+                copied = self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
                 merge(self.layout, job.path, job.key)
         for job in lacking if within is not None else []:
             self._merge_if_last(job)
-        return [self._outcome(dataset, split, job, changed[job.path]) for job in jobs]
+        return [
+            self._outcome(dataset, split, job, changed[job.path], copied.get(job.path, 0))
+            for job in jobs
+        ]
 
-    def _embed_texts(
-        self, job: Job, class_names: tuple[str, ...], templates: Sequence[str]
-    ) -> None:
+    def _jobs(self, dataset: str, split: Split, templates: Sequence[str]) -> list[Job]:
+        """Return the feature file of each backbone, as it is to be."""
+        return [
+            job_of(
+                self.layout,
+                dataset,
+                split,
+                backbone,
+                identity=identity(backbone, self.layout.root / "backbones.json"),
+                precision=self.models.precision,
+                compiled=self.models.compiled,
+                samples=len(limited(split.name, len(split), self.request.limit)),
+                templates=templates,
+                max_pixels=self.request.max_pixels,
+            )
+            for backbone in self.passes.left
+        ]
+
+    def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
@@ -230,11 +296,21 @@ class _Work:
             read_texts(path)  # a damaged one fails now, not when the images are done
             return
         model = self.models.load(job.backbone)
-        texts = model.embed_classes(
-            [fill(templates, c) for c in class_names],
+        request = self.request
+        # Published prompts fit into 77 tokens, not into nano's 16: with nano they are a rehearsal.
+        rehearsal = bool(
+            split.origin
+            and job.backbone.source == "nano"
+            and not (request.templates or request.class_names)
+        )
+        texts = embed_classes(
+            model,
+            split.class_names,
+            templates,
+            on_cut=self._note if rehearsal else None,
             on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
         )
-        store = TextStore(texts, class_names, model.logit_scale, model.logit_bias, key)
+        store = TextStore(texts, split.class_names, model.logit_scale, model.logit_bias, key)
         with locks.writing(path):
             if not path.is_file():  # a worker of other rows may have been first
                 write_texts(path, store)
@@ -248,30 +324,38 @@ class _Work:
         *,
         within: Range | None,
         rest: int | None,
-    ) -> None:
+    ) -> dict[Path, int]:
+        """Embed and seal what the jobs lack; return how many rows each copies."""
         request, device = self.request, self.models.device
         count = len(request.engine.devices)
-        order = Order(
-            dataset=dataset,
-            split=split,
-            rows=rows,
-            jobs=tuple(jobs),
-            precision=self.models.precision,
-            compiled=self.models.compiled,
-            batch_size=request.batch_size or default_batch_size(device),
-            decoders=request.workers or default_decoders(device, count),
-            on_bad_image=request.on_bad_image,
-        )
         if not isinstance(self.workers, Alone):
             self.models.release()
-        run_order(
-            order,
-            self.workers,
-            count,
-            within=within,
-            rest=rest,
-            on_progress=self.watch.progress,
-        )
+        copied: dict[Path, int] = {}
+        for group, reused in alike(jobs, split, rows):
+            some = reused >= 0
+            order = Order(
+                dataset=dataset,
+                split=split,
+                rows=rows,
+                jobs=tuple(group),
+                precision=self.models.precision,
+                compiled=self.models.compiled,
+                batch_size=request.batch_size or default_batch_size(device),
+                decoders=request.workers or default_decoders(device, count),
+                on_bad_image=request.on_bad_image,
+                max_pixels=request.max_pixels,
+                reused=reused if some.any() else None,
+            )
+            run_order(
+                order,
+                self.workers,
+                count,
+                within=within,
+                rest=rest,
+                on_progress=self.watch.progress,
+            )
+            copied |= dict.fromkeys((job.path for job in group), int(some.sum()))
+        return copied
 
     def _merge_if_last(self, job: Job) -> None:
         """Merge if every range is sealed; while other workers write, leave it to the last."""
@@ -288,7 +372,7 @@ class _Work:
         return () if changes(job) is None else tuple(missing)
 
     def _outcome(
-        self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None
+        self, dataset: str, split: Split, job: Job, changed: tuple[str, ...] | None, copied: int
     ) -> Outcome:
         missing = self._missing(job)
         merged = changes(job) is None
@@ -309,6 +393,7 @@ class _Work:
             skipped=skipped,
             missing=missing,
             merged=merged,
+            copied=copied,
         )
 
 

@@ -13,7 +13,7 @@ from clipnlc.extraction.order import Range
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, from_part, locate
+from clipnlc.stores.layout import Layout, from_part, maker
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,8 @@ def merge(
         if shards.shard_files(folder.with_suffix(".h5"))
     ]
     if not found:
-        raise MissingStageError(
-            f"{store} holds no unmerged shards; make some with `{command('extract', store=store)}` "
-            "and --rows"
-        )
+        some = command("extract --dataset … --split … --rows START:STOP", store=store)
+        raise MissingStageError(f"{store} holds no unmerged shards; make some with `{some}`")
     merged = []
     for number, (key, split, backbone, path) in enumerate(found):
         on_progress(f"{key}/{split} {backbone}", number, len(found))
@@ -100,11 +98,6 @@ def _is_merged(path: Path, key: Key) -> bool:
         return False
 
 
-def _extract(path: Path) -> str:
-    place = locate(path)
-    return place.command if place else command("extract")
-
-
 def _newest_key(path: Path) -> Key:
     """Return the key under which most rows are sealed; shards of other keys are stale."""
     rows: Counter[Key] = Counter()
@@ -113,6 +106,6 @@ def _newest_key(path: Path) -> Key:
         rows[header.key] += header.stop - header.start
     if not rows:
         raise MissingStageError(
-            f"{path} has no sealed shards yet; run `{_extract(path)}` to make them"
+            f"{path} has no sealed shards yet; run `{maker(path)}` to make them"
         )
     return rows.most_common(1)[0][0]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from jaxtyping import Bool, Int64
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones.identity import identity
@@ -15,14 +18,18 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    split_names_of,
     splits_of,
     templates_of,
 )
 from clipnlc.extraction.jobs import changes, job_of, same_images
 from clipnlc.extraction.models import Models, default_batch_size
+from clipnlc.extraction.order import Range
 from clipnlc.extraction.passes import Passes
 from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Request
+from clipnlc.extraction.reuse import EMBED, reusable
+from clipnlc.extraction.stored import check_halves, is_to_be_replaced
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -50,6 +57,8 @@ class PlannedSplit:
             unknown.
         cached: backbones whose features exist already.
         lacking: backbones whose features do not.
+        copied: by backbone, images that are not embedded again: their bytes and the backbone's
+            settings are those of the file that would be replaced.
     """
 
     dataset: str
@@ -58,6 +67,12 @@ class PlannedSplit:
     download_bytes: int | None
     cached: tuple[str, ...]
     lacking: tuple[str, ...]
+    copied: Mapping[str, int] = field(default_factory=dict)
+
+    def to_embed(self, backbone: str) -> int:
+        """Return how many images a backbone lacks; 0 if unknown."""
+        lacks = backbone in self.lacking
+        return (self.images or 0) - self.copied.get(backbone, 0) if lacks else 0
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,8 @@ def plan(
             request, Layout(request.store), found, templates_of(request, found), models
         )
         mine = parts[found.key]
+        if not request.replace:
+            check_halves(request, survey.layout, found, mine)
         splits += [survey.split(part, mine, chosen) for part in mine]
         classes[found.key] = survey.prompts
     return _costs(
@@ -167,42 +184,54 @@ class _Survey:
     def split(self, part: str, parts: Sequence[str], chosen: Sequence[Backbone]) -> PlannedSplit:
         download = self.found.download_bytes(parts)
         if download != 0:
-            rows = self.found.expected_rows(part)
-            images = None if rows is None else self._wanted(part, rows)[0]
+            expected = self.found.expected_rows(part)
+            images = None
+            if expected is not None:
+                start, stop = self._wanted(part, expected)[1]
+                images = stop - start
             names = tuple(b.name for b in chosen)
             self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
             return PlannedSplit(self.found.key, part, images, download, (), names)
-        opened = open_split(self.request, self.found, part, hash_cache=self._hash_cache)
+        opened = self._open(part)
+        if part == parts[0]:
+            rest = dict.fromkeys([*parts, *split_names_of(self.request, self.found)])
+            splits = itertools.chain([opened], (self._open(name) for name in rest if name != part))
+            is_to_be_replaced(self.request, self.layout, self.found, splits)
         self.prompts = len(opened.class_names) * len(self.templates)
-        images, rows = self._wanted(opened.name, len(opened))
-        cached, lacking = [], []
+        rows, (start, stop) = self._wanted(opened.name, len(opened))
+        cached, copied = [], {}
         for backbone in chosen:
-            if self._is_there(opened, backbone, rows):
+            lacking = self._lacking(opened, backbone, rows)
+            if lacking is None:
                 cached.append(backbone.name)
             else:
-                lacking.append(backbone.name)
-        return PlannedSplit(self.found.key, opened.name, images, 0, tuple(cached), tuple(lacking))
+                copied[backbone.name] = int((~lacking[start:stop]).sum())
+        return PlannedSplit(
+            self.found.key, opened.name, stop - start, 0, tuple(cached), tuple(copied), copied
+        )
 
-    def _wanted(self, split: str, there: int) -> tuple[int, int]:
-        """Return how many images are requested, and how many the feature file will hold."""
-        rows = len(limited(split, there, self.request.limit))
+    def _wanted(self, split: str, there: int) -> tuple[Int64[np.ndarray, " rows"], Range]:
+        """Return which images the feature file will hold, and the range of them requested."""
+        rows = limited(split, there, self.request.limit)
         wanted = self.request.rows
-        start, stop = (0, rows) if wanted is None else range_of(wanted, rows)
-        return stop - start, rows
+        return rows, (0, len(rows)) if wanted is None else range_of(wanted, len(rows))
 
-    @property
-    def _hash_cache(self) -> Path | None:
-        """The store's memory of hashes; a plan makes no store."""
-        return self.layout.root / "file-hashes.sqlite" if self.layout.root.is_dir() else None
+    def _open(self, part: str) -> Split:
+        # A plan makes no store.
+        cache = self.layout.root / "file-hashes.sqlite" if self.layout.root.is_dir() else None
+        return open_split(self.request, self.found, part, hash_cache=cache)
 
-    def _is_there(self, split: Split, backbone: Backbone, rows: int) -> bool:
+    def _lacking(
+        self, split: Split, backbone: Backbone, rows: Int64[np.ndarray, " rows"]
+    ) -> Bool[np.ndarray, " rows"] | None:
+        """Return which of the rows would be embedded; None where the features are there."""
         from clipnlc.backbones.weights import at_hand
 
         path = self.layout.features(self.found.key, split.name, backbone.name)
         if not path.is_file():
-            return False
+            return np.ones(len(rows), bool)
         if not at_hand(backbone):
-            return True  # its weights cannot be compared without downloading them
+            return None  # its weights cannot be compared without downloading them
         job = job_of(
             self.layout,
             self.found.key,
@@ -211,10 +240,14 @@ class _Survey:
             identity=identity(backbone, self.layout.root / "backbones.json"),
             precision=self.models.precision,
             compiled=self.models.compiled,
-            samples=rows,
+            samples=len(rows),
             templates=self.templates,
+            max_pixels=self.request.max_pixels,
         )
-        return changes(job) is None or same_images(job)
+        if changes(job) is None or same_images(job):
+            return None
+        lacking: Bool[np.ndarray, " rows"] = reusable(job, split, rows) == EMBED
+        return lacking
 
 
 def _costs(
@@ -244,8 +277,12 @@ def _costs(
     disk = 0
     for backbone in lacking:
         mine = [split for split in splits if backbone.name in split.lacking]
-        images = sum(split.images or 0 for split in mine)
-        disk += images * describe(backbone)["dim"] * (4 if precision == "fp32" else 2)
+        images = sum(split.to_embed(backbone.name) for split in mine)
+        disk += (
+            sum(split.images or 0 for split in mine)
+            * describe(backbone)["dim"]
+            * (4 if precision == "fp32" else 2)
+        )
         planned.append(
             PlannedBackbone(
                 backbone=backbone.name,
@@ -313,8 +350,10 @@ def _hours(plan: Plan) -> float | None:
     for split in plan.splits:
         if not split.lacking or split.images is None:
             continue
-        forward = sum(seconds[name] for name in split.lacking)
+        images = {name: split.to_embed(name) for name in split.lacking}
+        forward = sum(images[name] * seconds[name] for name in images)
         forward = forward if on_cpu else forward / plan.workers
-        pixels = plan.pixel_seconds / (cores() if on_cpu else plan.decoders * plan.workers)
-        total += split.images * (forward + pixels if on_cpu else max(forward, pixels))
+        pixels = max(images.values()) * plan.pixel_seconds
+        pixels /= cores() if on_cpu else plan.decoders * plan.workers
+        total += forward + pixels if on_cpu else max(forward, pixels)
     return total / 3600

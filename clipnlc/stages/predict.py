@@ -16,11 +16,12 @@ from clipnlc.backbones import Backbone
 from clipnlc.backbones.identity import identity
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
-from clipnlc.datasets.prompts import fill
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded, stream_photos
+from clipnlc.extraction.texts import embed_classes
 from clipnlc.fitting import softmax
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
@@ -105,6 +106,7 @@ def predict(
     memory: Path | None = None,
     batch_size: int | None = None,
     decoders: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     explain: bool = False,
 ) -> Generator[Predicted, None, None]:
     """Yield the classes of photos, block by block; memory does not grow with their number.
@@ -121,6 +123,7 @@ def predict(
         memory: a JSON file of identities of weights that were found before; only read.
         batch_size: photos of one forward and of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
+        max_pixels: a larger photo is not decoded.
         explain: say what each backbone says.
 
     Raises:
@@ -132,7 +135,9 @@ def predict(
     ordered = _ordered(predictor, backbones)
     _check_identities(predictor, ordered, memory)
     _ = predictor.fitted.combiner  # a damaged fit fails now
-    blocks = stream_photos(files, models, ordered, batch_size=batch_size, decoders=decoders)
+    blocks = stream_photos(
+        files, models, ordered, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+    )
     return _predictions(predictor, blocks, explain=explain)
 
 
@@ -322,7 +327,8 @@ def zero_shot(
         on_prompts: called after every batch of prompts: backbone, prompts done, prompts in all.
 
     Raises:
-        DataError: there are not two class names, or one repeats; the combiner needs labels.
+        DataError: there are not two class names, or one repeats, or a prompt is longer than a text
+            context; the combiner needs labels.
         BackboneError: weights cannot be loaded, or device or precision used.
     """
     require_row_wise(combiner)
@@ -338,7 +344,6 @@ def zero_shot(
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise DataError(f"the class {twice[0]!r} is named twice; name each class once")
     ordered = sorted(backbones, key=lambda backbone: backbone.name)
-    prompts = [fill(templates, name) for name in names]
     heads: list[Head] = []
     for backbone in ordered:
         model = models.load(backbone)
@@ -351,7 +356,7 @@ def zero_shot(
                 features=np.empty((0, model.dim), dtype=np.float32),
                 labels=np.empty(0, dtype=np.int64),
                 sample_id=(),
-                texts=model.embed_classes(prompts, on_progress=on_progress),
+                texts=embed_classes(model, names, templates, on_progress=on_progress),
                 logit_scale=model.logit_scale,
                 logit_bias=model.logit_bias,
             )

@@ -19,7 +19,7 @@ from clipnlc.runs.finding import HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.layout import Layout, maker_of_test
 from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, write_logits
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def train_heads(
         MissingStageError: no features of train or test.
         StoreError: a store file is damaged or in use.
     """
-    _check_trainable(head, store)
+    _check_trainable(head)
     _check_settings(head, settings or {})
     if not labels and not _LEAST_HOLDOUT <= holdout < 1:
         raise DataError(
@@ -179,13 +179,13 @@ def train_heads(
     return done
 
 
-def _check_trainable(name: str, store: Path) -> None:
+def _check_trainable(name: str) -> None:
     """Refuse a head that is not known or needs what this stage does not have."""
     cls: type[Head] = HEADS.get(name)
     if not cls.needs_labels:
         raise DataError(
-            f"the head {name} needs no labels; it is made by "
-            f"`{command('extract --dataset …', store=store)}`"
+            f"the head {name} needs no labels, and extract has made it; choose another --head, as "
+            "linear"
         )
     for needs, what in (
         (cls.needs_views, "features of augmented crops, which no stage makes"),
@@ -215,10 +215,14 @@ def _with_features(layout: Layout) -> tuple[str, ...]:
 def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
     present = layout.backbones(dataset, "train")
     if not present:
-        cure = command("extract", dataset=dataset, store=layout.root)
+        cure = f"make one with {maker_of_test(layout.root, dataset)}"
+        if "test" in layout.splits(dataset):
+            free = command(
+                "train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root
+            )
+            cure = f"extract it if the data set has one, else use zero-shot heads alone: `{free}`"
         raise MissingStageError(
-            f"{layout.root} holds no features of a train split of {dataset}; run `{cure}` on a "
-            "data set that has one"
+            f"{layout.root} holds no features of a train split of {dataset}; {cure}"
         )
     return present
 

@@ -10,22 +10,23 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.commands import command
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Draw, Labels, canonical_rows
+from clipnlc.processes import in_processes
 from clipnlc.runs.finding import datasets_with_logits, labelled_split
 from clipnlc.runs.fitted import Fitted, fit
 from clipnlc.runs.freshness import PART
 from clipnlc.runs.members import members_name
-from clipnlc.runs.processes import in_processes
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.layout import Layout, maker_of_test
 from clipnlc.stores.logits import read_class_names, read_logit_header
 
 if TYPE_CHECKING:
@@ -190,13 +191,21 @@ def _inputs(
         if digest is None:
             raise MissingStageError(
                 f"{layout.root} holds no {split} split of {dataset} to draw labels from; "
-                "extract a data set that has one, or fit only --combiners parameter-free"
+                f"{_without_train(layout, dataset, backbones)}"
             )
         logits[f"{layout.relative(path)}{PART}{split}"] = digest
     if any(COMBINERS.get(name).needs_features for name in learning):
         for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
             features[layout.relative(path)] = read_feature_header(path).digest
     return _Inputs(classes, logits, features)
+
+
+def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:
+    """Say what to do with a data set that has no train split."""
+    if "test" not in layout.splits(dataset):
+        return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
+    cure = command("train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root)
+    return f"fit what needs no labels with `{cure}`, or extract its train split if it has one"
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
@@ -305,7 +314,7 @@ def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
     if draw.short and task.strict_shots:
         label, count = min(draw.short.items(), key=lambda item: item[1])
         raise DataError(
-            f"{task.dataset} has {count} labelled images of {split.class_names[label]!r}, fewer "
+            f"{task.dataset} has {count} labelled image{'s' * (count != 1)} of {split.class_names[label]!r}, fewer "
             f"than {which.amount:g} shots; lower --shots, or drop --strict-shots to use all it has"
         )
     return draw

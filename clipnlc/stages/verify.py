@@ -74,7 +74,7 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
     """
     if not store.is_dir():
         raise MissingStageError(
-            f"no store at {store}; make one with `{command('extract', store=store)}`, or name one "
+            f"no store at {store}; make one with `{command('extract --dataset …', store=store)}`, or name one "
             "with --store"
         )
     files = sorted(p for p in store.rglob("*") if p.parent.name != LOCKS and _is_file(p))

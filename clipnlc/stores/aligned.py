@@ -226,7 +226,7 @@ def _first_difference(first: Columns, other: Columns) -> str | None:
 def _aligning_command(first: Path, other: Path) -> str:
     one, two = locate(first), locate(other)
     if one is None or two is None or one.backbone is None or two.backbone is None:
-        return command("extract")
+        return command("extract --dataset …")
     backbones = list(dict.fromkeys([one.backbone, two.backbone]))
     return command("extract", dataset=two.dataset, backbones=backbones, store=two.store)
 

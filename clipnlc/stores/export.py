@@ -442,6 +442,5 @@ def _line(error: Exception) -> str:
 
 
 def _refused(path: Path, problem: str) -> StoreError:
-    return StoreError(
-        f"{path} {problem}; copy the folder again, or make it again with `{command('export')}`"
-    )
+    again = command("export", out=path.parent, force=True)
+    return StoreError(f"{path} {problem}; copy the folder again, or make it again with `{again}`")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64, UInt8
 
 from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
@@ -20,6 +20,8 @@ from clipnlc.stores.key import Key
 
 FORMAT = "clipnlc-features"
 FEATURE_TYPES = ("<f4", "<f2")
+CONTENT = "content"  # an array that older files lack
+DIGEST_BYTES = 16  # of an image's digest
 
 Skipped = tuple[str, str]  # sample_id and the reason why its image could not be read
 
@@ -38,6 +40,7 @@ class FeatureColumns:
         key: every resolved input by name.
         skipped: samples that have no row, each with the reason.
         digest: names the content of the file.
+        content: digest of each image's bytes (`datasets.fingerprints`); None in older files.
     """
 
     labels: Int64[np.ndarray, " samples"]
@@ -49,6 +52,7 @@ class FeatureColumns:
     key: Key
     skipped: tuple[Skipped, ...]
     digest: str
+    content: UInt8[np.ndarray, "samples 16"] | None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,14 @@ class FeatureFile:
         self._check(features, rows)
         return features
 
+    def digests(self, rows: Int[np.ndarray, " rows"]) -> UInt8[np.ndarray, "rows 16"]:
+        """Read the digests of the images of these rows, in this order.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
+        return self._file.rows(CONTENT, rows)
+
     def blocks(self, rows: int) -> Iterator[Float[np.ndarray, "block dim"]]:
         """Read the features at most `rows` rows at a time, each block checked before it is given.
 
@@ -197,6 +209,7 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
     labels = read_labels(content)
     sample_id = content.strings("sample_id")
     class_names = content.strings("class_names")
+    of_images = read_content(content)
     logit_scale = content.header.attribute("logit_scale", float)
     logit_bias = content.header.attribute("logit_bias", float)
 
@@ -204,6 +217,8 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
         return _h5.damaged(content.header.path, f"breaks the format: {problem}")
 
     columns = {"features": shape[0], "labels": len(labels), "sample ids": len(sample_id)}
+    if of_images is not None:
+        columns["digests of images"] = len(of_images)
     checks.check_lengths(columns, refuse)
     checks.check_lengths({"class names": len(class_names), "texts": len(texts)}, refuse)
     checks.check_lengths({"features": shape[1], "texts": texts.shape[1]}, refuse)
@@ -222,6 +237,7 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
         key=content.header.key(),
         skipped=read_skipped(content),
         digest=content.header.digest,
+        content=of_images,
     )
 
 
@@ -289,6 +305,22 @@ def read_labels(content: _h5.Content) -> Int64[np.ndarray, " samples"]:
         StoreError: there are none.
     """
     return content.array("labels", "<i8", dimensions=1)
+
+
+def read_content(content: _h5.Content) -> UInt8[np.ndarray, "samples 16"] | None:
+    """Return the digests of the images of a feature file or a shard; None where it has none.
+
+    Raises:
+        StoreError: they are not 16 bytes each.
+    """
+    if CONTENT not in content.header.entries:
+        return None
+    found = content.array(CONTENT, "|u1", dimensions=2)
+    if found.shape[1] != DIGEST_BYTES:
+        raise _h5.damaged(
+            content.header.path, f"has digests of {found.shape[1]} bytes, not {DIGEST_BYTES}"
+        )
+    return found
 
 
 def read_skipped(content: _h5.Content) -> tuple[Skipped, ...]:

@@ -15,6 +15,7 @@ be read back from its path.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,13 @@ _PLACES: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
 def maker(path: Path) -> str:
     """Spell the command that makes the file at a path; that of its stage where it is no place."""
     place = locate(path)
-    return place.command if place else command("extract")
+    return place.command if place else command("extract --dataset …")
+
+
+def maker_of_test(store: Path, dataset: str, backbones: Sequence[str] | str = ()) -> str:
+    """Spell how a data set that has only other splits in a store gets a test split."""
+    cure = command("extract", dataset=dataset, backbones=backbones, test_share=0.3, store=store)
+    return f"`{cure}`, or without --test-share if the data set has a test split of its own"
 
 
 def shards_of(features: Path) -> Path:

@@ -13,7 +13,7 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, maker
+from clipnlc.stores.layout import as_part, from_part, locate, maker, maker_of_test
 
 FORMAT = "clipnlc-logits"
 SCALED = "scaled"  # by the backbone's logit scale, plus its bias; never probabilities
@@ -331,9 +331,13 @@ def _split_digest(header: _h5.Header, split: str) -> str:
 def _check_present(header: _h5.Header, split: str) -> None:
     present = _splits(header)
     if split not in present:
+        place = locate(header.path)
+        cure = f"`{maker(header.path)}` with that split first"
+        if split == "test" and place:
+            cure = maker_of_test(place.store, place.dataset, place.backbone or "")
         raise MissingStageError(
             f"{header.path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
-            f"run `{maker(header.path)}` with that split first"
+            f"run {cure}"
         )
 
 

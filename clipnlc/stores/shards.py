@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, UInt8
 
 from clipnlc.errors import DataError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.features import (
+    CONTENT,
     FEATURE_TYPES,
     Skipped,
     check_texts,
     open_features,
+    read_content,
     read_labels,
     read_skipped,
 )
@@ -42,6 +44,7 @@ class Shard:
         labels: class numbers.
         sample_id: one identifier per row.
         skipped: samples of the range without a row, each with the reason.
+        content: digest of each image's bytes; None where they are not known.
     """
 
     start: int
@@ -50,6 +53,7 @@ class Shard:
     labels: Int64[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
+    content: UInt8[np.ndarray, "samples 16"] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def write_shard(path: Path, key: Key, shard: Shard) -> None:
             "sample_id": shard.sample_id,
             "skipped/sample_id": skipped_id,
             "skipped/reason": reasons,
+            **({} if shard.content is None else {CONTENT: shard.content}),
         },
     )
 
@@ -137,7 +142,8 @@ def merge_shards(
     """Merge the shards under `key` into the feature file `path` and remove all its shards.
 
     The features pass through memory shard by shard, and the file's bytes do not depend on how
-    the ranges were cut. Returns the digest of the content.
+    the ranges were cut. The file has digests of its images if every shard has them. Returns the
+    digest of the content.
 
     Raises:
         DataError: no sample could be read.
@@ -157,6 +163,7 @@ def merge_shards(
     columns = [_read_shard(file, lambda name: name != "features") for file in files]
     sample_id = tuple(s for column in columns for s in column.strings("sample_id"))
     labels = _joined([read_labels(column) for column in columns])
+    content = [digests for column in columns if (digests := read_content(column)) is not None]
     if not sample_id:
         reason = columns[0].strings("skipped/reason")[0]
         place = locate(path)
@@ -188,6 +195,7 @@ def merge_shards(
             "skipped/reason": tuple(
                 s for column in columns for s in column.strings("skipped/reason")
             ),
+            **({CONTENT: np.concatenate(content)} if len(content) == len(columns) else {}),
         },
     )
     remove_shards(path)
@@ -214,6 +222,7 @@ def reseal(path: Path, key: Key, labels: Int64[np.ndarray, " samples"]) -> None:
                 labels[start:stop],
                 columns.sample_id[start:stop],
                 skipped,
+                None if columns.content is None else columns.content[start:stop],
             )
             write_shard(path, key, shard)
             start = stop
@@ -263,17 +272,19 @@ def read_shard(file: Path) -> Shard:
     labels = read_labels(content)
     sample_id = content.strings("sample_id")
     skipped = read_skipped(content)
+    of_images = read_content(content)
 
     def refuse(problem: str) -> StoreError:
         return _h5.damaged(file, f"breaks the format: {problem}")
 
-    checks.check_lengths(
-        {"features": len(features), "labels": len(labels), "sample ids": len(sample_id)}, refuse
-    )
+    columns = {"features": len(features), "labels": len(labels), "sample ids": len(sample_id)}
+    if of_images is not None:
+        columns["digests of images"] = len(of_images)
+    checks.check_lengths(columns, refuse)
     checks.check_lengths(
         {"rows": span.stop - span.start, "samples": len(sample_id) + len(skipped)}, refuse
     )
-    shard = Shard(span.start, span.stop, features, labels, sample_id, skipped)
+    shard = Shard(span.start, span.stop, features, labels, sample_id, skipped, of_images)
     _check_shard(shard, refuse)
     return shard
 

@@ -101,7 +101,7 @@ def store_status(root: Path) -> list[StatusRow]:
     """
     if not root.is_dir():
         raise MissingStageError(
-            f"no store at {root}; make one with `{command('extract', store=root)}`, or name one "
+            f"no store at {root}; make one with `{command('extract --dataset …', store=root)}`, or name one "
             "with --store"
         )
     layout = Layout(root)

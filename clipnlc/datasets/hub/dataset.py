@@ -15,6 +15,7 @@ from clipnlc.datasets.hub.entries import Entry, Source
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.source import Split
 from clipnlc.errors import DataError
+from clipnlc.wording import count
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ class PublishedDataset(Dataset):
     accept_different_data: bool = False
     _used: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def split_names(self) -> tuple[str, ...]:
+    def split_names(
+        self,
+        *,
+        image_column: str | None = None,  # noqa: ARG002
+        label_column: str | None = None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """Return the splits of the copy, or of the preferred source."""
         if self.local is not None:
             return split_names.in_order(self._copied(self.local))
@@ -252,7 +258,7 @@ def _matched(rows: Rows, entry: Entry, place: _Place) -> tuple[Rows, tuple[str, 
     row = int(rows.labels.argmax())
     if rows.labels[row] >= len(numbers):
         raise DataError(
-            f"row {row} ({rows.sample_id[row]}) of {place.called} has label {rows.labels[row]}, but there are {len(numbers)} classes; give another copy with --source {entry.key}=PATH"
+            f"row {row} ({rows.sample_id[row]}) of {place.called} has label {rows.labels[row]}, but there are {count(len(numbers), 'class')}; give another copy with --source {entry.key}=PATH"
         )
     renumbered = dataclasses.replace(rows, labels=numbers[rows.labels], identifiers=None)
     return renumbered, entry.class_names, len(numbers)
@@ -265,5 +271,5 @@ def _differences(entry: Entry, place: _Place, *, rows: int, classes: int) -> lis
         expected = " or ".join(f"{n:,}" for n in sorted(place.rows))
         wrong.append(f"{rows:,} rows where {expected} were expected")
     if classes != entry.classes:
-        wrong.append(f"{classes} classes where {entry.classes} were expected")
+        wrong.append(f"{count(classes, 'class')} where {entry.classes} were expected")
     return wrong

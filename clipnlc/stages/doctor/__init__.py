@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipnlc.datasets import open_dataset
+from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.reports.diagnosis import Diagnosis, gravest_first
 from clipnlc.stages.doctor.duplicates import check_duplicates
 from clipnlc.stages.doctor.images import Progress, check_images, look
@@ -31,7 +32,11 @@ def doctor(
     key: str | None = None,
     sources: Mapping[str, Path] | Path | None = None,
     class_names: Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    test_share: float | None = None,
     limit: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     on_progress: Progress = lambda _split, _done, _all: None,
 ) -> Diagnosis:
     """Look at the class names, the splits, the images, and the zero-shot predictions if any.
@@ -47,7 +52,11 @@ def doctor(
         key: what a path is called in the store; by default the folder's own name.
         sources: copies on disk of published data sets, as for `open_dataset`.
         class_names: a file of names that replace the data set's own.
+        image_column: the column of the images or their files, where there are columns.
+        label_column: the column of the labels, where there are columns.
+        test_share: divide a data set without a test split first, as `extract` does.
         limit: images to decode per split, in stretches spread over it; all by default.
+        max_pixels: a larger image cannot be read.
         on_progress: called with (split, images looked at, images to look at).
 
     Raises:
@@ -56,14 +65,22 @@ def doctor(
         StoreError: a logit file is damaged.
     """
     # Other rows than expected are a finding here, not a reason to stop.
-    found = open_dataset(dataset, key=key, sources=sources, accept_different_data=True)
+    found = open_dataset(
+        dataset, key=key, sources=sources, accept_different_data=True, test_share=test_share
+    )
     cache = None if store is None or not store.is_dir() else store / "file-hashes.sqlite"
     opened = {
-        name: found.open(name, class_names_file=class_names, hash_cache=cache)
-        for name in found.split_names()
+        name: found.open(
+            name,
+            class_names_file=class_names,
+            image_column=image_column,
+            label_column=label_column,
+            hash_cache=cache,
+        )
+        for name in found.split_names(image_column=image_column, label_column=label_column)
     }
     names = opened.get(TEST, next(iter(opened.values()))).class_names
-    looked = {name: look(split, limit, on_progress) for name, split in opened.items()}
+    looked = {name: look(split, limit, on_progress, max_pixels) for name, split in opened.items()}
     kept = [] if store is None else kept_logits(Layout(store), found.key)
     findings = [
         *check_names(found, opened),

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from clipnlc.reports.diagnosis import SHOWN, Finding, Severity, count, first_few
+from clipnlc.reports.diagnosis import SHOWN, Finding, Severity, first_few
 from clipnlc.stages.doctor.images import Looked
+from clipnlc.wording import count
 
 GRAVE: Final = 0.01  # share of the images: a few duplicates are in most public data sets
 
@@ -25,7 +26,7 @@ def check_duplicates(looked: Mapping[str, Looked]) -> Iterator[Finding]:
     yield from findings
     if not findings:
         total = sum(len(one.rows) for one in looked.values())
-        yield Finding("duplicates", "fine", f"none among {total} images")
+        yield Finding("duplicates", "fine", f"none among {count(total, 'image')}")
 
 
 def _across(one: Looked, other: Looked) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from clipnlc.datasets.images import MAX_PIXELS, ImageError
 from clipnlc.datasets.inspection import TINY, ImageFacts, inspect_image
 from clipnlc.datasets.source import Sample, Split
 from clipnlc.errors import DataError
@@ -70,6 +71,13 @@ TRAITS: tuple[Trait, ...] = (
         "look at some of them",
     ),
     Trait(
+        "warning",
+        "have more than 8 bits but are almost black",
+        lambda image: image.dark,
+        "files of 16 bits whose values have 12 or fewer; a file does not say so, and is read by its 16",
+        "scale them to the full range, or convert them to 8 bits",
+    ),
+    Trait(
         "note",
         "are turned or mirrored by EXIF, which open_clip does not do",
         lambda image: image.turned,
@@ -80,7 +88,7 @@ TRAITS: tuple[Trait, ...] = (
         "note",
         "are CMYK or have more than 8 bits",
         lambda image: image.mode == "CMYK" or image.mode[0] in "IF",
-        "Pillow turns them into 8-bit RGB without colour profiles, and may clip them",
+        "they become 8-bit RGB: without colour profiles, and by the highest 8 bits",
         "convert them yourself if they look wrong",
     ),
 )
@@ -97,6 +105,7 @@ class Looked:
         content: digest of each one's bytes; 64 bits, so that among a million images a false match
             has odds of one in 30 million.
         unreadable: images that cannot be decoded.
+        reason: why the first of them that the source could give cannot.
         traits: one per member of `TRAITS`.
     """
 
@@ -105,16 +114,19 @@ class Looked:
     rows: Int64[np.ndarray, " read"]
     content: UInt64[np.ndarray, " read"]
     unreadable: Tally
+    reason: str
     traits: tuple[Tally, ...]
 
 
-def look(split: Split, limit: int | None, on_progress: Progress) -> Looked:
+def look(
+    split: Split, limit: int | None, on_progress: Progress, max_pixels: int = MAX_PIXELS
+) -> Looked:
     """Hash and decode the images of a split one by one."""
     blocks = _blocks(len(split), limit)
     total = sum(len(block) for block in blocks)
     rows, content = np.empty(total, np.int64), np.empty(total, np.uint64)
     unreadable, traits = Tally(), tuple(Tally() for _ in TRAITS)
-    held = 0
+    held, reason = 0, ""
     samples = (one for block in blocks for one in _samples(split, block))
     for done, (row, sample) in enumerate(samples, start=1):
         place = split.sample_id[row]
@@ -125,15 +137,16 @@ def look(split: Split, limit: int | None, on_progress: Progress) -> Looked:
             rows[held], content[held] = row, int.from_bytes(digest, "little")
             held += 1
             try:
-                facts = inspect_image(sample.data, place)
-            except DataError:
+                facts = inspect_image(sample.data, place, max_pixels=max_pixels)
+            except ImageError as problem:
+                reason = reason or problem.reason
                 unreadable.add(place)
             else:
                 for trait, tally in zip(TRAITS, traits, strict=True):
                     if trait.is_there(facts):
                         tally.add(place)
         on_progress(split.name, done, total)
-    return Looked(split, total, rows[:held], content[:held], unreadable, traits)
+    return Looked(split, total, rows[:held], content[:held], unreadable, reason, traits)
 
 
 def _blocks(rows: int, limit: int | None) -> list[range]:
@@ -171,7 +184,7 @@ def check_images(looked: Mapping[str, Looked]) -> Iterator[Finding]:
                 "problem",
                 f"{bad.count} of {name} cannot be read",
                 bad.shown(),
-                "truncated or damaged files, or no images",
+                f"the first: {one.reason}" if one.reason else "files that have gone, or no files",
                 "restore or remove them, or let `extract` leave them out: --on-bad-image skip",
             )
         for trait, tally in zip(TRAITS, one.traits, strict=True):

@@ -10,8 +10,9 @@ import numpy as np
 from clipnlc.datasets import Dataset
 from clipnlc.datasets.prompts import DEFAULT_TEMPLATES
 from clipnlc.datasets.source import Split
-from clipnlc.datasets.splits import is_alias, natural
-from clipnlc.reports.diagnosis import Finding, count, first_few
+from clipnlc.datasets.splits import natural
+from clipnlc.reports.diagnosis import Finding, first_few
+from clipnlc.wording import count
 
 _IDENTIFIER: Final = re.compile(
     r"n\d{8}"  # WordNet: n01440764
@@ -66,13 +67,15 @@ def check_names(found: Dataset, opened: Mapping[str, Split]) -> Iterator[Finding
             "give words with --class-names FILE, one `identifier = name` a line",
         )
     if not (differing or equal or odd):
-        yield Finding("class names", "fine", f"{len(names)} names, all different, all words")
+        yield Finding(
+            "class names", "fine", f"{count(len(names), 'name')}, all different, all words"
+        )
 
 
 def check_numbering(opened: Mapping[str, Split]) -> Iterator[Finding]:
     """Look for numbered classes that tools put into different orders: 1, 2, 10 or 1, 10, 2."""
-    names = next(iter(opened.values())).class_names
-    identifiers = _identifiers(opened)
+    first = next(iter(opened.values()))
+    names, identifiers = first.class_names, first.identifiers or first.class_names
     parts = [_NUMBERED.fullmatch(one) for one in identifiers]
     numbered = all(parts) and len({part[1] for part in parts if part}) == 1
     if not numbered or sorted(identifiers) == sorted(identifiers, key=natural):
@@ -91,17 +94,6 @@ def check_numbering(opened: Mapping[str, Split]) -> Iterator[Finding]:
         "labels may be permuted: names listed, or labels made, in the other order do not fit these",
         "map by name, not by place: --class-names FILE with one `identifier = name` a line",
     )
-
-
-def _identifiers(opened: Mapping[str, Split]) -> tuple[str, ...]:
-    """Return what the source calls the classes: the folders of a folder, else the names."""
-    names = list(next(iter(opened.values())).class_names)
-    for split in opened.values():
-        if split.kind == "folder":
-            for sample, label in zip(split.sample_id, split.labels, strict=True):
-                first, second, *deeper = sample.split("/")
-                names[label] = second if deeper and is_alias(first) else first
-    return tuple(names)
 
 
 def check_opening(opened: Mapping[str, Split]) -> Iterator[Finding]:

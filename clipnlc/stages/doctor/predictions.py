@@ -13,9 +13,10 @@ from clipnlc.commands import command
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.metrics import METRICS
 from clipnlc.metrics.confusion import best_relabelling, confusion_matrix, swapped_pairs
-from clipnlc.reports.diagnosis import Finding, count, first_few
+from clipnlc.reports.diagnosis import Finding, first_few
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import SplitLogits, read_logit_header, read_split
+from clipnlc.wording import count
 
 TEST: Final = "test"
 HEAD: Final = "zero-shot"
@@ -130,7 +131,7 @@ def check_predictions(
         yield Finding(
             "predictions",
             "warning",
-            f"the store's logits have other class names than the data: {len(foreign)} backbones",
+            f"the store's logits have other class names than the data: {count(len(foreign), 'backbone')}",
             first_few(foreign),
             "names were changed after the extraction",
             f"run `{again}` again",
@@ -189,7 +190,7 @@ def _order(seen: Confusions, names: Sequence[str]) -> Iterator[Finding]:
         "predictions",
         "problem",
         f"zero-shot accuracy is {100 * plain:.1f} %, and would be {100 * better:.1f} % with the "
-        f"names of {len(moved)} of {len(names)} classes in another order",
+        f"names of {len(moved)} of {count(len(names), 'class')} in another order",
         first_few(f"{names[one]!r} images are called {names[called[one]]!r}" for one in moved),
         "the names are in another order than the labels",
         "list them in label order, or by `identifier = name`, with --class-names FILE",

@@ -159,14 +159,28 @@ def _find(asked: _Asked, present: Present, dataset: str) -> Found:
 def _check_one_ensemble(found: Sequence[Found], store: Path) -> None:
     first, *others = found
     for other in others:
-        both = [first.runs.dataset, other.runs.dataset]
-        cure = command("train-nlc", dataset=both, head=first.runs.head, store=store)
         if other.runs.backbones != first.runs.backbones:
             raise StoreError(
                 f"the fits of {first.dataset} combine {','.join(first.runs.backbones)}, and those "
                 f"of {other.dataset} {','.join(other.runs.backbones)}; expected one ensemble: name "
-                f"its backbones with --backbones, or run `{cure}` for both"
+                f"its backbones with --backbones, or run `{_one_ensemble(first, other, store)}`"
             )
+
+
+def _one_ensemble(first: Found, other: Found, store: Path) -> str:
+    """Spell what brings two data sets closer to one ensemble: logits that one lacks, or the fits."""
+    head, layout = first.runs.head, Layout(store)
+    both = [first.runs.dataset, other.runs.dataset]
+    every = sorted({*first.runs.backbones, *other.runs.backbones})
+    for dataset in both:
+        lacking = [b for b in every if b not in layout.logit_backbones(dataset, head)]
+        if lacking and head == "zero-shot":
+            return command("extract", dataset=dataset, backbones=lacking, store=store)
+        if lacking:
+            return command(
+                "train-heads", dataset=dataset, head=head, backbones=lacking, store=store
+            )
+    return command("train-nlc", dataset=both, head=head, backbones=every, store=store)
 
 
 def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Evaluation | None:

@@ -1,5 +1,6 @@
 """What a sealed file holds: its list of contents, its attributes, and errors about them."""
 
+import glob
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores._h5.blocks import DIGEST_BYTES
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import locate, maker
+from clipnlc.stores.layout import locate, maker, maker_of_test
 
 Attribute = str | int | float
 
@@ -184,7 +185,12 @@ def missing(path: Path) -> MissingStageError:
     """Make the error for a file that its stage has not made yet."""
     location = locate(path)
     what = f"no {location}" if location else "no such store"
-    return MissingStageError(f"{what}: {path} is not there; run `{maker(path)}` first")
+    cure = f"`{maker(path)}` first"
+    if location and location.kind == "features" and location.split == "test":
+        others = path.parent.parent.glob(f"*/{glob.escape(path.name)}")
+        if any(others):  # all there is was extracted, or only some splits
+            cure = maker_of_test(location.store, location.dataset, location.backbone or "")
+    return MissingStageError(f"{what}: {path} is not there; run {cure}")
 
 
 def digests_of(name: str) -> str:

@@ -1,0 +1,67 @@
+"""The Typer app and its commands."""
+
+from typing import Annotated
+
+import typer
+
+from clipnlc.cli.catalogues import backbones, datasets
+from clipnlc.cli.checked import Checked
+from clipnlc.cli.doctor import doctor
+from clipnlc.cli.exporting import export
+from clipnlc.cli.extracting import extract, merge
+from clipnlc.cli.fitting import train_heads, train_nlc
+from clipnlc.cli.making import nano_data, pretrain
+from clipnlc.cli.measuring import diversity, evaluate
+from clipnlc.cli.predicting import predict
+from clipnlc.cli.store import status, verify
+
+app = typer.Typer(
+    name="clipnlc",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Start with: clipnlc extract --backbones nano --dataset nano",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"clipnlc {version('clipnlc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def clipnlc(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The most accuracy out of the CLIP models that already exist.
+
+    Stages, in order: extract, (train-heads,) train-nlc, evaluate, diversity. They share nothing
+    but the store, a folder of HDF5 files: the expensive extraction runs once, the rest reruns
+    freely. Then predict names the classes of new photos.
+    """
+
+
+for _command in (
+    extract,
+    merge,
+    train_heads,
+    train_nlc,
+    evaluate,
+    diversity,
+    predict,
+    export,
+    status,
+    verify,
+    doctor,
+    backbones,
+    datasets,
+    pretrain,
+    nano_data,
+):
+    app.command(_command.__name__.replace("_", "-"), cls=Checked)(_command)

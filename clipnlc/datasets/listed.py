@@ -1,0 +1,394 @@
+"""Images whose labels are in tables: `file,label[,split]`, `metadata.csv`, `train.csv`.
+
+A table is of the labels if it has a column of files, which are found below the data set's root,
+and one of labels. Rows whose label is blank are left out and counted. Class folders and tables may
+label the same images: then they must agree.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from posixpath import normpath, splitext
+from typing import Final
+
+from clipnlc.datasets import splits as split_names
+from clipnlc.datasets.tabled import Table, all_numbers, read_header, read_table
+from clipnlc.datasets.tree import Folder, image_suffixes
+from clipnlc.errors import DataError
+from clipnlc.wording import count, some
+
+_MOST: Final = 20
+"""Tables in one folder; more are not lists of images but a file an image."""
+
+_DEPTH: Final = 2
+"""Folders below the one with the data set in which tables are looked for."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One image as a table lists it.
+
+    Attributes:
+        file: its path relative to the root.
+        label: what the table calls its class.
+        split: its split; None where nothing says.
+        place: the table's file and line.
+    """
+
+    file: str
+    label: str
+    split: str | None
+    place: str
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the tables of a data set say.
+
+    Attributes:
+        rows: the images with labels, each once.
+        numbers: whether the labels are whole numbers.
+        notes: what was read, and what was left out.
+        problems: why a table was not read, one line each.
+        lost: rows that cannot be used, each with its line and why.
+        tables: the tables that were read.
+    """
+
+    rows: tuple[Listed, ...] = ()
+    numbers: bool = False
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse the first row that cannot be used.
+
+        Raises:
+            DataError: there is one.
+        """
+        if self.lost:
+            raise DataError(self.lost[0])
+
+
+def read_lists(
+    tree: Folder, root: Path, *, image_column: str | None, label_column: str | None
+) -> Lists:
+    """Read every table that gives images of the tree their labels."""
+    tables, problems = [], []
+    finder = Finder(tree)
+    for path in _tables(tree):
+        try:
+            found = _use(path, root, finder, image_column, label_column)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            tables += [found] if found else []
+    rows: dict[str, Listed] = {}
+    notes, lost = [], []
+    # Tables that say the splits first: others only repeat them.
+    for used in sorted(tables, key=lambda one: not one.says_split):
+        blank = 0
+        for row in used.rows(finder, root):
+            if isinstance(row, str):
+                lost.append(row)
+            elif not row.label:
+                blank += 1
+            else:
+                lost += _add(rows, row)
+        notes.append(used.note)
+        if blank:
+            notes.append(
+                f"{count(blank, 'row')} of {used.table.path} without a label: left out with {'its image' if blank == 1 else 'their images'}"
+            )
+    kept = [row for row in rows.values() if row.split is not None]
+    alone = [row.file for row in rows.values() if row.split is None]
+    if kept and alone:
+        notes.append(f"{count(len(alone), 'image')} that no split lists left out: {some(alone)}")
+    return Lists(
+        rows=tuple(kept or rows.values()),
+        numbers=all_numbers(row.label for row in rows.values()),
+        notes=tuple(notes),
+        problems=tuple(problems),
+        lost=tuple(lost),
+        tables=tuple(used.table.path for used in tables),
+    )
+
+
+def _tables(tree: Folder) -> list[str]:
+    """Return the tables that lie where the data set begins, or not far below."""
+    base = tree
+    while len(base.filled) == 1 and not base.images and not base.tables:
+        (base,) = base.filled
+    depth = base.path.count("/") + bool(base.path) + _DEPTH
+    return [
+        f"{folder.path}/{name}" if folder.path else name
+        for folder in tree.below()
+        if folder.path.count("/") + bool(folder.path) <= depth and len(folder.tables) <= _MOST
+        for name in folder.tables
+    ]
+
+
+@dataclass(frozen=True)
+class _Used:
+    """A table with the columns that are used."""
+
+    table: Table
+    file: str
+    label: str
+    split: str | None
+
+    @property
+    def says_split(self) -> bool:
+        return self.split is not None or self.table.split is not None
+
+    @property
+    def note(self) -> str:
+        columns = [self.file, self.label, *([self.split] if self.split else [])]
+        note = f"labels are from {self.table.path} (columns {', '.join(columns)})"
+        if self.split is None and self.table.split is not None:
+            note += f", split {self.table.split}"
+        return note
+
+    def rows(self, finder: "Finder", root: Path) -> Iterator[Listed | str]:
+        """Yield each row, or why it cannot be used; the label may be blank."""
+        table = self.table
+        labels = table.column(self.label)
+        splits = table.column(self.split) if self.split else None
+        for row, name in enumerate(table.column(self.file)):
+            where = f"{root / table.path}, line {table.rows[row][0]}"
+            word = table.split if splits is None else splits[row]
+            split = None if word is None else split_names.canonical(word)
+            found = finder.find(name, table.folder, split)
+            if word == "":
+                yield f"{where}: column {self.split!r} is blank; write the split there"
+            elif len(found) != 1:
+                what = f"may be {some(found)}" if found else f"is no image below {root}"
+                yield f"{where}: {name!r} {what}; write the path from {root} in column {self.file!r}, or remove the line"
+            elif not (labels[row] + (split or "")).isprintable():
+                yield f"{where}: {labels[row]!a} holds what cannot be printed; write the label anew"
+            elif labels[row].startswith("-") and all_numbers([labels[row]]):
+                yield f"{where}: label {labels[row]} marks unlabelled images; leave it blank"
+            else:
+                yield Listed(found[0], labels[row], split, where)
+
+
+def _use(
+    path: str, root: Path, finder: "Finder", image_column: str | None, label_column: str | None
+) -> _Used | None:
+    """Take a table that lists images with labels; None for one about something else.
+
+    Raises:
+        DataError: it may be meant as one, and this is what it lacks.
+    """
+    table = read_header(root, path)
+    if table.is_result:
+        return None
+    if label_column not in (None, *table.header):
+        raise DataError(
+            f"{root / path} has no column {label_column!r}, only {', '.join(table.header)}; choose one with --label-column"
+        )
+    files = [image_column] if image_column is not None else table.files()
+    if label_column is not None and not files:
+        files = [name for name in table.header if name != label_column]
+    files = [name for name in files if name in table.header]
+    if not files and any(finder.find(cell, table.folder, None) for cell in table.header):
+        raise DataError(
+            f"{root / path} has no header; write the names of its columns in its first line, as file,label"
+        )
+    if not files:
+        return None
+    table = read_table(root, path)
+    firsts = {name: table.column(name)[:_MOST] for name in files}
+    file = next(
+        (n for n in files if any(finder.find(v, table.folder, None) for v in firsts[n])), None
+    )
+    if file is None:
+        value = next(iter(firsts[files[0]]), "")
+        raise DataError(
+            f"{root / path}: {value!r} in column {files[0]!r} is no image below {root}; write paths from there"
+        )
+    split = table.splits()
+    label = table.labels(root, label_column, (file, split))
+    rest = [name for name in table.header if name not in (file, split)]
+    if label is None and rest:
+        raise DataError(
+            f"{root / path} has no column that is called like labels ({', '.join(rest)}); name it with --label-column"
+        )
+    # One without labels is a list of images, such as Kaggle's test.csv.
+    return None if label is None else _Used(table, file, label, split)
+
+
+def _add(rows: dict[str, Listed], row: Listed) -> list[str]:
+    """Keep a row; of an image that was listed before, the label and the split must be the same."""
+    before = rows.setdefault(row.file, row)
+    if before.label != row.label:
+        return [
+            f"{row.place}: {row.file} is {row.label!r}, but {before.label!r} in {before.place}; keep one label an image"
+        ]
+    if row.split is not None and before.split != row.split:
+        return [
+            f"{row.place}: {row.file} is in split {row.split}, but in {before.split} by {before.place}; keep it in one split"
+        ]
+    return []
+
+
+class Finder:
+    """Finds image files by what tables call them."""
+
+    def __init__(self, tree: Folder) -> None:
+        self._files: dict[str, str] = {}  # normalised -> as it is on disk
+        self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        self._tree = tree
+
+    def find(self, name: str, folder: str, split: str | None) -> list[str]:
+        """Return the images that a name may mean: one where it is certain, none where unknown.
+
+        Args:
+            name: a path, from the table's folder or a folder above it, or the end of a path; without
+                the image's suffix where it has none.
+            folder: the table's.
+            split: of the row: decides between images that are called alike.
+        """
+        if not self._files:
+            self._index()
+        name = normpath(_nfc(name).replace("\\", "/")).lstrip("/") if name else ""
+        if not name:
+            return []
+        above = folder
+        while True:
+            path = normpath(f"{above}/{name}") if above else name
+            if path in self._files:
+                return [self._files[path]]
+            if not above:
+                break
+            above = above.rpartition("/")[0]
+        last = name.rpartition("/")[2]
+        found = [f for f in self._by_name.get(last, ()) if f.endswith(f"/{name}")]
+        if not found and splitext(name)[1].lower() not in image_suffixes():
+            found = [
+                f
+                for f in self._by_stem.get(last, ())
+                if splitext(f)[0] == name or splitext(f)[0].endswith(f"/{name}")
+            ]
+        if len(found) > 1 and split is not None:
+            found = [f for f in found if split_of(f) == split] or found
+        return [self._files[f] for f in found]
+
+    def _index(self) -> None:
+        for file in self._tree.files():
+            path = _nfc(file)
+            self._files[path] = file
+            last = path.rpartition("/")[2]
+            self._by_name.setdefault(last, []).append(path)
+            self._by_stem.setdefault(splitext(last)[0], []).append(path)
+
+
+def split_of(file: str) -> str | None:
+    """Return the split that one of a path's folders is called after."""
+    for folder in file.split("/")[:-1]:
+        if split_names.is_alias(folder):
+            return split_names.canonical(folder)
+    return None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a data set's images, from folders, tables or both.
+
+    Attributes:
+        splits: split -> class -> files relative to the root.
+        places: class -> the table's line that names it first.
+        notes: what was read, and what was left out.
+        numbers: whether classes are bare numbers, whose names are listed elsewhere.
+        tables: those that were used.
+    """
+
+    splits: dict[str, dict[str, list[str]]]
+    places: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    numbers: bool = False
+    tables: tuple[str, ...] = ()
+
+
+def label_by_tables(lists: Lists) -> Labels:
+    """Take labels and splits from tables alone; splits also from the folders of all images.
+
+    Raises:
+        DataError: a row cannot be used; with the line.
+    """
+    lists.check()
+    rows = lists.rows
+    if all(row.split is None for row in rows):
+        folders = [split_of(row.file) for row in rows]
+        known = all(folders)
+    else:
+        folders, known = [row.split for row in rows], True
+    splits: dict[str, dict[str, list[str]]] = {}
+    places: dict[str, str] = {}
+    for row, split in zip(rows, folders, strict=True):
+        classes = splits.setdefault(split if known and split else split_names.WHOLE, {})
+        classes.setdefault(_nfc(row.label), []).append(row.file)
+        places.setdefault(_nfc(row.label), row.place)
+    return Labels(splits, places, lists.notes, lists.numbers, lists.tables)
+
+
+def label_by_both(folders: dict[str, dict[str, list[str]]], lists: Lists) -> Labels:
+    """Let tables add to what class folders say: images outside of them, and splits if there are none.
+
+    Raises:
+        DataError: a table's label or split is not what the folder says, or no class folder has the
+            label; with the line.
+    """
+    known = {
+        file: (split, name)
+        for split, classes in folders.items()
+        for name, files in classes.items()
+        for file in files
+    }
+    names = {name for classes in folders.values() for name in classes}
+    called: dict[str, str] = {}  # what the tables call a class folder
+    meant: dict[str, str] = {}
+    more: list[Listed] = []
+    for row in lists.rows:
+        if row.file not in known:
+            more.append(row)
+            continue
+        split, name = known[row.file]
+        if (
+            called.setdefault(name, row.label) != row.label
+            or meant.setdefault(row.label, name) != name
+        ):
+            raise DataError(
+                f"{row.place}: {row.file} is {row.label!r}, but lies in class folder {name!r}, whose other images are {called[name]!r}; take the table or the class folders away"
+            )
+        if row.split is not None and split not in (row.split, split_names.WHOLE):
+            raise DataError(
+                f"{row.place}: {row.file} is in split {row.split}, but lies in the folder of {split}; take the table or the split folders away"
+            )
+    if not lists.rows:
+        return Labels(folders)
+    divides = list(folders) == [split_names.WHOLE] and any(row.split for row in lists.rows)
+    if not divides and not more:
+        return Labels(folders)
+    lists.check()
+    splits: dict[str, dict[str, list[str]]] = {} if divides else folders
+    for row in lists.rows if divides else more:
+        name = known[row.file][1] if row.file in known else meant.get(row.label, _nfc(row.label))
+        if name not in names:
+            raise DataError(
+                f"{row.place}: there is no class folder {name!r} ({some(sorted(names))}); fix the label or remove the line"
+            )
+        its = row.split or split_of(row.file)
+        if its is None and split_names.WHOLE not in folders:
+            raise DataError(
+                f"{row.place}: nothing says the split of {row.file}; add a column `split`"
+            )
+        splits.setdefault(its or split_names.WHOLE, {}).setdefault(name, []).append(row.file)
+    return Labels(splits, notes=lists.notes, tables=lists.tables)
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
