@@ -53,7 +53,7 @@ def matches_digest(tree: Mapping[str, Any]) -> bool:
         return tree.get("digest") == content_digest(
             {name: value for name, value in tree.items() if name != "digest"}
         )
-    except ValueError:  # NaN, or half a character
+    except (ValueError, RecursionError):  # NaN, half a character, thousands of levels
         return False
 
 
@@ -66,7 +66,9 @@ def read_exactly(text: str | bytes) -> Any:  # noqa: ANN401  (any JSON)
     Raises:
         ValueError: the text is no JSON, a number is spelled otherwise, or a name is repeated.
     """
-    return json.loads(text, parse_float=_as_written, object_pairs_hook=_named_once)
+    return json.loads(
+        text, parse_float=_as_written, parse_constant=_no_number, object_pairs_hook=_named_once
+    )
 
 
 def _as_written(text: str) -> float:
@@ -74,6 +76,10 @@ def _as_written(text: str) -> float:
     if repr(value) != text:
         raise ValueError(f"the number {text} is spelled {value!r}")
     return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Files read only where they are regular, and written so that they are complete or absent."""
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -8,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import Final
+
+PARTIAL: Final = ".partial"
+"""The end of the name of a file that is being written."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -55,6 +60,12 @@ def read_regular(path: Path | str, *, at_most: int) -> bytes:
         os.close(descriptor)
 
 
+def reason(error: OSError, path: Path) -> str:
+    """Say why a file cannot be read or written; a link to nowhere is one, whatever is lacking."""
+    lost = isinstance(error, FileNotFoundError) and path.is_symlink()
+    return "a link to nowhere" if lost else error.strerror or "unknown error"
+
+
 def _open(path: Path | str) -> int:
     """Open a regular file without waiting for the other end of a named pipe."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -83,13 +94,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a name beside `path` to write under; the file there becomes `path` at the end.
 
     It is `<name>.<pid>.partial`, so that two processes never share one. It is synced, renamed, and
-    the folder synced; after any failure it is removed and `path` is what it was.
+    the folder synced; after any failure it is removed and `path` is what it was. What writers of
+    `path` that were killed have left is removed first.
 
     Raises:
         OSError: the disk is full or cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    for left in path.parent.iterdir():
+        if left.name.startswith(f"{path.name}.") and left.suffix == PARTIAL:
+            remove_left(left)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    held = _held(partial)
     try:
         yield partial
         _sync(partial, os.O_RDWR)
@@ -98,6 +114,36 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # usually it is gone: it has become `path`
             partial.unlink()
+        os.close(held)
+
+
+def remove_left(partial: Path) -> bool:
+    """Remove a `.partial` file if the process that wrote it has ended; return whether it was.
+
+    A writer holds a lock on its file, which the operating system lets go of when it dies.
+    """
+    with suppress(OSError):
+        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                partial.unlink()
+                return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _held(partial: Path) -> int:
+    """Make a new file and lock it; return its descriptor."""
+    while True:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # not every file system has locks: then none is ever removed
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):
+            if partial.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)  # removed between the two lines, as one that was left
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

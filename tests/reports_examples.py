@@ -89,6 +89,7 @@ ROWS = (
         drawn=Labels.holdout(0.1),
         labels=99,
         seeds=(0,),
+        accuracies=(0.7,),
         low=None,
         high=None,
         interval=None,

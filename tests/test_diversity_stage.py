@@ -8,6 +8,7 @@ import pytest
 from evaluation_examples import BACKBONES, write_backbones, write_example
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
+from stores_examples import write_features
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.labels import Labels
@@ -179,7 +180,7 @@ def test_different_backbones_need_a_choice(layout):
 
 def test_logits_older_than_their_features_are_refused(layout):
     target = layout.features("digits", "test", BACKBONES[0])
-    shutil.copy(layout.features("digits", "test", BACKBONES[1]), target)
+    write_features(target, read_features(target).features + 1)
     with pytest.raises(StoreError, match=r"is stale: .* has changed since; run `clipnlc extract"):
         diversity(store=layout.root, backbones=BACKBONES)
 

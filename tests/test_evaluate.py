@@ -29,6 +29,7 @@ from evaluation_examples import (
 )
 from scipy import stats
 from scipy.special import softmax
+from stores_examples import write_features
 
 from clipnlc.combiners.votes import Vote1
 from clipnlc.ensemble import Ensemble
@@ -37,6 +38,7 @@ from clipnlc.reports.files import evaluation_from_json, to_json
 from clipnlc.reports.record import Evaluation
 from clipnlc.runs.members import members_name
 from clipnlc.stages.evaluate import evaluate
+from clipnlc.stores.features import read_features
 from clipnlc.stores.fits import Fit, FitStore, add_fits, read_fits
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -258,7 +260,7 @@ def test_other_test_logits_leave_the_fits_fresh(layout):
 def test_logits_older_than_their_features_are_refused(layout):
     path = layout.logits("digits", "zero-shot", BACKBONES[0])
     features = layout.features("digits", "test", BACKBONES[0])
-    shutil.copy(layout.features("digits", "test", BACKBONES[1]), features)
+    write_features(features, read_features(features).features + 1)
     with pytest.raises(
         StoreError, match=rf"is stale: .*{features.name} has changed since; run `clipnlc extract"
     ):
@@ -363,7 +365,7 @@ def test_a_run_with_a_name_of_another_kind_is_refused(layout):
     path = fits_path(layout, "digits", "1-shots-seed-0")
     shutil.copy(path, path.with_name("1-shots-seed-0-again.h5"))
     with pytest.raises(
-        ClipnlcError, match=r"'1-shots-seed-0-again' does not name a draw of labels"
+        ClipnlcError, match=r"of run 1-shots-seed-0, expected run 1-shots-seed-0-again"
     ):
         evaluate(store=layout.root)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
-from command_line import environment, good, refusal
+from command_line import BACKBONES, environment, good, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -657,9 +657,10 @@ def test_what_was_not_measured_is_said(fitted, tmp_path, here):
     assert "note: its accuracy was not measured" in later
 
 
-def test_other_data_sets_that_were_measured_are_listed(store, tmp_path):
+def test_other_data_sets_that_were_measured_are_listed(store, photos, tmp_path):
     mine = shutil.copytree(store, tmp_path / "store")
-    shutil.copytree(mine / "photos" / "features", mine / "sketches" / "features")
+    like = ("--backbones", BACKBONES, "--store", mine)
+    good("extract", "--dataset", photos, "--name", "sketches", *like)
     good("evaluate", "--fitted-on", "photos", "--dataset", "sketches", "--store", mine)
     found = export(store=mine, out=tmp_path / "out", dataset="photos", which=SHOTS)
     assert [one.dataset for one in found.measured] == ["photos", "sketches"]

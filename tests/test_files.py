@@ -2,14 +2,17 @@
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from clipnlc.cli.output import write
 from clipnlc.errors import DataError
-from clipnlc.files import open_regular, read_regular, replacing, write_whole
+from clipnlc.files import open_regular, read_regular, remove_left, replacing, write_whole
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,39 @@ def test_an_interrupt_leaves_what_was_there(tmp_path):
     with pytest.raises(KeyboardInterrupt, match="stopped"):
         stop()
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path):
+    path = tmp_path / "x.json"
+    left, other = tmp_path / "x.json.1.partial", tmp_path / "y.json.1.partial"
+    for file in (left, other):
+        file.write_text("half")
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert not left.exists()
+        assert not remove_left(partial)
+        renamed = partial.with_name("x.json.2.partial")
+        partial.rename(renamed)  # as another process sees it
+        write_whole(tmp_path / "x.json", "theirs")
+        assert renamed.exists()
+        renamed.rename(partial)
+    assert path.read_text() == "new"
+    assert {each.name for each in tmp_path.iterdir()} == {"x.json", other.name}
+    assert remove_left(other)
+
+
+def test_a_writer_that_is_killed_holds_nothing(tmp_path):
+    path = tmp_path / "x.json"
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom clipnlc.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    write_whole(path, "whole")
     assert list(tmp_path.iterdir()) == [path]
 
 

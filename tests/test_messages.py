@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from test_pretrain import write_corpus
 
 import clipnlc
 from clipnlc.stores.features import read_features
-from clipnlc.stores.fits import read_fits
+from clipnlc.stores.fits import add_fits, read_fits
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits
 
@@ -230,7 +230,43 @@ def splits_with_other_prompts(box):
     ]
 
 
-@case("reports.files._read")
+@case("reports.files.record_bytes")
+def a_folder_in_a_records_place(box):
+    box.good("evaluate")
+    (record,) = box.store.glob("photos/records/*.json")
+    record.unlink()
+    record.mkdir()
+    yield ["evaluate"]
+    record.rmdir()
+
+
+@case("stores._h5.reading._check_signature")
+def a_folder_in_the_place_of_logits(box):
+    box.logits().unlink()
+    box.logits().mkdir()
+    yield ["diversity"]
+    box.logits().rmdir()
+
+
+@case("stores.place.check_place")
+def features_of_another_split(box):
+    path = box.features(split="train")
+    shutil.copy(box.features(split="test"), path)
+    yield ["train-heads", "--epochs", 1]
+    path.unlink()
+
+
+@case("runs.finding._runs_of")
+def fits_of_other_members(box):
+    (path,) = box.store.glob("photos/fits/zero-shot/*/no-labels.h5")
+    fits = read_fits(path)
+    path.unlink()
+    add_fits(path, replace(fits, backbones=(*fits.backbones[1:], "nano-RN101")))
+    yield ["evaluate"]
+    path.unlink()
+
+
+@case("reports.files.delete_and_run")
 def a_damaged_record(box):
     box.good("evaluate")
     (record,) = box.store.glob("photos/records/*.json")

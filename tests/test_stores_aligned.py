@@ -8,7 +8,6 @@ import pytest
 from stores_examples import (
     BACKBONES,
     CLASS_NAMES,
-    KEY,
     feature_rows,
     logit_store,
     quick_disk,  # noqa: F401  (a fixture)
@@ -19,6 +18,7 @@ from stores_examples import (
 
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores.aligned import open_ensemble, open_split
+from clipnlc.stores.key import Key
 from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
 
 
@@ -174,7 +174,7 @@ def test_only_the_rows_asked_for_are_allocated(tmp_path):
     ids = tuple(f"{row}.png" for row in range(rows))
     split = SplitLogits(values, np.arange(rows) % classes, ids)
     path = tmp_path / "cub" / "logits" / "zero-shot" / "RN50.h5"
-    write_logits(path, LogitStore({"train": split}, names, KEY, {}, {}))
+    write_logits(path, LogitStore({"train": split}, names, Key.of({}), {}, {}))
     drawn = np.random.default_rng(1).permutation(rows)[:wanted]
     with open_split({"RN50": path}, {}, "train") as opened:
         tracemalloc.start()

@@ -26,7 +26,7 @@ from stores_examples import (
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5
-from clipnlc.stores._h5 import blocks, writing
+from clipnlc.stores._h5 import blocks, reading, writing
 from clipnlc.stores.combined import read_combined
 from clipnlc.stores.features import open_features, read_feature_header, read_features
 from clipnlc.stores.fits import add_fits, read_fit_header, read_fits
@@ -318,14 +318,14 @@ def test_a_checksum_that_promises_objects_gives_none(tmp_path):
 
 
 def test_a_directory_or_an_unreadable_file_is_told(tmp_path, monkeypatch):
-    with pytest.raises(StoreError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(StoreError, match=r"cannot read .*: a folder, not a regular file"):
         read_features(tmp_path)
     path = write_small_features(Layout(tmp_path))
 
     def refuse(*_args):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(reading, "open_regular", refuse)
     with pytest.raises(
         StoreError, match=r"cannot read .*: Permission denied; .* fix its permissions"
     ):

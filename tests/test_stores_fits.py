@@ -68,7 +68,8 @@ def test_any_names_come_back(tmp_path_factory, combiners, learnt, names):
     # Some names are too long for a path; they are refused when they become one.
     combiners = {name for name in combiners if len(name.encode()) < 60}
     one = fit_store(("nlc",)).fits["nlc"]
-    store = FitStore(BACKBONES, tuple(names), dict.fromkeys(combiners, replace(one, learnt=learnt)))
+    fits_of = {n: replace(one, learnt=learnt, key=Key.of({"combiner": n})) for n in combiners}
+    store = FitStore(BACKBONES, tuple(names), fits_of)
     add_fits(path, store)
     assert same(without_digests(read_fits(path)), store)
     assert set(read_fit_header(path).keys) == combiners
@@ -107,7 +108,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(run):
 # What stays beside -------------------------------------------------------------------------------
 
 
-def test_adding_a_combiner_keeps_those_that_fit(run):
+def test_adding_a_combiner_keeps_those_that_fit(run, tmp_path):
     inputs = {"cub/logits/linear/RN50.h5#holdout": "00"}
     add_fits(run, fit_store(("log-avg", "nlc"), inputs=inputs))
     before = read_fits(run).fits
@@ -115,7 +116,7 @@ def test_adding_a_combiner_keeps_those_that_fit(run):
     after = read_fits(run)
     assert sorted(after.fits) == ["gac", "log-avg", "nlc"]
     assert all(same(after.fits[name], before[name]) for name in before)
-    whole = run.with_name("whole.h5")
+    whole = tmp_path / "whole" / run.relative_to(tmp_path)
     add_fits(whole, fit_store(("gac", "nlc", "log-avg"), inputs=inputs))
     assert run.read_bytes() == whole.read_bytes()
     assert after.digest == digest

@@ -92,7 +92,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(path):
 # What stays beside -------------------------------------------------------------------------------
 
 
-def test_adding_a_combiner_keeps_those_that_fit(path):
+def test_adding_a_combiner_keeps_those_that_fit(path, tmp_path):
     inputs = {"cub/logits/linear/RN50.h5#test": "00"}
     add_given(path, given_store(("log-avg", "vote-1"), inputs=inputs))
     before = read_given(path).given
@@ -100,7 +100,7 @@ def test_adding_a_combiner_keeps_those_that_fit(path):
     after = read_given(path).given
     assert sorted(after) == ["log-avg", "nlc", "vote-1"]
     assert all(same(after[name], before[name]) for name in before)
-    whole = path.with_name("whole.h5")
+    whole = tmp_path / "whole" / path.relative_to(tmp_path)
     add_given(whole, given_store(("nlc", "vote-1", "log-avg"), inputs=inputs))
     assert path.read_bytes() == whole.read_bytes()
 

@@ -1,6 +1,7 @@
 """Status: what a store holds, and what is stale."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from stores_examples import (
 )
 
 from clipnlc.errors import MissingStageError
+from clipnlc.files import replacing
 from clipnlc.stores._h5 import reading
 from clipnlc.stores.fits import add_fits, read_fit_header
 from clipnlc.stores.given import add_given
@@ -184,12 +186,20 @@ def test_shards_left_after_the_merge_are_told(layout):
     assert row.why == f"already merged into cub/features/test/{FIRST}.h5; may be deleted"
 
 
-def test_what_a_killed_writer_left_is_listed(layout):
-    left = layout.features("cub", "test", FIRST).with_name("x.h5.1.partial")
-    left.write_bytes(b"12345")
-    row = by_path(layout)["cub/features/test/x.h5.1.partial"]
-    assert (row.kind, row.bytes, row.complete) == ("partial", 5, False)
-    assert "was killed" in row.why
+def test_what_is_being_written_is_listed_and_what_a_killed_writer_left_is_removed(layout):
+    folder = layout.records("cub")
+    with replacing(folder / "x.json") as partial:
+        partial.write_bytes(b"12345")
+        left = folder / "y.json.1.partial"
+        left.touch()
+        row = by_path(layout)[layout.relative(partial)]
+        assert (row.kind, row.dataset, row.bytes, row.complete) == ("partial", "cub", 5, False)
+        assert "a writer is at work" in row.why
+        assert not left.exists()
+        pipe = layout.root / "z.json.1.partial"
+        os.mkfifo(pipe)
+        assert by_path(layout)[layout.relative(pipe)].kind == "partial"
+    assert (folder / "x.json").read_bytes() == b"12345"
 
 
 def damage(path):

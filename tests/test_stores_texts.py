@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stages.verify import verify
 from clipnlc.stores.key import Key
@@ -10,7 +11,7 @@ from clipnlc.stores.layout import Layout, locate
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
 
 IMAGES = {
-    "backbone": "RN50.openai",
+    "backbone": "RN50@weights.pt",
     "weights": "abc",
     "precision": "fp32",
     "preprocessing": {"size": [224, 224]},
@@ -18,7 +19,8 @@ IMAGES = {
     "content": "c0",
     "samples": 10,
 }
-CLASSES = {"labels": "f0", "names": "n0", "templates": ["a {c}"]}
+NAMES = ("cat", "dog", "Käfer")
+CLASSES = {"labels": "f0", "names": content_digest(NAMES), "templates": ["a {c}"]}
 
 
 def key_of(images=None, classes=None):
@@ -30,7 +32,7 @@ def key_of(images=None, classes=None):
 def store_of(**changes):
     given = {
         "texts": np.eye(3, 4, dtype=np.float32),
-        "class_names": ("cat", "dog", "Käfer"),
+        "class_names": NAMES,
         "logit_scale": 100.0,
         "logit_bias": -10.0,
         "key": key_of(),
@@ -50,8 +52,9 @@ def test_round_trip(path):
     assert found.class_names == ("cat", "dog", "Käfer")
     assert (found.logit_scale, found.logit_bias) == (100.0, -10.0)
     assert found.key == key_of()
-    assert write_texts(path.with_name("again.h5"), store_of()) == digest
-    assert path.with_name("again.h5").read_bytes() == path.read_bytes()
+    again = path.parents[2] / "elsewhere" / path.relative_to(path.parents[2])
+    assert write_texts(again, store_of()) == digest
+    assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -97,9 +100,11 @@ def test_refuses_what_no_logit_can_be_made_of(path, changes, message):
 
 
 def test_texts_and_names_that_do_not_fit(path):
-    write_texts(path, store_of(texts=np.eye(2, 4, dtype=np.float32), class_names=("a", "b")))
+    write_texts(path, store_of(class_names=("cat", "dog", "owl")))
+    with pytest.raises(StoreError, match=r"its class names have the digest .* its key names"):
+        read_texts(path)
+    write_texts(path, store_of())
     good = path.read_bytes()
-    assert read_texts(path).class_names == ("a", "b")
     path.write_bytes(good[:-40])
     with pytest.raises(StoreError, match=r"damaged.*delete the file and run `clipnlc extract"):
         read_texts(path)

@@ -80,7 +80,7 @@ def path(tmp_path):
 
 
 def test_a_killed_extraction_goes_on_to_the_same_bytes(path, tmp_path):
-    whole = tmp_path / "whole.h5"
+    whole = tmp_path / "whole" / path.relative_to(tmp_path)
     write_features(whole, feature_rows(ROWS), key=Key.of({"precision": "fp32"}))
     moments = random.Random(0)
     kills = 0
@@ -133,6 +133,45 @@ def test_a_failure_lets_go(path):
     with writing(path):
         pass
     assert [p.suffix for p in (path.parent / LOCKS).iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "name", ["RN50.h5.x-y.lock", "RN50.h5.1-2-3.lock", "RN50.h5.-1-2.lock", "RN50.h5.a.h5.0-9.lock"]
+)
+@pytest.mark.parametrize("rows", [None, (0, 5)])
+def test_locks_of_other_names_are_passed_over(path, name, rows):
+    lock = path.parent / LOCKS / name
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with writing(path, rows):
+        pass
+
+
+def pipe(lock):
+    os.mkfifo(lock)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pipe,
+        Path.mkdir,
+        lambda lock: lock.symlink_to("/dev/zero"),
+        lambda lock: lock.symlink_to("nowhere"),
+        lambda lock: lock.symlink_to(lock.name),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["lock", "pid"])
+def test_what_is_no_lock_in_its_place_is_refused_at_once(path, make, suffix):
+    lock = path.parent / LOCKS / f"RN50.h5.{suffix}"
+    lock.parent.mkdir(parents=True)
+    make(lock)
+    with (
+        pytest.raises(StoreError, match=rf"^{lock} is a link, a folder, .*: delete it"),
+        writing(path),
+    ):
+        pass
+    assert not (path.parent / LOCKS / "nowhere").exists()
 
 
 def test_a_writer_removes_what_a_killed_one_left_half_written(path):

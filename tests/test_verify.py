@@ -25,12 +25,14 @@ from clipnlc.backbones import resolve
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.fingerprints import hash_files
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.reports import files
 from clipnlc.reports.files import evaluation_from_json, kept_digest
-from clipnlc.reports.verify import verify_record
+from clipnlc.runs.records import verify_record
 from clipnlc.stages.diversity import diversity
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stages.verify import verify
 from clipnlc.stores.key import Key
+from clipnlc.stores.layout import Layout
 from clipnlc.stores.locks import writing
 from clipnlc.stores.shards import Shard, write_shard
 
@@ -187,7 +189,7 @@ def test_a_flipped_byte_in_a_record_is_seen_or_says_the_same(measured):
     for at in range(3, len(content), 97):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         try:
-            assert verify_record(path) is None
+            assert verify_record(Layout(measured), path) is None
             assert evaluation_from_json(path.read_bytes(), where="") == good
         except StoreError:
             seen += 1
@@ -292,10 +294,10 @@ def test_a_file_that_cannot_be_read_is_damage(layout, monkeypatch):
     path.parent.mkdir()
     path.touch()
 
-    def refuse(*_args):
+    def refuse(*_args, **_more):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(files, "read_regular", refuse)
     ((found, problem),) = verify(store=layout.root).damage
     assert found == path
     assert problem.startswith(f"cannot read {path}: Permission denied; fix")

@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipnlc.digests import matches_digest, with_digest
 from clipnlc.errors import StoreError
-from clipnlc.files import write_whole
+from clipnlc.files import read_regular, reason, write_whole
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
 
 
 _FORM: Final = 2  # of what is remembered; raised when `identity` says more
-_FIELDS: Final = {"entry", "file", "stamp", "identity"}
+_LARGEST: Final = 2**24  # bytes; an entry takes a thousand
+_IDENTITY: Final[dict[str, type]] = {
+    "architecture": str,
+    "weights": str,
+    "open_clip": str,
+    "quick_gelu": bool,
+    "inference": str,
+    "preprocessing": dict,
+}
 
 
 def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) -> dict[str, Any]:
@@ -80,9 +88,10 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
 
 
 def _stamp(file: Path) -> list[int]:
-    if not file.is_file():
+    try:
+        stat = file.stat()
+    except (OSError, ValueError):  # it has gone, or a memory names what no file can be called
         return []
-    stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
@@ -98,8 +107,8 @@ def verify_memory(memory: Path) -> str | None:
         StoreError: the file is damaged.
     """
     try:
-        entries = _entries(memory.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        entries = _entries(_bytes(memory))
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{memory} is damaged ({error}); delete it: it is made anew") from error
     if entries is None:
         return "its entries carry no digest; it is made anew when next needed"
@@ -113,12 +122,28 @@ def verify_memory(memory: Path) -> str | None:
 
 
 def _read(memory: Path) -> dict[str, Any]:
-    """Return the entries that are what was written, by name."""
+    """Return the entries that are what was written, by name.
+
+    Raises:
+        StoreError: what is there is no file, is far too large, or cannot be read.
+    """
     try:
-        entries = _entries(memory.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        entries = _entries(_bytes(memory))
+    except (ValueError, RecursionError):
         return {}
     return {entry["entry"]: entry for entry in entries or () if _is_sound(entry)}
+
+
+def _bytes(memory: Path) -> bytes:
+    """Return what is in the file; nothing where there is none."""
+    try:
+        return read_regular(memory, at_most=_LARGEST)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not memory.is_symlink():
+            return b"[]"
+        raise StoreError(
+            f"cannot read {memory}: {reason(error, memory)}; delete it: it is made anew"
+        ) from error
 
 
 def _entries(text: bytes) -> list[Any] | None:
@@ -132,4 +157,20 @@ def _entries(text: bytes) -> list[Any] | None:
 
 
 def _is_sound(entry: object) -> bool:
-    return isinstance(entry, dict) and entry.keys() >= _FIELDS and matches_digest(entry)
+    """Return whether an entry says what was written, and has the types of what is written."""
+    if not isinstance(entry, dict) or not matches_digest(entry):
+        return False
+    stamp, found = entry.get("stamp"), entry.get("identity")
+    return (
+        all(isinstance(entry.get(name), str) for name in ("entry", "file"))
+        and (isinstance(stamp, list) and [type(one) for one in stamp] == [int, int])
+        and isinstance(found, dict)
+        and {name: type(value) for name, value in found.items()} == _IDENTITY
+        and all(map(_is_plain, found["preprocessing"].values()))
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether it is a number or a word, or some of them."""
+    values = value if isinstance(value, list) else [value]
+    return all(one is None or isinstance(one, str | int | float) for one in values)

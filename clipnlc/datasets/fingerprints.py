@@ -9,20 +9,23 @@ digest over itself; one that was altered is hashed again.
 import hashlib
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from clipnlc.errors import DataError
-from clipnlc.files import open_regular
+from clipnlc.files import open_regular, reason
 
 _COMMIT_EVERY = 1000
 _IMAGE_BYTES = 16
 _PART = 2**16
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TABLES = (("table", "file_hashes"), ("table", "hashes"), ("index", "sqlite_autoindex_hashes_1"))
 
 
 def hash_file(path: Path) -> str:
@@ -61,12 +64,41 @@ def hash_files(root: Path, names: Sequence[str], cache: Path | None = None) -> t
         return tuple(hash_file(root / name) for name in names)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(cache, timeout=60.0)) as connection:
+        with _connected(cache) as connection:
             return _hash_with_cache(connection, root, names)
     except (sqlite3.Error, OSError) as error:
         raise DataError(
             f"cannot use the cache of file hashes {cache}: {error}; free space on its disk, or delete it"
         ) from error
+
+
+@contextmanager
+def _connected(cache: Path) -> Iterator[sqlite3.Connection]:
+    """Open a cache that has our tables, if any, and nothing that runs by itself.
+
+    Raises:
+        DataError: it is no regular file, or somebody else's database.
+        sqlite3.Error: it is no database, or a damaged one.
+    """
+    for end in ("", "-journal", "-wal", "-shm"):  # which SQLite opens by itself
+        file = cache.with_name(f"{cache.name}{end}")
+        try:
+            open_regular(file).close()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not file.is_symlink():
+                continue
+            raise DataError(
+                f"cannot read the cache of file hashes {file}: {reason(error, file)}; delete it: it "
+                "is made anew"
+            ) from error
+    with closing(sqlite3.connect(cache, timeout=60.0)) as connection:
+        for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
+            if (kind, name) not in _TABLES:
+                raise DataError(
+                    f"{cache} is no cache of file hashes: it has the {kind} {name!r}; delete it: it "
+                    "is made anew"
+                )
+        yield connection
 
 
 def _hash_with_cache(
@@ -92,7 +124,7 @@ def _hash_with_cache(
         stamp = _stamp(f"{place}/{name}")
         if name in known:
             row, digest = known[name]
-            if row[2:5] == stamp and digest == _row_digest(row):
+            if row[2:5] == stamp and _is_sound(row, digest):
                 digests.append(row[5])
                 continue
         digests.append(hash_file(root / name))
@@ -114,7 +146,7 @@ def verify_cache(cache: Path) -> str | None:
         DataError: the file is damaged.
     """
     try:
-        with closing(sqlite3.connect(cache, timeout=60.0)) as connection:
+        with _connected(cache) as connection:
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             current = "file_hashes" in tables
@@ -122,7 +154,7 @@ def verify_cache(cache: Path) -> str | None:
                 rows = connection.execute(
                     "SELECT root, name, size, mtime_ns, ctime_ns, sha256, digest FROM file_hashes"
                 )
-                bad = next((row[1] for *row, digest in rows if digest != _row_digest(row)), None)
+                bad = next((row[1] for *row, digest in rows if not _is_sound(row, digest)), None)
                 found = "ok" if bad is None else f"the row of {bad!r} does not match its digest"
     except sqlite3.Error as error:
         found = str(error)
@@ -131,6 +163,12 @@ def verify_cache(cache: Path) -> str | None:
             f"{cache} is damaged: {' '.join(found.split())}; delete it: it is made anew"
         )
     return None if current else "its rows carry no digest; it is made anew when needed"
+
+
+def _is_sound(row: Sequence[object], digest: object) -> bool:
+    """Return whether a row says what was written, and has the types of what is written."""
+    typed = [type(value) for value in row] == [str, str, int, int, int, str]
+    return typed and digest == _row_digest(row) and bool(_SHA256.fullmatch(str(row[5])))
 
 
 def _row_digest(row: Sequence[object]) -> str:

@@ -6,31 +6,31 @@ are read as today's.
 
 import hashlib
 import json
-import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final
 from urllib.parse import unquote
 
 from clipnlc.commands import command
 from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import DataError, StoreError
-from clipnlc.files import write_whole
-from clipnlc.labels import KINDS, Labels
-from clipnlc.measures import Bounds, Direction, Facts, Unit
+from clipnlc.files import read_regular, reason, write_whole
+from clipnlc.labels import Labels
+from clipnlc.measures import Bounds
 from clipnlc.reports.older import todays_diversity, todays_evaluation
 from clipnlc.reports.record import (
-    Correlation,
-    DatasetEvaluation,
+    BEST_SINGLE,
+    ORACLE,
     Diversity,
     DiversityReport,
     Evaluation,
-    Kind,
     Published,
     Row,
     Source,
 )
+from clipnlc.reports.typed import typed
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
@@ -38,14 +38,13 @@ VERSIONS = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
 DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
 """The first versions whose records carry a digest."""
 
-MAKERS = {EVALUATION_FORMAT: "evaluate", DIVERSITY_FORMAT: "diversity"}
+LARGEST_RECORD: Final = 32 * 2**20
+"""Bytes; one of thirty data sets takes a tenth."""
 
 SHARE: Bounds = (0.0, 1.0)
 DIFFERENCE: Bounds = (-1.0, 1.0)
 ROUNDING = 1e-9
 """How far a value may lie outside its bounds."""
-
-T = TypeVar("T")
 
 
 def to_json(record: Evaluation | DiversityReport) -> str:
@@ -65,7 +64,9 @@ def evaluation_from_json(text: str | bytes, *, where: str) -> Evaluation:
     Raises:
         StoreError: the text is no evaluation record, an altered one, or one of a newer clipnlc.
     """
-    return _read(text, EVALUATION_FORMAT, _evaluation, where)
+    record = _read(text, EVALUATION_FORMAT, Evaluation, where)
+    assert isinstance(record, Evaluation)
+    return record
 
 
 def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
@@ -74,12 +75,33 @@ def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
     Raises:
         StoreError: the text is no diversity record, an altered one, or one of a newer clipnlc.
     """
-    return _read(text, DIVERSITY_FORMAT, _diversity_report, where)
+    record = _read(text, DIVERSITY_FORMAT, DiversityReport, where)
+    assert isinstance(record, DiversityReport)
+    return record
 
 
-def _read(text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], where: str) -> T:
-    again = f"delete it and run `{_maker(where, name)}` again"
-    newest = VERSIONS[name]
+def record_bytes(path: Path) -> bytes:
+    """Read the file of a record.
+
+    Raises:
+        StoreError: it is no regular file, is too large, or cannot be read.
+    """
+    try:
+        return read_regular(path, at_most=LARGEST_RECORD)
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {path}: {reason(error, path)}; fix its permissions, or delete it and run "
+            f"`{_maker(str(path))}` again"
+        ) from error
+
+
+def delete_and_run(where: str) -> str:
+    """Spell what to do about a record at this place that cannot be used."""
+    return f"delete it and run `{_maker(where)}` again"
+
+
+def _read(text: str | bytes, name: str, kind: type, where: str) -> Evaluation | DiversityReport:
+    again, newest = delete_and_run(where), VERSIONS[name]
     try:
         tree = json.loads(text)
         found, version = tree["format"], tree["format-version"]
@@ -97,22 +119,30 @@ def _read(text: str | bytes, name: str, build: Callable[[dict[str, Any]], T], wh
             raise StoreError(f"{where} was altered: it does not match its digest; {again}")
         envelope = ("format", "format-version", "digest")
         said = {n: value for n, value in tree.items() if n not in envelope}
-        return build(said if version == newest else TODAYS[name](said))
+        record: Evaluation | DiversityReport = typed(
+            kind, said if version == newest else TODAYS[name](said)
+        )
+        CHECKS[name](record)
+        to_json(record).encode()  # every text in it is text
     except (
         *(KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError),
         DataError,
     ) as error:
-        kind = name.removeprefix("clipnlc-")
-        raise StoreError(f"{where} is no {kind} record ({error}); {again}") from error
+        what = name.removeprefix("clipnlc-")
+        problem = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{where} is no {what} record ({problem}); {again}") from error
+    else:
+        return record
 
 
-def _maker(where: str, name: str) -> str:
+def _maker(where: str) -> str:
     """Spell the command that makes the record at this place; those of one data set lie deeper."""
+    stage = "diversity" if Path(where).name.startswith("diversity") else "evaluate"
     folder = Path(where).parent
     if folder.name == "records":
         dataset, store = unquote(folder.parent.name), folder.parent.parent
-        return command(MAKERS[name], dataset=dataset, store=store)
-    return command(MAKERS[name], store=folder)
+        return command(stage, dataset=dataset, store=store)
+    return command(stage, store=folder)
 
 
 def _is_unaltered(text: str | bytes) -> bool:
@@ -130,11 +160,12 @@ def save(path: Path, record: Evaluation | DiversityReport) -> None:
     left alone.
 
     Raises:
+        StoreError: what is there is no regular file.
         OSError: the disk refuses.
     """
     data = to_json(record).encode()
-    if path.exists():
-        old = path.read_bytes()
+    if os.path.lexists(path):
+        old = record_bytes(path)
         if old == data:
             return
         # A copy first: on a full disk the old record is still under its own name.
@@ -163,99 +194,112 @@ def _plain(value: object) -> Any:  # noqa: ANN401  (any JSON)
     return value
 
 
-# Reading: each function makes one value of its JSON, and refuses by name what it cannot be -------
+# Reading: what the types alone do not say ------------------------------------------------------------
 
 
-def _evaluation(tree: dict[str, Any]) -> Evaluation:
-    facts = _facts(tree["measures"])
-    return Evaluation(
-        **{
-            **tree,
-            "backbones": tuple(tree["backbones"]),
-            "measures": facts,
-            "datasets": tuple(_dataset(one, facts) for one in tree["datasets"]),
-            "summary": _rows(tree["summary"], facts),
-            "notes": tuple(tree["notes"]),
-        }
-    )
+def _check_evaluation(record: Evaluation) -> None:
+    _check_backbones(record.backbones)
+    for row in record.summary:
+        _check_row(row, record)
+    for one in record.datasets:
+        _check_number(f"samples of {one.dataset}", float(one.samples), (1.0, None))
+        _check_number(f"classes of {one.dataset}", float(one.classes), (1.0, None))
+        _check_sources(one.sources)
+        for row in one.rows:
+            _check_row(row, record)
+        if one.best_single not in record.backbones:
+            raise ValueError(f"the best backbone of {one.dataset} is {one.best_single!r}")
+        for beside in one.published:
+            _check_published(beside)
 
 
-def _dataset(tree: dict[str, Any], facts: Mapping[str, Facts]) -> DatasetEvaluation:
-    return DatasetEvaluation(
-        **{
-            **tree,
-            "rows": _rows(tree["rows"], facts),
-            "sources": tuple(Source(**one) for one in tree["sources"]),
-            "notes": tuple(tree["notes"]),
-            "published": tuple(Published(**one) for one in tree["published"]),
-        }
-    )
-
-
-def _rows(trees: Sequence[dict[str, Any]], facts: Mapping[str, Facts]) -> tuple[Row, ...]:
-    return tuple(_row(one, facts) for one in trees)
-
-
-def _row(tree: dict[str, Any], facts: Mapping[str, Facts]) -> Row:
-    drawn = _labels(tree["drawn"])
-    which = f"{tree['method']} {drawn.phrase}"
-    if tree["kind"] not in get_args(Kind):
-        raise ValueError(f"{which} is of the kind {tree['kind']!r}")
-    if tree["measures"].keys() != facts.keys():
+def _check_row(row: Row, record: Evaluation) -> None:
+    which = f"{row.method} {row.drawn.phrase}"
+    known = {"backbone": record.backbones, "reference": (BEST_SINGLE, ORACLE)}
+    own = next((kind for kind, names in known.items() if row.method in names), None)
+    if row.kind != own and (own or row.kind in known):
+        raise ValueError(f"{which} is of the kind {row.kind!r}, expected {own or 'method'}")
+    if row.measures.keys() != record.measures.keys():
         raise ValueError(
-            f"{which} has the measures {', '.join(tree['measures'])}; expected {', '.join(facts)}"
+            f"{which} has the measures {', '.join(row.measures)}; expected "
+            f"{', '.join(record.measures)}"
         )
-    for value in (tree["accuracy"], *tree["accuracies"]):
-        _check(f"{which}: accuracy", value, SHARE)
-    _check(f"{which}: gain", tree["gain"], DIFFERENCE)
+    if len(set(row.seeds)) != len(row.accuracies) or not row.seeds:
+        raise ValueError(f"{which} has {len(row.accuracies)} accuracies of seeds {row.seeds}")
+    for number in (*row.seeds, row.labels):
+        _check_number(f"{which}: a seed or number of labels", float(number), (0.0, None))
+    for value in (row.accuracy, *row.accuracies):
+        _check_number(f"{which}: accuracy", value, SHARE)
+    if (row.low is None) != (row.high is None):
+        raise ValueError(f"{which} has half an interval")
+    if row.low is not None and row.high is not None:
+        _check_number(f"{which}: high", row.high, (row.low, None))
+    _check_number(f"{which}: gain", row.gain, DIFFERENCE)
+    _check_known(f"{which}: gap_closed", row.gap_closed, (None, 1.0))
+    for name, its in record.measures.items():
+        _check_known(f"{which}: {name}", row.measures[name], its.bounds)
+
+
+def _check_published(beside: Published) -> None:
+    which = f"published of {beside.backbone}"
+    for value in (beside.ours, beside.published):
+        _check_number(f"{which}: accuracy", value, SHARE)
+    _check_number(f"{which}: difference", beside.difference, DIFFERENCE)
+    _check_number(f"{which}: samples", float(beside.published_samples), (1.0, None))
+
+
+def _check_diversity(record: DiversityReport) -> None:
+    _check_backbones(record.backbones)
+    for one in (*record.datasets, record.mean):
+        _check_one_diversity(one, record)
+    for correlation in record.correlations:
+        _check_known("rho", correlation.rho, DIFFERENCE)
+        _check_known("p", correlation.p, SHARE)
+        _check_number("ranked data sets", float(correlation.datasets), (1.0, None))
+
+
+def _check_one_diversity(one: Diversity, record: DiversityReport) -> None:
+    facts, backbones = record.measures, len(record.backbones)
+    if one.matrices.keys() != facts.keys() or one.pair_means.keys() != facts.keys():
+        raise ValueError(f"{one.dataset} has other measures than {', '.join(facts)}")
+    if len(one.accuracies) != backbones:
+        raise ValueError(f"{one.dataset} has {len(one.accuracies)} accuracies of {backbones}")
+    _check_number(f"samples of {one.dataset}", float(one.samples), (1.0, None))
+    _check_sources(one.sources)
     for name, its in facts.items():
-        _check_known(f"{which}: {name}", tree["measures"][name], its.bounds)
-    return Row(
-        **{
-            **tree,
-            "drawn": drawn,
-            "seeds": tuple(tree["seeds"]),
-            "accuracies": tuple(tree["accuracies"]),
-        }
-    )
+        matrix = one.matrices[name]
+        if [len(row) for row in matrix] != [backbones] * backbones:
+            raise ValueError(f"{one.dataset}: {name} is not of {backbones} backbones")
+        for value in (one.pair_means[name], *(value for row in matrix for value in row)):
+            _check_known(f"{one.dataset}: {name}", value, its.bounds)
+    for value in (*one.accuracies, one.oracle, one.best_single, one.right_for_some):
+        _check_number(f"{one.dataset}: a share of samples", value, SHARE)
 
 
-def _labels(tree: dict[str, Any]) -> Labels:
-    if tree["kind"] not in KINDS:
-        raise ValueError(f"labels are of the kind {tree['kind']!r}; expected {', '.join(KINDS)}")
-    _check(f"amount of {tree['kind']}", tree["amount"], (0.0, None))
-    return Labels(tree["kind"], tree["amount"])
+def _check_backbones(names: Sequence[str]) -> None:
+    if not names or len(set(names)) != len(names) or not all(names):
+        raise ValueError(f"backbones are {', '.join(names) or 'none'}, expected one or more, once")
 
 
-def _facts(trees: Mapping[str, dict[str, Any]]) -> dict[str, Facts]:
-    for name, one in trees.items():
-        if one["unit"] not in get_args(Unit) or one["better"] not in get_args(Direction):
-            raise ValueError(f"{name} is in {one['unit']!r}, {one['better']!r} is better")
-    return {
-        name: Facts(**{**one, "bounds": _bounds(*one["bounds"])}) for name, one in trees.items()
-    }
+def _check_sources(sources: Sequence[Source]) -> None:
+    for source in sources:
+        _check_number(f"rows of {source.path}", float(source.rows), (0.0, None))
+        if "/" not in source.path:
+            raise ValueError(f"{source.path!r} is no file of a data set")
 
 
-def _bounds(low: float | None, high: float | None) -> Bounds:
-    return low, high
-
-
-def _check(what: str, value: object, bounds: Bounds) -> None:
+def _check_number(what: str, value: float, bounds: Bounds) -> None:
     low, high = bounds
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or (low is not None and value < low - ROUNDING)
-        or (high is not None and value > high + ROUNDING)
+    if (low is not None and value < low - ROUNDING) or (
+        high is not None and value > high + ROUNDING
     ):
-        raise ValueError(f"{what} is {value!r}, expected a number {_spelled(bounds)}")
+        raise ValueError(f"{what} is {value:g}, expected a number {_spelled(bounds)}")
 
 
-def _check_known(what: str, value: object, bounds: Bounds) -> None:
+def _check_known(what: str, value: float | None, bounds: Bounds) -> None:
     """Check a value that may be undefined."""
     if value is not None:
-        _check(what, value, bounds)
+        _check_number(what, value, bounds)
 
 
 def _spelled(bounds: Bounds) -> str:
@@ -264,44 +308,7 @@ def _spelled(bounds: Bounds) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _diversity_report(tree: dict[str, Any]) -> DiversityReport:
-    facts, count = _facts(tree["measures"]), len(tree["backbones"])
-    return DiversityReport(
-        **{
-            **tree,
-            "backbones": tuple(tree["backbones"]),
-            "measures": facts,
-            "datasets": tuple(_diversity(one, facts, count) for one in tree["datasets"]),
-            "mean": _diversity(tree["mean"], facts, count),
-            "correlations": tuple(_correlation(one) for one in tree["correlations"]),
-        }
-    )
-
-
-def _diversity(tree: dict[str, Any], facts: Mapping[str, Facts], backbones: int) -> Diversity:
-    if tree["matrices"].keys() != facts.keys() or tree["pair_means"].keys() != facts.keys():
-        raise ValueError(f"{tree['dataset']} has other measures than {', '.join(facts)}")
-    for name, its in facts.items():
-        matrix = tree["matrices"][name]
-        if [len(row) for row in matrix] != [backbones] * backbones:
-            raise ValueError(f"{tree['dataset']}: {name} is not of {backbones} backbones")
-        for value in (tree["pair_means"][name], *(value for row in matrix for value in row)):
-            _check_known(f"{tree['dataset']}: {name}", value, its.bounds)
-    for value in (*tree["accuracies"], tree["oracle"], tree["best_single"], tree["right_for_some"]):
-        _check(f"{tree['dataset']}: a share of samples", value, SHARE)
-    return Diversity(
-        **{
-            **tree,
-            "accuracies": tuple(tree["accuracies"]),
-            "matrices": {
-                name: tuple(tuple(row) for row in matrix)
-                for name, matrix in tree["matrices"].items()
-            },
-            "sources": tuple(Source(**one) for one in tree["sources"]),
-            "notes": tuple(tree["notes"]),
-        }
-    )
-
-
-def _correlation(tree: dict[str, Any]) -> Correlation:
-    return Correlation(**{**tree, "drawn": _labels(tree["drawn"])})
+CHECKS: Mapping[str, Callable[[Any], None]] = {
+    EVALUATION_FORMAT: _check_evaluation,
+    DIVERSITY_FORMAT: _check_diversity,
+}

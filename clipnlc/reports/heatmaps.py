@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clipnlc.files import replacing
+from clipnlc.files import open_regular, replacing
 from clipnlc.measures import Facts
 from clipnlc.reports.record import Diversity, DiversityReport, Matrix
 from clipnlc.reports.tables import READ
@@ -79,8 +79,10 @@ def _draw(path: Path, report: DiversityReport, one: Diversity, title: str) -> No
     )
     digest = hashlib.blake2b(repr(shown).encode(), digest_size=16).hexdigest()
     # The digest stands among the first chunks of the file, as a PNG comment.
-    if path.exists() and digest.encode() in path.read_bytes()[:1000]:
-        return
+    if path.is_file():
+        with open_regular(path) as file:
+            if digest.encode() in file.read(1000):
+                return
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (half a second)
     from matplotlib.figure import Figure  # noqa: PLC0415
 

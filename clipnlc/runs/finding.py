@@ -11,7 +11,7 @@ from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.members import members_name
 from clipnlc.stores.fits import FitHeader, read_fit_header, read_fits
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.layout import Layout, maker
 from clipnlc.stores.logits import read_class_names
 
 HOLDOUT = "holdout"
@@ -198,7 +198,13 @@ def _runs_of(layout: Layout, dataset: str, head: str, backbones: tuple[str, ...]
             headers[run] = path, header
     for run in layout.runs(dataset, head, members):
         path = layout.fits(dataset, head, members, run)
-        headers[run] = path, read_fit_header(path)
+        header = read_fit_header(path)
+        if tuple(sorted(header.backbones)) != backbones:
+            raise StoreError(
+                f"{path} is misplaced: its fits are of {','.join(header.backbones)}, expected "
+                f"{','.join(backbones)}; delete it and run `{maker(path)}` again"
+            )
+        headers[run] = path, header
     ordered = sorted(headers, key=Labels.parse)
     return (
         Runs(

@@ -1,6 +1,7 @@
 """Measure how differently the backbones of a store see the same samples."""
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from clipnlc.measures import Facts, Square
 from clipnlc.metrics import PAIRWISE
 from clipnlc.metrics.accuracy import backbone_accuracies, best_single_accuracy, oracle_accuracy
 from clipnlc.metrics.diversity import share_right_for_some
-from clipnlc.reports.files import diversity_from_json, evaluation_from_json, save
 from clipnlc.reports.record import (
     Correlation,
     Diversity,
@@ -28,9 +28,14 @@ from clipnlc.reports.record import (
 from clipnlc.runs.finding import datasets_with_logits
 from clipnlc.runs.freshness import Present, refuse_stale_logits
 from clipnlc.runs.members import members_name
-from clipnlc.runs.records import diversity_path, evaluation_path
+from clipnlc.runs.records import (
+    diversity_path,
+    evaluation_path,
+    read_diversity,
+    read_evaluation,
+    save_record,
+)
 from clipnlc.stores.aligned import open_ensemble
-from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
@@ -86,7 +91,7 @@ def diversity(
         for name in PAIRWISE
         if features or PAIRWISE.get(name).reads == "predictions"
     }
-    kept = _kept(path, split, measures)
+    kept = _kept(layout, path, split, measures)
     measured = []
     for done, dataset in enumerate(names, start=1):
         files = _Files.of(layout, dataset, head, split, ensemble, features=features)
@@ -106,8 +111,7 @@ def diversity(
         correlations=tuple(_correlations(layout, measured, head, split, members)),
         versions=versions(),
     )
-    with disk_errors(path):
-        save(path, report)
+    save_record(layout, path, report)
     return report
 
 
@@ -161,11 +165,13 @@ class _Files:
         return cls(dataset, split, logits, seen, tuple(sources))
 
 
-def _kept(path: Path, split: str, measures: Mapping[str, Facts]) -> dict[str, Diversity]:
+def _kept(
+    layout: Layout, path: Path, split: str, measures: Mapping[str, Facts]
+) -> dict[str, Diversity]:
     """Return what the record that is there says of each data set, if the same code measured it."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nowhere is refused
         return {}
-    record = diversity_from_json(path.read_bytes(), where=str(path))
+    record = read_diversity(layout, path)
     made_with = (record.split, record.versions, record.measures)
     if made_with != (split, versions(), measures):
         return {}
@@ -270,9 +276,9 @@ def _nlc_rows(
 ) -> Mapping[Labels, Row]:
     """Return evaluate's rows of NLC by setting, if its record is of these very logits."""
     path = evaluation_path(layout, head, members, dataset=one.dataset)
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nowhere is refused
         return {}
-    record = evaluation_from_json(path.read_bytes(), where=str(path))
+    record = read_evaluation(layout, path)
     (its,) = record.datasets
     logits = {(s.path, s.digest) for s in one.sources if s.path.split("/")[1] == "logits"}
     theirs = {(s.path, s.digest) for s in its.sources if s.path.split("/")[1] == "logits"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,12 +16,11 @@ from clipnlc.export import Measurement
 from clipnlc.labels import Labels
 from clipnlc.metrics.intervals import accuracy_interval
 from clipnlc.reports.card import model_card
-from clipnlc.reports.files import evaluation_from_json
 from clipnlc.runs.exported import export_of
 from clipnlc.runs.finding import Runs, find_runs, only_dataset
 from clipnlc.runs.freshness import Present
 from clipnlc.runs.predictor import only_labels, open_predictor
-from clipnlc.runs.records import evaluation_path
+from clipnlc.runs.records import evaluation_path, read_evaluation
 from clipnlc.stores.export import write_export
 from clipnlc.stores.layout import Layout, locate
 
@@ -141,9 +141,9 @@ def _measured(layout: Layout, runs: Runs, combiner: str, which: Labels) -> Itera
         path = evaluation_path(
             layout, runs.head, runs.members, dataset=dataset, fitted_on=fitted_on
         )
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
-        record = evaluation_from_json(path.read_bytes(), where=str(path))
+        record = read_evaluation(layout, path)
         for one in record.datasets:
             if _is_of(one, layout, runs, which, present):
                 yield from _rows(one, record.split, combiner, which)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from clipnlc.backbones.identity import verify_memory
 from clipnlc.commands import command
 from clipnlc.datasets.fingerprints import verify_cache
 from clipnlc.errors import ClipnlcError, MissingStageError
-from clipnlc.reports.verify import is_record, verify_record
+from clipnlc.runs.records import is_record, verify_record
+from clipnlc.stores.layout import Layout, locate
 from clipnlc.stores.locks import LOCKS
 from clipnlc.stores.verify import verify_file
 
@@ -76,7 +78,7 @@ def verify(*, store: Path, on_file: Callable[[Path, int, int], None] | None = No
             f"no store at {store}; make one with `{command('extract --dataset …', store=store)}`, or name one "
             "with --store"
         )
-    files = sorted(path for path in _below(store) if path.parent.name != LOCKS and _is_file(path))
+    files = sorted(p for p in _below(store) if p.parent.name != LOCKS and _is_file(store, p))
     damage, unverified = [], []
     for number, path in enumerate(files, start=1):
         if on_file is not None:
@@ -100,9 +102,9 @@ def _below(store: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in (*folders, *files))
 
 
-def _is_file(path: Path) -> bool:
-    """Return whether it is a file, or a link that leads out of the store or nowhere."""
-    return path.is_symlink() or not path.is_dir()
+def _is_file(store: Path, path: Path) -> bool:
+    """Return whether it is a file, or a link or a folder in the place of one."""
+    return path.is_symlink() or not path.is_dir() or _check_of(store, path) is not None
 
 
 def _verify_file(store: Path, path: Path) -> str | None:
@@ -112,7 +114,7 @@ def _verify_file(store: Path, path: Path) -> str | None:
         ClipnlcError: the file is damaged or does not belong there.
         OSError: it cannot be read.
     """
-    check = _check_of(store, path) if path.is_file() else None
+    check = _check_of(store, path)
     if check is not None:
         return check(path)
     if path.is_symlink() and not path.is_file():
@@ -123,12 +125,14 @@ def _verify_file(store: Path, path: Path) -> str | None:
 
 
 def _check_of(store: Path, path: Path) -> Check | None:
-    if path.suffix == ".h5":
+    if path.suffix == ".h5" and (path.is_file() or locate(path) is not None):
         return _verify_sealed
     if path.parent == store and path.name in CACHES:
         return CACHES[path.name]
     among_records = path.parent.name == "records" and path.parent.parent.parent == store
-    return verify_record if is_record(path) and (path.parent == store or among_records) else None
+    if is_record(path) and (path.parent == store or among_records):
+        return partial(verify_record, Layout(store))
+    return None
 
 
 def _verify_sealed(path: Path) -> None:

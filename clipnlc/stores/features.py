@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, UInt8
 
+from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.key import Key
@@ -225,6 +226,7 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
     checks.check_names("sample_id", sample_id, refuse)
     checks.check_labels(labels, sample_id, len(class_names), refuse)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
+    check_classes(content.header.key().fields.get("classes"), class_names, refuse)
     return FeatureColumns(
         labels=labels,
         sample_id=sample_id,
@@ -278,6 +280,22 @@ def check_texts(
             f"its logit scale is {logit_scale} and its logit bias {logit_bias}, "
             "where a positive and a finite number were expected"
         )
+
+
+def check_classes(
+    fields: object, class_names: Sequence[str], refuse: Callable[[str], StoreError]
+) -> None:
+    """Check that class names are those whose digest a key names, where it names one.
+
+    Raises:
+        StoreError: by `refuse`; they are others.
+    """
+    if isinstance(fields, dict) and "names" in fields:
+        found = content_digest(list(class_names))
+        if fields["names"] != found:
+            raise refuse(
+                f"its class names have the digest {found}, and its key names {fields['names']!r}"
+            )
 
 
 def read_labels(content: _h5.Content) -> Int64[np.ndarray, " samples"]:

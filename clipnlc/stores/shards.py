@@ -234,9 +234,13 @@ def remove_shards(path: Path) -> None:
     Raises:
         StoreError: the disk refuses.
     """
-    if shards_of(path).is_dir():
-        with disk_errors(shards_of(path)):
-            shutil.rmtree(shards_of(path))
+    folder = shards_of(path)
+    if folder.is_dir():
+        with disk_errors(folder):
+            if folder.is_symlink():  # what it leads to is not ours
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
 
 
 def shard_files(path: Path) -> list[Path]:

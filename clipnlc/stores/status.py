@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from clipnlc.commands import command
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.files import PARTIAL, remove_left
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header
 from clipnlc.stores.given import read_given_header
@@ -92,7 +94,7 @@ class Seen:
 def store_status(root: Path) -> list[StatusRow]:
     """List every file of the store at `root`, by dataset, kind and name.
 
-    Never raises on a damaged file: its row says what is wrong.
+    Never raises on a damaged file: its row says what is wrong. What killed writers left is removed.
 
     Raises:
         MissingStageError: there is no store at `root`.
@@ -120,11 +122,10 @@ def store_status(root: Path) -> list[StatusRow]:
             else _file_row(layout, path, location, seen)
         )
         rows.append((location.dataset, _order(location), path, made))
-    for dataset in layout.datasets():
-        rows += [
-            (dataset, len(ORDER), path, _partial_row(layout, path, dataset))
-            for path in _partials(layout, dataset)
-        ]
+    for path in sorted(root.rglob(f"*{PARTIAL}")):
+        if not remove_left(path):
+            row = _partial_row(layout, path)
+            rows.append((row.dataset, len(ORDER), path, row))
     texts = [_texts_row(layout, path) for path in sorted(root.glob(f"{TEXTS}/*/*.h5"))]
     return [row for *_, row in sorted(rows, key=lambda r: r[:3])] + texts
 
@@ -156,7 +157,7 @@ def _file_row(layout: Layout, path: Path, location: Location, seen: Seen) -> Sta
         kind=location.kind,
         path=name,
         dataset=location.dataset,
-        bytes=path.stat().st_size,
+        bytes=_size(path),
         split=location.split if found is None or found.split is None else found.split,
         head=location.head,
         backbone=location.backbone,
@@ -225,7 +226,7 @@ def _texts_row(layout: Layout, path: Path) -> StatusRow:
         path=layout.relative(path),
         dataset="",
         backbone=from_part(path.parent.name),
-        bytes=path.stat().st_size,
+        bytes=_size(path),
         complete=not why,
         why=why,
     )
@@ -256,10 +257,17 @@ def _shards_row(layout: Layout, directory: Path, location: Location) -> StatusRo
         split=location.split,
         backbone=location.backbone,
         rows=done,
-        bytes=sum(file.stat().st_size for file in files),
+        bytes=sum(map(_size, files)),
         complete=False,
         why=damage or why,
     )
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of what is there; 0 of what has gone meanwhile."""
+    with suppress(OSError):
+        return path.lstat().st_size
+    return 0
 
 
 def _has_key(features: Path, key: Key) -> bool:
@@ -269,16 +277,14 @@ def _has_key(features: Path, key: Key) -> bool:
         return False
 
 
-def _partials(layout: Layout, dataset: str) -> list[Path]:
-    return sorted(layout.dataset(dataset).rglob("*.partial"))
-
-
-def _partial_row(layout: Layout, path: Path, dataset: str) -> StatusRow:
+def _partial_row(layout: Layout, path: Path) -> StatusRow:
+    name = layout.relative(path)
+    first, _, rest = name.partition("/")
     return StatusRow(
         kind="partial",
-        path=layout.relative(path),
-        dataset=dataset,
-        bytes=path.stat().st_size,
+        path=name,
+        dataset=from_part(first) if rest and first != TEXTS else "",
+        bytes=_size(path),
         complete=False,
-        why="a writer is at work or was killed; the next one removes it",
+        why="a writer is at work; what one that was killed left is removed here, where it can be",
     )

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from clipnlc.errors import StoreError
-from clipnlc.stores import _h5
-from clipnlc.stores.features import check_texts
+from clipnlc.stores import _h5, checks
+from clipnlc.stores.features import check_classes, check_texts
 from clipnlc.stores.key import Key
 
 FORMAT = "clipnlc-texts"
@@ -92,5 +92,7 @@ def read_texts(path: Path) -> TextStore:
 
     if len(store.texts) != len(store.class_names):
         raise refuse(f"{len(store.texts)} texts for {len(store.class_names)} class names")
+    checks.check_text("class name", store.class_names, refuse)
     check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)
+    check_classes(store.key.fields, store.class_names, refuse)
     return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from clipnlc.datasets.published import published_digest
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
-from clipnlc.reports.files import evaluation_from_json, save
 from clipnlc.reports.record import DatasetEvaluation, Evaluation, Kind, Row, Source, versions
 from clipnlc.runs.finding import (
     Runs,
@@ -21,7 +21,7 @@ from clipnlc.runs.finding import (
     others_that_share_classes,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
-from clipnlc.runs.records import evaluation_path
+from clipnlc.runs.records import evaluation_path, read_evaluation, save_record
 from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import predictions_and_outcomes
 from clipnlc.stages.evaluate.rows import (
@@ -33,7 +33,6 @@ from clipnlc.stages.evaluate.rows import (
     references,
     summary,
 )
-from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
@@ -114,7 +113,7 @@ def evaluate(
     members = found[0].runs.members
     one = found[0].dataset if len(found) == 1 else None
     path = evaluation_path(layout, head, members, dataset=one, fitted_on=fitted_on)
-    kept = _kept(path, found, split)
+    kept = _kept(layout, path, found, split)
     if kept is not None and not keep_scores:
         return kept
 
@@ -130,10 +129,10 @@ def evaluate(
         # The summary over one data set is its own rows.
         evaluation = _evaluation(asked, single, [its], its.rows, ())
         place = evaluation_path(layout, head, members, dataset=its.dataset, fitted_on=fitted_on)
-        _save(place, evaluation)
+        save_record(layout, place, evaluation)
     if len(measured) > 1:
         evaluation = _evaluation(asked, measured[0], rows, *summary(measured))
-        _save(path, evaluation)
+        save_record(layout, path, evaluation)
     return evaluation
 
 
@@ -184,21 +183,16 @@ def _one_ensemble(first: Found, other: Found, store: Path) -> str:
     return command("train-nlc", dataset=both, head=head, backbones=every, store=store)
 
 
-def _kept(path: Path, found: Sequence[Found], split: str) -> Evaluation | None:
+def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Evaluation | None:
     """Return the record that is there, if it was made from the very same files."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nowhere is refused
         return None
-    kept = evaluation_from_json(path.read_bytes(), where=str(path))
+    kept = read_evaluation(layout, path)
     sources = {one.dataset: one.sources for one in kept.datasets}
     wanted = {one.dataset: one.sources for one in found}
     made_with = (kept.split, kept.versions, kept.measures, kept.published_digest)
     now = (split, versions(), METRICS.facts, published_digest())
     return kept if sources == wanted and made_with == now else None
-
-
-def _save(path: Path, evaluation: Evaluation) -> None:
-    with disk_errors(path):
-        save(path, evaluation)
 
 
 def _evaluation(

@@ -14,6 +14,7 @@ from jaxtyping import Int, Shaped, UInt8
 
 from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
+from clipnlc.files import open_regular, reason
 from clipnlc.stores._h5 import blocks
 from clipnlc.stores._h5.contents import (
     LONGEST_ATTRIBUTE,
@@ -28,6 +29,8 @@ from clipnlc.stores._h5.contents import (
     digests_of,
     missing,
 )
+from clipnlc.stores.layout import maker
+from clipnlc.stores.place import check_place
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNSEALED = ("digest", "complete")  # the two attributes that `digest` does not cover
@@ -258,13 +261,15 @@ def _damage(path: Path) -> Iterator[None]:
 def _check_signature(path: Path) -> None:
     """Refuse a missing, unreadable or foreign file, each with its own message."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             signature = file.read(len(SIGNATURE))
-    except (FileNotFoundError, NotADirectoryError):
-        raise missing(path) from None
     except OSError as error:
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if absent and not path.is_symlink():
+            raise missing(path) from None
         raise StoreError(
-            f"cannot read {path}: {error.strerror}; expected a readable file: fix its permissions"
+            f"cannot read {path}: {reason(error, path)}; expected a readable HDF5 file: fix its "
+            f"permissions, or move what is there elsewhere and run `{maker(path)}` again"
         ) from error
     if signature != SIGNATURE:
         raise damaged(path, "is not an HDF5 file")
@@ -302,6 +307,7 @@ def _header(path: Path, file: h5py.File) -> Header:
         attributes[group] = {name: _read_attribute(node, name) for name in node.attrs}
         if checksum != content_digest(attributes[group]):
             raise ValueError(f"the checksum of the attributes of {group!r} does not match")
+    check_place(path, attributes)
     return Header(path, attributes, entries, str(digest))
 
 

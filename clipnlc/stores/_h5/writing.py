@@ -24,6 +24,7 @@ from clipnlc.stores._h5.contents import (
     digests_of,
 )
 from clipnlc.stores.disk import disk_errors
+from clipnlc.stores.place import PLACE, place_of
 
 
 def write_sealed(
@@ -42,7 +43,10 @@ def write_sealed(
         StoreError: the disk is full or cannot be written.
         ValueError: an attribute is too long, or an array's type has no place in the format.
     """
+    place = place_of(path)
     root = {**attributes, "format": file_format, "format-version": VERSION}
+    if place is not None:
+        root[PLACE] = place
     with disk_errors(path), replacing(path) as partial, partial.open("wb+", buffering=0) as raw:
         sink = Sink(raw)
         with h5py.File(sink, "w") as file:
