@@ -272,7 +272,7 @@ NAN_ROW = np.float32([[1, 1, 1], [1, np.nan, 1], [1, 1, 1]])
         ({}, {"key": "[]"}, "no JSON object in attribute @key"),
         ({}, {"key": "{"}, "no JSON object in attribute @key"),
         ({}, {"key": '{"inputs": 1}'}, "no key in attribute @key"),
-        ({}, {"key": '{"inputs": {"a": 1}}'}, "no digest for an input"),
+        ({}, {"key": '{"inputs": {"a": 1}}'}, "inputs name 'a'"),
     ],
 )
 def test_a_sealed_file_of_another_writer_is_checked_all_the_same(

@@ -14,6 +14,9 @@ from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 
+UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
+"""What numpy and Python raise of learnt arrays and settings that do not belong together."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -139,15 +142,33 @@ def apply(
     seen = classes if combiner.per_class else classes[np.isin(classes, wanted)]
     ordered = ensemble.members(members).classes(seen)
     nameless = Ensemble(ordered.logits, ordered.features, ordered.sample_id)
+    try:
+        found = (
+            combiner.weights(nameless)
+            if isinstance(combiner, Weigher)
+            else combiner.combine(nameless)
+        )
+    except UNFIT as error:
+        raise _unfit(fitted, " ".join(str(error).split())[:200]) from error
+    columns = len(members) if isinstance(combiner, Weigher) else len(seen)
+    if found.shape != (len(nameless.sample_id), columns) or not np.isfinite(found).all():
+        raise _unfit(fitted, "it does not give finite numbers of every class or backbone")
     if isinstance(combiner, Weigher):
-        found = combiner.weights(nameless)
         weights = np.empty_like(found)
         weights[:, members] = found
         return Given(weights, None)
-    scores = combiner.combine(nameless)
+    scores = found
     place = {int(column): number for number, column in enumerate(seen)}
     back = [place[int(column)] for column in wanted]
     return Given(None, scores if back == list(range(len(seen))) else scores[:, back])
+
+
+def _unfit(fitted: Fitted, problem: str) -> StoreError:
+    cure = command("train-nlc", combiners=fitted.name)
+    return StoreError(
+        f"a fit of {fitted.name} cannot be applied: {problem}; delete its file and fit it again "
+        f"with `{cure}`"
+    )
 
 
 def match(what: str, fitted: Sequence[str], given: Sequence[str]) -> Int[np.ndarray, " names"]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.heads import HEADS, Head
+from clipnlc.runs.fitted import UNFIT
 from clipnlc.stores.features import read_feature_columns
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import LogitFit, read_logit_fit
@@ -49,7 +50,7 @@ class Heads:
         order = np.arange(len(self.class_names)) if classes is None else classes
         logits = np.empty((len(self.heads), len(sample_id), len(order)), dtype=np.float32)
         for number, (head, given) in enumerate(zip(self.heads, features, strict=True)):
-            logits[number] = head.logits(given)[:, order]
+            logits[number] = _logits(self, number, head, given)[:, order]
         return Ensemble(
             logits=logits,
             features=tuple(f.astype(np.float32, copy=False) for f in features),
@@ -57,6 +58,27 @@ class Heads:
             backbones=self.backbones,
             class_names=tuple(self.class_names[c] for c in order),
         )
+
+
+def _logits(
+    heads: Heads, number: int, head: Head, features: Float[np.ndarray, "samples _"]
+) -> Float[np.ndarray, "samples classes"]:
+    """Return the finite logits of one head.
+
+    Raises:
+        StoreError: what it learnt does not belong to these features or classes.
+    """
+    problem = "it does not give finite logits of every class"
+    try:
+        logits: np.ndarray = head.logits(features)
+        if logits.shape == (len(features), len(heads.class_names)) and np.isfinite(logits).all():
+            return logits
+    except UNFIT as error:
+        problem = " ".join(str(error).split())[:200]
+    raise StoreError(
+        f"the {heads.name} head of {heads.backbones[number]} cannot be applied: {problem}; delete "
+        "its file of logits and run its stage again"
+    )
 
 
 def open_heads(layout: Layout, dataset: str, head: str, backbones: Sequence[str]) -> Heads:

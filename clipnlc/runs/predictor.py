@@ -12,7 +12,7 @@ from clipnlc.runs.finding import find_runs, read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
-from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.features import check_made, read_feature_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 
@@ -148,7 +148,9 @@ def _feature_key(layout: Layout, dataset: str, backbone: str) -> Key:
     for split in layout.splits(dataset):
         path = layout.features(dataset, split, backbone)
         if path.is_file():
-            return read_feature_header(path).key
+            key = read_feature_header(path).key
+            check_made(path, key)
+            return key
     cure = command("extract", dataset=dataset, backbones=backbone, store=layout.root)
     raise MissingStageError(
         f"{layout.root} holds no features of {backbone} on {dataset}, which say how it was used; "

@@ -103,6 +103,7 @@ def _newest_key(path: Path) -> Key:
     rows: Counter[Key] = Counter()
     for file in shards.shard_files(path):
         header = shards.read_shard_header(file)
+        feature_files.check_made(file, header.key)
         rows[header.key] += header.stop - header.start
     if not rows:
         raise MissingStageError(

@@ -282,6 +282,16 @@ def check_texts(
         )
 
 
+def check_made(path: Path, key: Key) -> None:
+    """Check that the key of features or shards names images and classes, as an extraction does.
+
+    Raises:
+        StoreError: it does not.
+    """
+    if not {"images", "classes"} <= key.fields.keys():
+        raise _h5.damaged(path, "has a key without images or classes")
+
+
 def check_classes(
     fields: object, class_names: Sequence[str], refuse: Callable[[str], StoreError]
 ) -> None:

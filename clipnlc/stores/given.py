@@ -4,7 +4,6 @@ A combiner that weighs backbones leaves its weights, from which the combined log
 any leaves the values that the measures need of each sample, and its scores where they are wanted.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from clipnlc.digests import canonical_json
+from clipnlc.digests import canonical_json, read_exactly
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import combiners_of, current, group_of, not_written
 from clipnlc.stores.key import Key
@@ -176,15 +175,23 @@ def _given(content: _h5.Content, name: str) -> GivenArrays:
         for measure, width in columns:
             values[measure] = np.ascontiguousarray(whole[:, start : start + width])
             start += width
+    rows = content.header.shape("sample_id", 1)[0]
+    if any(len(array) != rows for array in (*values.values(), *others.values())):
+        raise _h5.damaged(content.header.path, f"has other rows in {group} than samples")
     return GivenArrays(content.header.key(group), values, **others)
 
 
 def _columns(header: _h5.Header, group: str) -> list[tuple[str, int]]:
     try:
-        columns = json.loads(header.attribute("columns", str, group))
-        return [(str(measure), int(width)) for measure, width in columns]
-    except (TypeError, ValueError):
-        raise _h5.damaged(header.path, f"names no columns in {group}") from None
+        columns = read_exactly(header.attribute("columns", str, group))
+        found = [(measure, width) for measure, width in columns]
+    except (TypeError, ValueError, RecursionError):
+        found = [("", 0)]
+    if not all(type(m) is str and m and type(w) is int and w > 0 for m, w in found) or len(
+        {measure for measure, _ in found}
+    ) != len(found):
+        raise _h5.damaged(header.path, f"names no columns in {group}")
+    return found
 
 
 def _check(store: GivenStore, refuse: checks.Refuse) -> None:

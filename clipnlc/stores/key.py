@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Final
 
 from clipnlc.digests import canonical_json
 
@@ -60,6 +61,75 @@ class Key:
     def inputs(self) -> dict[str, str]:
         """The field `inputs`: `{path in the store: digest}`; empty for a store made from none."""
         return dict(self.fields.get("inputs", {}))
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Check that the fields of a key that is read have the types of those that are written.
+
+    Which fields there are is not looked at: that depends on what the key is of, and on its version.
+
+    Raises:
+        ValueError: names the field.
+    """
+    if _is_deep(fields, _DEEPEST):
+        raise ValueError("values are nested too deeply")
+    canonical_json(fields).encode()  # every text in it is text
+    _check_types("", fields, {name: kind for name, kind in _TYPES.items() if name in fields})
+    for place, digest in fields.get("inputs", {}).items():
+        if not isinstance(digest, str) or not _is_place(place):
+            raise _odd("inputs", {place: digest})
+    images, classes = fields.get("images"), fields.get("classes")
+    if images is not None:
+        _check_types("images.", images, _IMAGES)
+        if not 0 < images["samples"] <= _LARGEST:
+            raise _odd("images.samples", images["samples"])
+    if isinstance(classes, dict):
+        _check_types("classes.", classes, _CLASSES)
+        if not all(isinstance(text, str) for text in classes["templates"]):
+            raise _odd("classes.templates", classes["templates"])
+    share = fields.get("division", {}).get("test_share")
+    if not isinstance(share, float | int | None):
+        raise _odd("division.test_share", share)
+
+
+_DEEPEST: Final = 50
+_LARGEST: Final = 2**53
+_LONGEST: Final = 255  # bytes of a file's name
+_Types = Mapping[str, type | UnionType]
+_TYPES: Final[_Types] = {
+    **dict.fromkeys(("inputs", "settings", "images", "division", "origin"), dict),
+    **dict.fromkeys(("backbone", "head", "combiner", "labels", "run", "fitted_on"), str),
+    "classes": dict | str,
+    "backbones": list,
+    "measures": list,
+}
+_IMAGES: Final[_Types] = {"backbone": str, "split": str, "content": str, "samples": int}
+_CLASSES: Final[_Types] = {"labels": str, "names": str, "templates": list}
+
+
+def _is_deep(value: object, left: int) -> bool:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left == 0 or any(_is_deep(one, left - 1) for one in below)
+
+
+def _check_types(where: str, fields: Mapping[str, Any], types: _Types) -> None:
+    for name, kind in types.items():
+        value = fields.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise _odd(f"{where}{name}", value)
+
+
+def _odd(where: str, value: object) -> ValueError:
+    return ValueError(f"{where} is {_shortened(repr(value))}")
+
+
+def _is_place(name: str) -> bool:
+    """Return whether it can be the path of a file below a store, and a part of it."""
+    path = name.partition("#")[0]
+    parts = path.split("/")
+    return path.isprintable() and all(
+        0 < len(part.encode()) <= _LONGEST and part != ".." for part in parts
+    )
 
 
 def differences(old: Key, new: Key) -> list[str]:

@@ -13,7 +13,8 @@ from clipnlc.combiners import COMBINERS, Weigher
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.measures import Values
-from clipnlc.metrics import METRICS
+from clipnlc.metrics import METRICS, sample_values
+from clipnlc.reports.files import ROUNDING
 from clipnlc.runs.finding import read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import PART
@@ -85,7 +86,7 @@ def predictions_and_outcomes(
     assert predictions is not None
     for run, path in paths.items():
         if any((run, name) not in values for name in keys[run]):
-            given = read_given(path).given
+            given = _stored(path, target, [n for n in keys[run] if (run, n) not in values])
             values |= {(run, n): given[n].values for n in keys[run] if (run, n) not in values}
     return predictions, alone, {each: _outcome(runs, each, made) for each, made in values.items()}
 
@@ -115,6 +116,37 @@ def _keys(
             }
         )
     return keys
+
+
+def _stored(path: Path, target: Target, combiners: Sequence[str]) -> Mapping[str, GivenArrays]:
+    """Read what fits gave on the very rows of a target, with values that can be.
+
+    Raises:
+        StoreError: the file is damaged, of other rows, or has values that no scores have.
+    """
+    store = read_given(path)
+    one = sample_values(np.zeros((1, len(target.class_names))), np.zeros(1, dtype=np.int64))
+    widths = {name: values.shape[1] for name, values in one.items()}
+    columns = (store.sample_id, store.backbones, store.class_names)
+    problem = ""
+    if columns != (target.sample_id, target.backbones, target.class_names):
+        problem = "is of other samples, backbones or classes than its key names"
+    for name in [] if problem else combiners:
+        values = store.given[name].values
+        if {measure: array.shape[1] for measure, array in values.items()} != widths:
+            problem = f"has other values of {name} than its key names"
+            break
+        for measure, array in values.items():
+            low, high = METRICS.get(measure).bounds
+            total = METRICS.get(measure).sum_up(array, target.labels)
+            inside = (low is None or total >= low - ROUNDING) and (
+                high is None or total <= high + ROUNDING
+            )
+            if not inside:
+                problem = f"gives {name} the {measure} {total:g}, which cannot be"
+    if problem:
+        raise StoreError(f"{path} {problem}; delete it and run `{maker(path)}` again")
+    return store.given
 
 
 def _lacking(path: Path, keys: Mapping[str, Key]) -> list[str]:

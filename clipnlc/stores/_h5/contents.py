@@ -1,7 +1,6 @@
 """What a sealed file holds: its list of contents, its attributes, and errors about them."""
 
 import glob
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from clipnlc.digests import read_exactly
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores._h5.blocks import DIGEST_BYTES
-from clipnlc.stores.key import Key
+from clipnlc.stores.key import Key, check_fields
 from clipnlc.stores.layout import locate, maker, maker_of_test
 
 Attribute = str | int | float
@@ -100,8 +100,8 @@ class Header:
             StoreError: it is not there or no JSON object.
         """
         try:
-            value = json.loads(self.attribute(name, str, group))
-        except ValueError:
+            value = read_exactly(self.attribute(name, str, group))
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise damaged(self.path, f"has no JSON object in attribute {group}@{name}")
@@ -113,14 +113,12 @@ class Header:
         Raises:
             StoreError: it is not there or no key.
         """
+        fields = self.mapping("key", group)
         try:
-            key = Key.of(self.mapping("key", group))
-            digests = as_mapping(key.fields.get("inputs", {})).values()
-        except ValueError:
-            raise damaged(self.path, f"has no key in attribute {group}@key") from None
-        if not all(isinstance(digest, str) for digest in digests):
-            raise damaged(self.path, f"names no digest for an input in attribute {group}@key")
-        return key
+            check_fields(fields)
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.path, f"has no key in attribute {group}@key: {error}") from None
+        return Key.of(fields)
 
     def shape(self, name: str, dimensions: int, *dtypes: str) -> tuple[int, ...]:
         """Return the shape of the array `name`, which has one of `dtypes` where some are given.
