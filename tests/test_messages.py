@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_line import MEMBERS, QUICK, Ended, environment, flip_a_byte, write_photos
+from datasets_on_disk import png, put
 from test_pretrain import write_corpus
 
 import clipnlc
@@ -51,9 +52,13 @@ ELSEWHERE = {
 }
 """Places that no case provokes, and why."""
 
-SPELLERS = ("command", "maker", "say_next", "_maker", "_aligning_command", "_one_ensemble")
-ONLY_RETURN = ("reports.files._maker", "stores.aligned._aligning_command", "stores.layout.maker",
-               "stores.layout.Location.command", "stages.evaluate.__init__._one_ensemble")  # fmt: skip
+SPELLERS = ("command", "maker", "maker_of_test", "say_next", "_say_fit", "_maker",
+            "_aligning_command", "_one_ensemble", "_remake_logits", "_without_train")  # fmt: skip
+ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
+               "reports.files._maker", "runs.freshness._remake_logits",
+               "stores.aligned._aligning_command", "stores.layout.maker",
+               "stores.layout.maker_of_test", "stores.layout.Location.command",
+               "stages.evaluate.__init__._one_ensemble", "stages.train_nlc._without_train")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
 
 
@@ -82,8 +87,8 @@ def spelling_places() -> set[str]:
 def _spells(node: ast.AST) -> bool:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in SPELLERS
-    if isinstance(node, ast.Attribute) and node.attr == "command":
-        return not (isinstance(node.value, ast.Name) and node.value.id == "app")
+    if isinstance(node, ast.Attribute) and node.attr in ("command", "spelled"):
+        return not (isinstance(node.value, ast.Name) and node.value.id in ("app", "trait"))
     words = r"clipnlc (extract|merge|train|eval|div|predict|export|status|verify|doctor|--help)"
     help_of = r"`.*--help`"
     text = node.value if isinstance(node, ast.Constant) else None
@@ -405,6 +410,54 @@ def no_features_of_train(box):
     shutil.rmtree(box.store / "photos")
     box.good("extract", "-d", "photos", "-b", "nano-RN50", "--split", "test")
     yield ["train-heads", "-d", "photos", "--epochs", 1]
+
+
+@case("stages.train_nlc._inputs")
+def no_train_to_fit_on(box):
+    shutil.rmtree(box.store / "photos")
+    box.good("extract", "-d", "photos", "-b", "nano-RN50", "--split", "test")
+    yield ["train-nlc", *QUICK]
+
+
+@case("stages.train_nlc._inputs")
+def neither_train_nor_test(box):
+    shutil.rmtree(box.store / "photos")
+    (box.root / "photos/test").rename(box.root / "photos.test")
+    for name in (box.root / "photos/train").iterdir():
+        name.rename(box.root / "photos" / name.name)
+    (box.root / "photos/train").rmdir()
+    box.good("extract", "-d", "photos", "-b", "nano-RN50")
+    yield ["train-nlc", *QUICK]
+
+
+@case("stages.extract._Work.dataset")
+def other_class_names_for_one_backbone(box):
+    (box.root / "names.txt").write_text("red = rose\ngreen = grass\nblue = sky\n")
+    yield ["extract", "-d", "photos", "-b", "nano-RN50", "--class-names", "names.txt"]
+
+
+@case("extraction.stored.refuse_unlike")
+def other_class_names_for_one_split(box):
+    (box.root / "names.txt").write_text("red = rose\ngreen = grass\nblue = sky\n")
+    yield [
+        *("extract", "-d", "photos", "-b", "nano-RN50", "--split", "test"),
+        *("--class-names", "names.txt"),
+    ]
+
+
+@case("extraction.stored.is_to_be_replaced", again=False)  # it asks for the other's place
+def another_data_set_of_the_same_name(box):
+    for name in ("cat", "dog"):
+        put(box.root / f"elsewhere/photos/test/{name}/0.png", png(len(name), size=(9, 7)))
+    yield ["extract", "-d", "elsewhere/photos", "-b", "nano-RN50"]
+
+
+@case("extraction.stored.check_halves")
+def one_half_of_another_division(box):
+    shutil.rmtree(box.store / "photos")
+    shutil.rmtree(box.root / "photos/test")
+    box.good("extract", "-d", "photos", "-b", "nano-RN50")
+    yield ["extract", "-d", "photos", "-b", "nano-RN50", "--test-share", 0.3, "--split", "test"]
 
 
 @case("stores._h5.contents.damaged")

@@ -177,7 +177,7 @@ class TestResult:
         assert main(command) == 0
         out = capsys.readouterr().out.splitlines()
         assert "trained, digest" in out[0]
-        assert out[-1].startswith(f"next: clipnlc extract --backbones {BACKBONE}@")
+        assert out[-1].startswith(f"next: clipnlc extract --dataset … --backbones {BACKBONE}@")
         assert main(command) == 0
         assert "cached, digest" in capsys.readouterr().out
 

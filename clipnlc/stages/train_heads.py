@@ -217,10 +217,10 @@ def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
     if not present:
         cure = f"make one with {maker_of_test(layout.root, dataset)}"
         if "test" in layout.splits(dataset):
-            free = command(
-                "train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root
-            )
-            cure = f"extract it if the data set has one, else use zero-shot heads alone: `{free}`"
+            store = layout.root
+            extract = command("extract", dataset=dataset, split="train", store=store)
+            fit = command("train-nlc", dataset=dataset, combiners="parameter-free", store=store)
+            cure = f"extract it with `{extract}`, or use zero-shot heads alone: `{fit}`"
         raise MissingStageError(
             f"{layout.root} holds no features of a train split of {dataset}; {cure}"
         )

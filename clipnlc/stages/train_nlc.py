@@ -204,8 +204,11 @@ def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> st
     """Say what to do with a data set that has no train split."""
     if "test" not in layout.splits(dataset):
         return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
-    cure = command("train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root)
-    return f"fit what needs no labels with `{cure}`, or extract its train split if it has one"
+    extract = command(
+        "extract", dataset=dataset, backbones=backbones, split="train", store=layout.root
+    )
+    fit = command("train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root)
+    return f"extract it with `{extract}`, or fit what needs no labels with `{fit}`"
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:

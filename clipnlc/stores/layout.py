@@ -175,8 +175,9 @@ def maker(path: Path) -> str:
 
 def maker_of_test(store: Path, dataset: str, backbones: Sequence[str] | str = ()) -> str:
     """Spell how a data set that has only other splits in a store gets a test split."""
-    cure = command("extract", dataset=dataset, backbones=backbones, test_share=0.3, store=store)
-    return f"`{cure}`, or without --test-share if the data set has a test split of its own"
+    divided = command("extract", dataset=dataset, backbones=backbones, test_share=0.3, store=store)
+    own = command("extract", dataset=dataset, backbones=backbones, split="test", store=store)
+    return f"`{divided}`, or, if it has one of its own, extract that with `{own}`"
 
 
 def shards_of(features: Path) -> Path:
