@@ -54,13 +54,13 @@ def shown(value: object) -> str:
     return printable(_cut(str(value)))
 
 
-def quoted(text: str) -> str:
-    r"""Spell a text as `shown` does, in quotes.
+def quoted(value: object) -> str:
+    r"""Spell what was found as `shown` does, a text in quotes.
 
     >>> quoted("cat"), quoted("a" + chr(10))
     ("'cat'", "'a\\n'")
     """
-    return repr(_cut(text))
+    return repr(_cut(value)) if isinstance(value, str) else shown(value)
 
 
 def _cut(text: str) -> str:

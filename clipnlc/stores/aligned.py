@@ -15,6 +15,7 @@ from clipnlc.errors import StoreError
 from clipnlc.stores.features import FeatureFile, open_features
 from clipnlc.stores.layout import locate
 from clipnlc.stores.logits import LogitFile, open_logits
+from clipnlc.wording import quoted
 
 
 class Columns(NamedTuple):
@@ -180,7 +181,7 @@ def _aligned_features(file: FeatureFile, path: Path, first: Columns) -> AlignedF
         absent = next((sample for sample in first.sample_id if sample not in place), None)
         if absent is not None:
             raise StoreError(
-                f"{path} has no sample {absent!r}, which {first.path} has; expected every sample "
+                f"{path} has no sample {quoted(absent)}, which {first.path} has; expected every sample "
                 f"of the logits: run `{_aligning_command(first.path, path)}` and the stages after "
                 "it"
             )
@@ -219,7 +220,7 @@ def _first_difference(first: Columns, other: Columns) -> str | None:
     if wrong.size:
         row = int(wrong[0])
         found = f"{first.labels[row]} in the first and {other.labels[row]}"
-        return f"the label of row {row} ({first.sample_id[row]!r}) is {found}"
+        return f"the label of row {row} ({quoted(first.sample_id[row])}) is {found}"
     return None
 
 

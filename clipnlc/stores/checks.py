@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.errors import StoreError
+from clipnlc.wording import quoted
 
 Refuse = Callable[[str], StoreError]
 Numbers = Int[np.ndarray, " rows"] | range
@@ -80,7 +81,7 @@ def check_labels(
     if wrong.size:
         row = int(wrong[0])
         raise refuse(
-            f"its row {row} ({sample_id[row]!r}) has label {labels[row]}, "
+            f"its row {row} ({quoted(sample_id[row])}) has label {labels[row]}, "
             f"but there are {classes} classes, 0 to {classes - 1}"
         )
 
@@ -94,7 +95,7 @@ def check_names(name: str, texts: Sequence[str], refuse: Refuse) -> None:
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
         if first.setdefault(text, row) != row:
-            raise refuse(f"its {name} {text!r} is repeated, in rows {first[text]} and {row}")
+            raise refuse(f"its {name} {quoted(text)} is repeated, in rows {first[text]} and {row}")
     check_text(name, texts, refuse)
 
 
@@ -106,7 +107,7 @@ def check_text(name: str, texts: Sequence[str], refuse: Refuse) -> None:
     """
     for row, text in enumerate(texts):
         if "\0" in text or not (text.isascii() or _is_utf8(text)):
-            raise refuse(f"its {name} {text!r} in row {row} is not text in UTF-8 without NUL")
+            raise refuse(f"its {name} {quoted(text)} in row {row} is not text in UTF-8 without NUL")
 
 
 def _is_utf8(text: str) -> bool:
@@ -129,5 +130,5 @@ def _check_rows(
         if wrong.size:
             row = start + int(wrong[0])
             found = samples[row]
-            where = f"{row} ({found!r})" if isinstance(found, str) else f"{found}"
+            where = f"{row} ({quoted(found)})" if isinstance(found, str) else f"{found}"
             raise refuse(f"its {problem} in row {where}")

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, combiners_of, group_of, read_facts, read_learnt
 from clipnlc.stores.key import Key
+from clipnlc.wording import quoted
 
 FORMAT = "clipnlc-combined"
 
@@ -97,7 +98,7 @@ def _combination(content: _h5.Content, name: str) -> Combination:
         if f"{group}/{what}" in content.arrays
     }
     if len(given) != 1:
-        problem = f"holds {' and '.join(given) or 'neither weights nor scores'} of {name!r}"
+        problem = f"holds {' and '.join(given) or 'neither weights nor scores'} of {quoted(name)}"
         raise _h5.damaged(content.header.path, f"{problem}, expected one of them")
     return Combination(
         key=content.header.key(group),

@@ -26,6 +26,7 @@ from clipnlc.files import replacing_folder, write_whole
 from clipnlc.labels import Labels
 from clipnlc.stores.checks import Refuse
 from clipnlc.stores.fitted import check_learnt
+from clipnlc.wording import quoted
 
 FORMAT: Final = "clipnlc-ensemble"
 VERSION: Final = 1
@@ -285,7 +286,10 @@ def _description(path: Path, text: bytes) -> dict[str, Any]:
         tree = json.loads(text)
         found, version = tree["format"], tree["format-version"]
         if found != FORMAT or not isinstance(version, int) or version < 1:
-            raise _refused(path, f"has format {found!r} version {version!r}, expected {FORMAT!r}")
+            raise _refused(
+                path,
+                f"has format {quoted(found)} version {quoted(version)}, expected {quoted(FORMAT)}",
+            )
         if version > VERSION:
             raise StoreError(
                 f"{path} has format-version {version}, this clipnlc reads up to {VERSION}: "
@@ -315,13 +319,15 @@ def _arrays(
         raise _refused(path, f"is no safetensors file ({_line(error)})") from error
     for name in sorted(arrays.keys() ^ tensors.keys()):
         where = "and not in" if name in arrays else "but only in"
-        raise _refused(path, f"does not fit: the array {name!r} is in it {where} {DESCRIPTION}")
+        raise _refused(
+            path, f"does not fit: the array {quoted(name)} is in it {where} {DESCRIPTION}"
+        )
     for name, array in arrays.items():
         _check_array(name, array, lambda problem: _refused(path, f"is damaged: {problem}"))
         if _facts_of(array) != tensors[name]:
             raise _refused(
                 path,
-                f"does not fit: the array {name!r} is {array.dtype.name} {list(array.shape)} and "
+                f"does not fit: the array {quoted(name)} is {array.dtype.name} {list(array.shape)} and "
                 f"{DESCRIPTION} says otherwise",
             )
     return arrays
@@ -329,10 +335,10 @@ def _arrays(
 
 def _check_array(name: str, array: np.ndarray, refuse: Refuse) -> None:
     if not _TENSOR.fullmatch(name):
-        raise refuse(f"the array {name!r} is of no head and of no combiner")
+        raise refuse(f"the array {quoted(name)} is of no head and of no combiner")
     check_learnt(name, array, refuse)
     if not array.size:
-        raise refuse(f"the array {name!r} is empty")
+        raise refuse(f"the array {quoted(name)} is empty")
 
 
 def _export(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Export:

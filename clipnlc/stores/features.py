@@ -17,6 +17,7 @@ from clipnlc.digests import content_digest
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.key import Key
+from clipnlc.wording import quoted
 
 FORMAT = "clipnlc-features"
 FEATURE_TYPES = ("<f4", "<f2")
@@ -304,7 +305,7 @@ def check_classes(
         found = content_digest(list(class_names))
         if fields["names"] != found:
             raise refuse(
-                f"its class names have the digest {found}, and its key names {fields['names']!r}"
+                f"its class names have the digest {found}, and its key names {quoted(fields['names'])}"
             )
 
 

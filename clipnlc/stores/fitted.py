@@ -13,6 +13,7 @@ from clipnlc.stores import _h5
 from clipnlc.stores.checks import Refuse
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import as_part, from_part, locate, maker
+from clipnlc.wording import quoted
 
 Fact = float | str | int
 
@@ -69,7 +70,7 @@ def check_learnt(name: str, array: np.ndarray, refuse: Refuse) -> None:
         StoreError: by `refuse`; it does not.
     """
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise refuse(f"its learnt array {name!r} holds something other than finite numbers")
+        raise refuse(f"its learnt array {quoted(name)} holds something other than finite numbers")
 
 
 @runtime_checkable

@@ -175,9 +175,6 @@ def _given(content: _h5.Content, name: str) -> GivenArrays:
         for measure, width in columns:
             values[measure] = np.ascontiguousarray(whole[:, start : start + width])
             start += width
-    rows = content.header.shape("sample_id", 1)[0]
-    if any(len(array) != rows for array in (*values.values(), *others.values())):
-        raise _h5.damaged(content.header.path, f"has other rows in {group} than samples")
     return GivenArrays(content.header.key(group), values, **others)
 
 
@@ -187,7 +184,7 @@ def _columns(header: _h5.Header, group: str) -> list[tuple[str, int]]:
         found = [(measure, width) for measure, width in columns]
     except (TypeError, ValueError, RecursionError):
         found = [("", 0)]
-    if not all(type(m) is str and m and type(w) is int and w > 0 for m, w in found) or len(
+    if not all(type(m) is str and m and type(w) is int and w >= 0 for m, w in found) or len(
         {measure for measure, _ in found}
     ) != len(found):
         raise _h5.damaged(header.path, f"names no columns in {group}")

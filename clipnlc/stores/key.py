@@ -77,7 +77,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     _check_types("", fields, {name: kind for name, kind in _TYPES.items() if name in fields})
     for place, digest in fields.get("inputs", {}).items():
         if not isinstance(digest, str) or not _is_place(place):
-            raise _odd("inputs", {place: digest})
+            raise ValueError(f"inputs name {_shortened(repr(place))}")
     images, classes = fields.get("images"), fields.get("classes")
     if images is not None:
         _check_types("images.", images, _IMAGES)

@@ -14,6 +14,7 @@ from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import as_part, from_part, locate, maker, maker_of_test
+from clipnlc.wording import quoted
 
 FORMAT = "clipnlc-logits"
 SCALED = "scaled"  # by the backbone's logit scale, plus its bias; never probabilities
@@ -336,7 +337,7 @@ def _check_present(header: _h5.Header, split: str) -> None:
         if split == "test" and place:
             cure = maker_of_test(place.store, place.dataset, place.backbone or "")
         raise MissingStageError(
-            f"{header.path} holds no split {split!r}, only {', '.join(present) or 'none'}; "
+            f"{header.path} holds no split {quoted(split)}, only {', '.join(present) or 'none'}; "
             f"run {cure}"
         )
 
@@ -349,7 +350,7 @@ def _class_names(content: _h5.Content) -> tuple[str, ...]:
 
     checks.check_text("class name", class_names, refuse)
     if content.header.attribute("logits", str) != SCALED:
-        raise refuse(f"its logits are not {SCALED!r}")
+        raise refuse(f"its logits are not {quoted(SCALED)}")
     return class_names
 
 
@@ -400,7 +401,7 @@ def _check_samples(
     classes: int,
     refuse: checks.Refuse,
 ) -> None:
-    checks.check_names(f"sample_id in split {name!r},", split.sample_id, refuse)
+    checks.check_names(f"sample_id in split {quoted(name)},", split.sample_id, refuse)
     checks.check_labels(split.labels, split.sample_id, classes, refuse)
 
 

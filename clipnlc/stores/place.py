@@ -15,6 +15,7 @@ from clipnlc.errors import DataError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Location, from_part, locate
+from clipnlc.wording import shown
 
 PLACE: Final = "place"
 """The root attribute."""
@@ -53,7 +54,7 @@ def check_place(path: Path, attributes: Mapping[str, Mapping[str, Any]]) -> None
         if found != expected:
             wrong.setdefault(field, (found, expected))
     if wrong:
-        one = ", ".join(f"{field} {found}" for field, (found, _) in wrong.items())
+        one = ", ".join(f"{field} {shown(found)}" for field, (found, _) in wrong.items())
         two = ", ".join(f"{field} {expected}" for field, (_, expected) in wrong.items())
         raise StoreError(
             f"{path} is misplaced: it is of {one}, expected {two}; move it to where it belongs, or "

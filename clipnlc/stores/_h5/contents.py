@@ -13,6 +13,7 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores._h5.blocks import DIGEST_BYTES
 from clipnlc.stores.key import Key, check_fields
 from clipnlc.stores.layout import locate, maker, maker_of_test
+from clipnlc.wording import quoted
 
 Attribute = str | int | float
 
@@ -130,7 +131,9 @@ class Header:
         wrong = entry is None or len(entry.shape) != dimensions
         if entry is None or wrong or (dtypes and entry.dtype not in dtypes):
             of_type = f" of type {' or '.join(dtypes)}" if dtypes else ""
-            raise damaged(self.path, f"has no {dimensions}-dimensional array {name!r}{of_type}")
+            raise damaged(
+                self.path, f"has no {dimensions}-dimensional array {quoted(name)}{of_type}"
+            )
         return entry.shape
 
     def members(self, group: str) -> tuple[str, ...]:
@@ -155,7 +158,9 @@ class Content:
         """
         array = self.arrays.get(name)
         if array is None or array.dtype.str not in dtypes or array.ndim != dimensions:
-            expected = f"{dimensions}-dimensional array {name!r} of type {' or '.join(dtypes)}"
+            expected = (
+                f"{dimensions}-dimensional array {quoted(name)} of type {' or '.join(dtypes)}"
+            )
             raise damaged(self.header.path, f"has no {expected}")
         return array
 
@@ -167,11 +172,11 @@ class Content:
         """
         array = self.arrays.get(name)
         if array is None or array.dtype.kind != "S" or array.ndim != 1:
-            raise damaged(self.header.path, f"has no list of strings {name!r}")
+            raise damaged(self.header.path, f"has no list of strings {quoted(name)}")
         try:
             return tuple(text.decode() for text in array.tolist())
         except UnicodeDecodeError:
-            raise damaged(self.header.path, f"holds {name!r} that is not UTF-8") from None
+            raise damaged(self.header.path, f"holds {quoted(name)} that is not UTF-8") from None
 
 
 def damaged(path: Path, problem: str) -> StoreError:

@@ -31,6 +31,7 @@ from clipnlc.stores._h5.contents import (
 )
 from clipnlc.stores.layout import maker
 from clipnlc.stores.place import check_place
+from clipnlc.wording import quoted
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNSEALED = ("digest", "complete")  # the two attributes that `digest` does not cover
@@ -99,7 +100,7 @@ class SealedFile:
         order = np.argsort(wanted, kind="stable")
         ordered = np.asarray(wanted, np.int64)[order]
         if ordered.size and not 0 <= ordered[0] <= ordered[-1] < shape[0]:
-            raise IndexError(f"{name!r} has rows 0 to {shape[0] - 1}")
+            raise IndexError(f"{quoted(name)} has rows 0 to {shape[0] - 1}")
         if out is None:
             width = shape[1:] if columns is None else (len(columns),)
             out = np.empty((len(order), *width), source.dataset.dtype)
@@ -128,7 +129,7 @@ class SealedFile:
 
     def _source(self, name: str) -> "_Blocks":
         if name not in self.header.entries:
-            raise damaged(self.header.path, f"has no array {name!r}")
+            raise damaged(self.header.path, f"has no array {quoted(name)}")
         if name not in self._blocks:
             with _damage(self.header.path):
                 self._blocks[name] = _Blocks(self._file, name, self.header.entries[name])
@@ -178,7 +179,7 @@ class _Blocks:
             number = (start + offset) // self.length
             if blocks.blake2b(block) != self.digests[number].tobytes():
                 raise ValueError(
-                    f"the checksum of {self.name!r} does not match in rows {start + offset} to "
+                    f"the checksum of {quoted(self.name)} does not match in rows {start + offset} to "
                     f"{start + offset + len(block) - 1}"
                 )
 
@@ -190,7 +191,7 @@ class _Blocks:
             whole.update(blocks.as_bytes(rows))
             digests.update(rows)
         if whole.hexdigest() != entry.blake2b:
-            raise ValueError(f"the checksum of {self.name!r} does not match")
+            raise ValueError(f"the checksum of {quoted(self.name)} does not match")
         return digests.table()
 
 
@@ -277,10 +278,10 @@ def _check_signature(path: Path) -> None:
 
 def _check_format(path: Path, file: h5py.File, file_format: str) -> None:
     if "format" not in file.attrs:
-        raise damaged(path, f"is damaged or foreign: expected format {file_format!r}")
+        raise damaged(path, f"is damaged or foreign: expected format {quoted(file_format)}")
     found = _read_attribute(file, "format")
     if found != file_format:
-        raise damaged(path, f"has format {found!r}, expected {file_format!r}")
+        raise damaged(path, f"has format {quoted(found)}, expected {quoted(file_format)}")
     version = _read_attribute(file, "format-version")
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
@@ -289,7 +290,7 @@ def _check_format(path: Path, file: h5py.File, file_format: str) -> None:
         )
     if not isinstance(version, int) or version < 1:
         expected = f"expected 1 to {VERSION}"
-        raise damaged(path, f"has format-version {version!r}, {expected}")
+        raise damaged(path, f"has format-version {quoted(version)}, {expected}")
     if "complete" not in file.attrs or _read_attribute(file, "complete") != 1:
         raise damaged(path, "was never completed")
 
@@ -306,7 +307,7 @@ def _header(path: Path, file: h5py.File) -> Header:
         node = _member(file, group)
         attributes[group] = {name: _read_attribute(node, name) for name in node.attrs}
         if checksum != content_digest(attributes[group]):
-            raise ValueError(f"the checksum of the attributes of {group!r} does not match")
+            raise ValueError(f"the checksum of the attributes of {quoted(group)} does not match")
     check_place(path, attributes)
     return Header(path, attributes, entries, str(digest))
 
@@ -326,7 +327,7 @@ def _read_attribute(node: h5py.Group, name: str) -> Attribute:
     dtype = attribute.dtype
     plain = dtype.kind in "ifS" and dtype.itemsize <= LONGEST_ATTRIBUTE
     if not plain or attribute.shape != ():
-        raise ValueError(f"attribute {name!r} is not one plain value")
+        raise ValueError(f"attribute {quoted(name)} is not one plain value")
     value = np.empty((), dtype)
     attribute.read(value)
     if dtype.kind == "S":
@@ -345,7 +346,7 @@ def _check_tree(file: h5py.File, header: Header) -> None:
         for member in node:
             name = f"{prefix}{member}"
             if name not in listed | groups:
-                raise ValueError(f"it holds {name!r}, which its contents do not list")
+                raise ValueError(f"it holds {quoted(name)}, which its contents do not list")
             if name in arrays:
                 yield name
             else:
@@ -360,7 +361,7 @@ def _member(node: h5py.Group, name: str) -> Any:  # noqa: ANN401  (h5py is untyp
     """Return an object below `node` by hard links alone, so that nothing leads elsewhere."""
     for part in name.split("/"):
         if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name!r} is a link")  # noqa: TRY004  (the file's fault)
+            raise ValueError(f"{quoted(name)} is a link")  # noqa: TRY004  (the file's fault)
         node = node[part]
     return node
 
@@ -371,13 +372,13 @@ def _checked_dataset(file: h5py.File, name: str, entry: Entry) -> h5py.Dataset:
     properties = dataset.id.get_create_plist()
     contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS
     if not contiguous or properties.get_external_count() or properties.get_nfilters():
-        raise ValueError(f"{name!r} is not stored contiguously in this file")
+        raise ValueError(f"{quoted(name)} is not stored contiguously in this file")
     if dataset.dtype.kind not in PLAIN:
-        raise ValueError(f"{name!r} is of type {dataset.dtype}")
+        raise ValueError(f"{quoted(name)} is of type {dataset.dtype}")
     if (dataset.dtype.str, dataset.shape) != (entry.dtype, entry.shape):
-        raise ValueError(f"{name!r} has another type or shape than its contents list")
+        raise ValueError(f"{quoted(name)} has another type or shape than its contents list")
     if math.prod(entry.shape) * dataset.dtype.itemsize > dataset.file.id.get_filesize():
-        raise ValueError(f"{name!r} is longer than the file")
+        raise ValueError(f"{quoted(name)} is longer than the file")
     return dataset
 
 
@@ -387,5 +388,5 @@ def _read_dataset(file: h5py.File, name: str, entry: Entry) -> np.ndarray:
     if array.size:
         dataset.read_direct(array)
     if blocks.blake2b(array).hex() != entry.blake2b:
-        raise ValueError(f"the checksum of {name!r} does not match")
+        raise ValueError(f"the checksum of {quoted(name)} does not match")
     return array
