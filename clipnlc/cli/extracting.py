@@ -1,6 +1,5 @@
 """`extract`, the stage that needs images, and `merge`, which merges what several workers sealed."""
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +30,7 @@ from clipnlc.cli.output import (
     work_done,
 )
 from clipnlc.commands import DEFAULT_STORE, command
-from clipnlc.errors import DataError, MissingStageError, StoreError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.reports.pace import Effort, summary
 from clipnlc.reports.progress import Advance
 from clipnlc.wording import count
@@ -219,8 +218,6 @@ def extract(
     from clipnlc.stages.extract import Watch
     from clipnlc.stages.extract import extract as stage
 
-    if store.is_dir() and not os.access(store, os.W_OK):
-        raise StoreError(f"--store is {store}, where you may not write; choose another --store")
     with progress(say, "extract") as advance:
         spending = _Spending(advance)
         outcomes = stage(

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -91,7 +92,7 @@ def _connected(cache: Path) -> Iterator[sqlite3.Connection]:
                 f"cannot read the cache of file hashes {file}: {reason(error, file)}; delete it: it "
                 "is made anew"
             ) from error
-    with closing(sqlite3.connect(cache, timeout=60.0)) as connection:
+    with closing(_open(cache)) as connection:
         for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
             if (kind, name) not in _TABLES:
                 raise DataError(
@@ -99,6 +100,19 @@ def _connected(cache: Path) -> Iterator[sqlite3.Connection]:
                     "is made anew"
                 )
         yield connection
+
+
+def _open(cache: Path) -> sqlite3.Connection:
+    """Open a cache; one that may not be written as a copy, whose new hashes are not kept."""
+    needed = [cache.parent, cache] if cache.exists() else [cache.parent]  # a journal beside it
+    if all(os.access(path, os.W_OK) for path in needed):
+        return sqlite3.connect(cache, timeout=60.0)
+    copy = sqlite3.connect(":memory:")
+    if cache.exists():
+        place = f"file:{quote(str(cache))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(place, uri=True)) as kept:
+            kept.backup(copy)
+    return copy
 
 
 def _hash_with_cache(
