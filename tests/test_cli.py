@@ -366,12 +366,6 @@ def test_an_interruption_of_what_exec_runs_ends_with_the_same_code(tmp_path):
     assert ended.stderr == "interrupted; the same command goes on where this one stopped\n"
 
 
-def test_a_store_without_permission_is_said(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("os.access", lambda _path, mode: mode != os.W_OK)
-    assert cli.main(["extract", "--dataset", "digits", "--store", str(tmp_path)]) == 2
-    assert "you may not write; choose another --store" in capsys.readouterr().err
-
-
 def test_damage_that_a_stage_meets_is_code_2(monkeypatch, capsys, tmp_path):
     def broken(_root):
         raise StoreError("x is damaged; delete it")

@@ -5,6 +5,7 @@ the places fails where a new one spells a command that no case provokes.
 """
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -55,11 +56,13 @@ ELSEWHERE = {
 """Places that no case provokes, and why."""
 
 SPELLERS = ("command", "maker", "maker_of_test", "say_next", "_say_fit", "_maker",
-            "_aligning_command", "_one_ensemble", "_remake_logits", "_without_train")  # fmt: skip
+            "_aligning_command", "_one_ensemble", "_remake_logits", "_without_train",
+            "without_train")  # fmt: skip
 ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
                "reports.files._maker", "runs.freshness._remake_logits",
                "stores.aligned._aligning_command", "stores.layout.maker",
-               "stores.layout.maker_of_test", "stores.layout.Location.command",
+               "stores.layout.maker_of_test", "stores.layout.without_train",
+               "stores.layout.Location.command",
                "stages.evaluate.__init__._one_ensemble", "stages.train_nlc._without_train")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
 
@@ -592,10 +595,11 @@ def test_the_command_of_a_message_leads_on_in_a_shell(name, box, monkeypatch, tm
     python = Path(pytest.__file__).parents[4] / "bin/python"
     script.write_text(f'#!/bin/sh\nexec {python} -m clipnlc "$@"\n')
     script.chmod(0o755)
-    outer = environment(PYTHONPATH=str(PACKAGE.parent))
-    outer["PATH"] = f"{script.parent}:{outer['PATH']}"
 
     def run(line: str) -> Ended:
+        store = {k: v for k, v in os.environ.items() if k == "CLIPNLC_STORE"}
+        outer = environment(PYTHONPATH=str(PACKAGE.parent), **store)
+        outer["PATH"] = f"{script.parent}:{outer['PATH']}"
         done = subprocess.run(
             ["bash", "-c", line], env=outer, capture_output=True, text=True, check=False
         )

@@ -19,7 +19,7 @@ from clipnlc.runs.finding import DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
-from clipnlc.stores.layout import Layout, maker_of_test
+from clipnlc.stores.layout import Layout, maker_of_test, without_train
 from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, write_logits
 
 if TYPE_CHECKING:
@@ -217,10 +217,7 @@ def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
     if not present:
         cure = f"make one with {maker_of_test(layout.root, dataset)}"
         if "test" in layout.splits(dataset):
-            store = layout.root
-            extract = command("extract", dataset=dataset, split="train", store=store)
-            fit = command("train-nlc", dataset=dataset, combiners="parameter-free", store=store)
-            cure = f"extract it with `{extract}`, or use zero-shot heads alone: `{fit}`"
+            cure = without_train(layout.root, dataset)
         raise MissingStageError(
             f"{layout.root} holds no features of a train split of {dataset}; {cure}"
         )

@@ -10,7 +10,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
-from clipnlc.commands import command
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
@@ -26,7 +25,7 @@ from clipnlc.stores.aligned import open_split
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, maker_of_test
+from clipnlc.stores.layout import Layout, maker_of_test, without_train
 from clipnlc.stores.logits import read_class_names, read_logit_header
 
 if TYPE_CHECKING:
@@ -204,11 +203,7 @@ def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> st
     """Say what to do with a data set that has no train split."""
     if "test" not in layout.splits(dataset):
         return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
-    extract = command(
-        "extract", dataset=dataset, backbones=backbones, split="train", store=layout.root
-    )
-    fit = command("train-nlc", dataset=dataset, combiners="parameter-free", store=layout.root)
-    return f"extract it with `{extract}`, or fit what needs no labels with `{fit}`"
+    return without_train(layout.root, dataset, backbones)
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:

@@ -175,6 +175,9 @@ def _given(content: _h5.Content, name: str) -> GivenArrays:
         for measure, width in columns:
             values[measure] = np.ascontiguousarray(whole[:, start : start + width])
             start += width
+    rows = {len(array) for array in (*values.values(), *others.values())}
+    if len(rows) > 1:
+        raise _h5.damaged(content.header.path, f"has arrays of other lengths in {group}")
     return GivenArrays(content.header.key(group), values, **others)
 
 

@@ -180,6 +180,16 @@ def maker_of_test(store: Path, dataset: str, backbones: Sequence[str] | str = ()
     return f"`{divided}`, or, if it has one of its own, extract that with `{own}`"
 
 
+def without_train(store: Path, dataset: str, backbones: Sequence[str] | str = ()) -> str:
+    """Spell what to do with a data set that has no train split in a store.
+
+    What surely works comes first: the store does not know whether the source has a train split.
+    """
+    fit = command("train-nlc", dataset=dataset, combiners="parameter-free", store=store)
+    own = command("extract", dataset=dataset, backbones=backbones, split="train", store=store)
+    return f"fit what needs no labels with `{fit}`, or, if it has one, extract it with `{own}`"
+
+
 def shards_of(features: Path) -> Path:
     """Return the directory of the unmerged shards of one feature file."""
     return features.with_suffix(".shards")
