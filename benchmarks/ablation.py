@@ -1,8 +1,7 @@
 """Choose NLC's defaults by cross-validation inside the training pools; no test label is read.
 
-Images of a pool that another set tests on are left out of it: 254 of emoji_kind's are in
-emoji_group's test, and 71 the other way round. Every pool is cut into four stratified folds. In each of four rounds, k labels per class are drawn
-from three folds, every variant is fitted on them, and measured on the fourth. The table is the
+In each of four rounds (see `pools`), k labels per class are drawn from
+three folds, every variant is fitted on them, and measured on the fourth. The table is the
 mean over data sets and rounds; the winner is the variant with the best mean over all k.
 
     python benchmarks/ablation.py --store clipnlc-store --out docs/nlc-ablation.md
@@ -11,25 +10,21 @@ Needs a store with features and zero-shot logits of the train splits (`clipnlc e
 """
 
 import argparse
-import hashlib
 import itertools
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from pools import rounds
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.nlc import NeuralLogitController
-from clipnlc.datasets.nano import KEYS, dataset_root
-from clipnlc.datasets.source import open_split
+from clipnlc.datasets.nano import KEYS
 from clipnlc.fitting import log_softmax
-from clipnlc.labels import Labels, ranks
-from clipnlc.stores.aligned import open_ensemble
-from clipnlc.stores.layout import Layout
+from clipnlc.labels import Labels
 
-FOLDS = 4
 SHOTS = (1, 4, 16)
 REFERENCES = ("log-avg", "c-log-avg", "static")
 
@@ -50,50 +45,14 @@ def variants() -> list[Settings]:
     return found
 
 
-def digests(dataset: str, split: str) -> list[str]:
-    """Name every image of a split by its bytes, in the order of its rows; labels are not read."""
-    samples = open_split(dataset_root(dataset), split).read()
-    return [hashlib.blake2b(sample.data).hexdigest() for sample in samples]
-
-
-def untested(dataset: str) -> dict[str, bool]:
-    """Return, by sample id of a pool, whether no other set tests on that image."""
-    tested = {d for other in KEYS if other != dataset for d in digests(other, "test")}
-    pool = open_split(dataset_root(dataset), "train")
-    found = digests(dataset, "train")
-    return {name: digest not in tested for name, digest in zip(pool.sample_id, found, strict=True)}
-
-
 def measure(store: Path, dataset: str) -> dict[str, dict[int, list[tuple[float, float]]]]:
     """Accuracy and negative log likelihood of every variant, by shots, one pair per round."""
-    layout = Layout(store)
-    names = layout.logit_backbones(dataset, "zero-shot")
-    ensemble, labels, class_names = open_ensemble(
-        {b: layout.logits(dataset, "zero-shot", b) for b in names},
-        {b: layout.features(dataset, "train", b) for b in names},
-        "train",
-    )
-    clean = untested(dataset)
-    rows = np.flatnonzero([clean[name] for name in ensemble.sample_id])
-    ensemble, labels = ensemble.rows(rows), labels[rows]
     found: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    order = np.argsort(ranks(ensemble.sample_id, draw="ablation"))
-    fold = np.empty(len(labels), dtype=int)
-    for label in range(len(class_names)):
-        rows = order[labels[order] == label]
-        fold[rows] = np.arange(len(rows)) % FOLDS
     with threadpool_limits(1):
-        for held in range(FOLDS):
-            pool, judged = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
-            judge, truth = ensemble.rows(judged), labels[judged]
+        for one in rounds(store, dataset):
+            judge, truth, held = one.judge, one.truth, one.number
             for shots in SHOTS:
-                drawn = Labels.shots(shots, seed=held)
-                drawn = drawn.draw(
-                    labels[pool],
-                    [ensemble.sample_id[i] for i in pool],
-                    classes=len(class_names),
-                ).rows
-                fit, fit_labels = ensemble.rows(pool[drawn]), labels[pool[drawn]]
+                fit, fit_labels = one.draw(Labels.shots(shots))
                 candidates = {
                     json.dumps(v): NeuralLogitController(seed=held, **v) for v in variants()
                 }

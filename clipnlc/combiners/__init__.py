@@ -28,6 +28,7 @@ COMBINERS = Registry(
         "static": "clipnlc.combiners.static:StaticWeights",
         "gac": "clipnlc.combiners.genetic:GeneticCalibration",
         "super-learner": "clipnlc.combiners.static:SuperLearner",
+        "balanced": "clipnlc.combiners.balanced:Balanced",
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",

@@ -42,7 +42,9 @@ class Combiner(Learner):
     and no names. Arrays without names come in the order that they were given in.
 
     Attributes:
-        needs_labels: `fit` learns from labels.
+        needs_labels: `fit` learns from labels, and cannot without.
+        takes_labels: `fit` learns from labels where there are any, and can without.
+        reads_pool: `fit` learns from unlabelled rows of train too, its pool.
         needs_features: `fit` and `combine` need an ensemble opened with features.
         reads_logits: what it learnt is applied to logits; else its weights depend on features and
             what was learnt alone.
@@ -53,37 +55,82 @@ class Combiner(Learner):
     """
 
     needs_labels: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = False
+    reads_pool: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
     reads_logits: ClassVar[bool] = True
     row_wise: ClassVar[bool] = True
     per_class: ClassVar[bool] = False
     probabilistic: ClassVar[bool] = False
 
-    def fit(self: _Combiner, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> _Combiner:  # noqa: PYI019  (see Learner)
+    def fit(  # noqa: PYI019  (see Learner)
+        self: _Combiner,
+        ensemble: Ensemble,
+        labels: Int[np.ndarray, " samples"],
+        pool: Ensemble | None = None,
+    ) -> _Combiner:
         """Learn from labelled rows; a parameter-free combiner only checks the shapes.
 
+        Args:
+            ensemble: the labelled rows; there may be none where no labels are needed.
+            labels: one class number per row.
+            pool: unlabelled rows of the same backbones and classes, at least one, for a combiner
+                that reads them; the labelled ones may be among them. Others ignore it.
+
         Raises:
-            ValueError: the labels are not one class number per row, or there are no rows.
+            ValueError: the labels are not one class number per row; there are no rows, or no pool,
+                and they are needed; the pool has other backbones or classes.
         """
         _, samples, classes = ensemble.logits.shape
-        if len(labels) != samples or samples == 0:
+        if len(labels) != samples or (samples == 0 and not self.reads_pool):
             raise ValueError(f"{len(labels)} labels for {samples} rows; one per row, at least one")
-        if labels.min() < 0 or labels.max() >= classes:
+        if samples == 0 and self.needs_labels:
+            raise ValueError(f"{type(self).__name__} learns from labels, and there are none")
+        if samples and (labels.min() < 0 or labels.max() >= classes):
             raise ValueError(
                 f"labels must lie in [0, {classes}), found {labels.min()} to {labels.max()}"
             )
         self.forget()
         if self.learnt:
-            canonical = self._canonical(ensemble)
-            rows = canonical_rows(ensemble.sample_id)
-            in_order = np.array_equal(rows, np.arange(samples))
-            ordered = canonical.ensemble if in_order else canonical.ensemble.rows(rows)
-            self._learn(ordered, canonical.labels(labels)[rows])
+            ordered, numbers = self._in_order(ensemble, labels)
+            if self.reads_pool:
+                self._learn_with_pool(ordered, numbers, self._pool_in_order(ensemble, pool))
+            else:
+                self._learn(ordered, numbers)
         return self
+
+    def _in_order(
+        self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]
+    ) -> tuple[Ensemble, Int[np.ndarray, " samples"]]:
+        canonical = self._canonical(ensemble)
+        rows = canonical_rows(ensemble.sample_id)
+        in_order = np.array_equal(rows, np.arange(len(rows)))
+        ordered = canonical.ensemble if in_order else canonical.ensemble.rows(rows)
+        return ordered, canonical.labels(labels)[rows]
+
+    def _pool_in_order(self, ensemble: Ensemble, pool: Ensemble | None) -> Ensemble:
+        if pool is None or not pool.sample_id:
+            raise ValueError(f"{type(self).__name__} learns from unlabelled rows; give it a pool")
+        if (pool.backbones, pool.class_names) != (ensemble.backbones, ensemble.class_names) or (
+            pool.logits.shape[::2] != ensemble.logits.shape[::2]
+        ):
+            raise ValueError("the pool has other backbones or classes than the labelled rows")
+        return self._in_order(pool, np.zeros(len(pool.sample_id), dtype=np.int64))[0]
 
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
         """Set every array named in `learnt`; rows, backbones and classes come in canonical order."""
         raise NotImplementedError
+
+    def _learn_with_pool(
+        self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"], pool: Ensemble
+    ) -> None:
+        """Do as `_learn` where the combiner reads a pool; its rows are in canonical order too."""
+        raise NotImplementedError
+
+    @classmethod
+    def learns_from_labels(cls) -> bool:
+        """Return whether labels change what is learnt, needed or not."""
+        return cls.needs_labels or cls.takes_labels
 
     def combine(self, ensemble: Ensemble) -> Scores:
         """Return float64 scores; the highest is the prediction.

@@ -92,8 +92,18 @@ def fit(
     which: Labels,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, float | str | int] | None = None,
+    pool: Ensemble | None = None,
 ) -> Fitted:
     """Fit a combiner on labelled rows of a named ensemble; the seed is that of `which`.
+
+    Args:
+        name: the combiner's.
+        ensemble: the labelled rows; none for a fit without labels.
+        labels: one class number per row.
+        which: which labels they are.
+        settings: those that differ from the defaults.
+        facts: about the fit.
+        pool: unlabelled rows of train, for a combiner that reads them.
 
     Raises:
         UnknownNameError: no combiner has this name.
@@ -102,8 +112,9 @@ def fit(
     _check_named(ensemble)
     combiner: Combiner = COMBINERS.get(name)(seed=which.seed, **(settings or {}))
     canonical = ensemble.canonical()
-    if combiner.needs_labels:
-        combiner.fit(canonical.ensemble, canonical.labels(labels))
+    if combiner.learnt:
+        rows = pool and pool.canonical().ensemble
+        combiner.fit(canonical.ensemble, canonical.labels(labels), rows)
     return Fitted(
         name=name,
         settings=combiner.settings(),
