@@ -5,8 +5,8 @@ proportions are known, or close to equal, that shows as a marginal that is too h
 per class takes it away. No label is read.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -60,14 +60,15 @@ def class_offsets(
         value = np.log(sums).mean() + a.max() - proportions @ a + ridge / 2 * (a @ a)
         return float(value), marginal - proportions + ridge * a
 
-    found: np.ndarray = minimize(
+    found = minimize(
         objective,
         np.zeros(len(proportions)),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-8},
     ).x
-    return found - found.mean()
+    offsets: np.ndarray = found - found.mean()
+    return offsets
 
 
 def agreement_weights(
@@ -95,6 +96,23 @@ def agreement_weights(
     return weights
 
 
+def shares(
+    proportions: Sequence[float] | Literal["uniform"] | None, classes: int
+) -> Float[np.ndarray, " classes"]:
+    """Return the share of each class, with sum 1; equal ones unless others are declared.
+
+    Raises:
+        DataError: there is not one for each class.
+    """
+    if proportions is None or proportions == "uniform":
+        return np.full(classes, 1 / classes)
+    if len(proportions) != classes:
+        raise DataError(f"{len(proportions)} proportions for {classes} classes; give one for each")
+    declared: np.ndarray = np.array(proportions, dtype=np.float64)
+    declared /= declared.sum()
+    return declared
+
+
 class Balanced(Combiner):
     """LOG-AVG with class offsets and agreement weights from unlabelled images; no label is read.
 
@@ -119,7 +137,7 @@ class Balanced(Combiner):
         self,
         *,
         strength: float | None = None,
-        proportions: Mapping[str, float] | str | None = None,
+        proportions: Sequence[float] | Literal["uniform"] | None = None,
         spread: float = 2.0,
         power: float = 2.0,
         seed: int = 0,
@@ -129,22 +147,27 @@ class Balanced(Combiner):
         Args:
             strength: of the offsets, from 0 to 1; by default 1 where proportions are declared, else
                 one half.
-            proportions: of the classes: `uniform`, or one number for each class by name.
+            proportions: of the classes, where they are known: `uniform`, or one number for each, in
+                the order of the classes' names. Unknown, they are taken to be equal.
             spread: see `class_offsets`.
             power: see `agreement_weights`; 0 weighs all alike.
             seed: nothing is random here.
 
         Raises:
-            DataError: the strength is out of range.
+            DataError: the strength is out of range, or a proportion is not positive.
         """
         super().__init__(seed=seed)
         declared = proportions is not None
         self.strength = (FULL if declared else HALF) if strength is None else strength
-        self.proportions = proportions
+        self.proportions = (
+            proportions if proportions is None or proportions == "uniform" else list(proportions)
+        )
         self.spread = spread
         self.power = power
         if not 0 <= self.strength <= 1:
             raise DataError(f"the strength of offsets is {self.strength:g}; give 0 to 1")
+        if isinstance(self.proportions, list) and not all(p > 0 for p in self.proportions):
+            raise DataError("class proportions must be positive; give every class a share")
 
     def _learn_with_pool(
         self,
@@ -152,8 +175,7 @@ class Balanced(Combiner):
         labels: Int[np.ndarray, " samples"],  # noqa: ARG002
         pool: Ensemble,
     ) -> None:
-        classes = pool.logits.shape[2]
-        proportions = np.full(classes, 1 / classes)
+        proportions = shares(self.proportions, pool.logits.shape[2])
         offsets = np.stack(
             [class_offsets(one, proportions, spread=self.spread) for one in pool.logits]
         )
@@ -166,4 +188,6 @@ class Balanced(Combiner):
         self.require_fitted()
         require_backbones(len(self.weight_), ensemble)
         samples = len(ensemble.sample_id)
-        return weigh(ensemble.logits, np.tile(self.weight_, (samples, 1))) + self.offset_
+        scores = weigh(ensemble.logits, np.tile(self.weight_, (samples, 1)))
+        scores += self.offset_
+        return scores

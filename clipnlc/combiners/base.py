@@ -74,18 +74,16 @@ class Combiner(Learner):
         Args:
             ensemble: the labelled rows; there may be none where no labels are needed.
             labels: one class number per row.
-            pool: unlabelled rows of the same backbones and classes, at least one, for a combiner
-                that reads them; the labelled ones may be among them. Others ignore it.
+            pool: unlabelled rows of the same backbones and classes, for a combiner that reads
+                them; the labelled ones may be among them. By default the labelled ones alone.
 
         Raises:
-            ValueError: the labels are not one class number per row; there are no rows, or no pool,
-                and they are needed; the pool has other backbones or classes.
+            ValueError: the labels are not one class number per row; there are no rows to learn
+                from; the pool has other backbones or classes.
         """
         _, samples, classes = ensemble.logits.shape
-        if len(labels) != samples or (samples == 0 and not self.reads_pool):
+        if len(labels) != samples or (samples == 0 and (self.needs_labels or not self.reads_pool)):
             raise ValueError(f"{len(labels)} labels for {samples} rows; one per row, at least one")
-        if samples == 0 and self.needs_labels:
-            raise ValueError(f"{type(self).__name__} learns from labels, and there are none")
         if samples and (labels.min() < 0 or labels.max() >= classes):
             raise ValueError(
                 f"labels must lie in [0, {classes}), found {labels.min()} to {labels.max()}"
@@ -94,7 +92,12 @@ class Combiner(Learner):
         if self.learnt:
             ordered, numbers = self._in_order(ensemble, labels)
             if self.reads_pool:
-                self._learn_with_pool(ordered, numbers, self._pool_in_order(ensemble, pool))
+                unlabelled = ordered if pool is None else self._pool_in_order(ensemble, pool)
+                if not unlabelled.sample_id:
+                    raise ValueError(
+                        f"{type(self).__name__} learns from unlabelled rows; give some"
+                    )
+                self._learn_with_pool(ordered, numbers, unlabelled)
             else:
                 self._learn(ordered, numbers)
         return self
@@ -108,9 +111,7 @@ class Combiner(Learner):
         ordered = canonical.ensemble if in_order else canonical.ensemble.rows(rows)
         return ordered, canonical.labels(labels)[rows]
 
-    def _pool_in_order(self, ensemble: Ensemble, pool: Ensemble | None) -> Ensemble:
-        if pool is None or not pool.sample_id:
-            raise ValueError(f"{type(self).__name__} learns from unlabelled rows; give it a pool")
+    def _pool_in_order(self, ensemble: Ensemble, pool: Ensemble) -> Ensemble:
         if (pool.backbones, pool.class_names) != (ensemble.backbones, ensemble.class_names) or (
             pool.logits.shape[::2] != ensemble.logits.shape[::2]
         ):

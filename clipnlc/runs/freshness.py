@@ -157,7 +157,7 @@ def refuse_stale_runs(
         causes = {name: _causes(present, runs, run, name) for name in names}
         if any(causes.values()):
             stale[run] = {name: cause for name, cause in causes.items() if cause}
-    lost = [run for run in stale if not _can_be_made(present, runs, run, stale[run])]
+    lost = [run for run in stale if not _can_be_made(present, runs, stale[run])]
     chosen = [run for run in stale if run not in lost] or lost
     if not chosen:
         return
@@ -207,12 +207,12 @@ def _causes(present: Present, runs: Runs, run: str, combiner: str) -> set[str]:
     return set() if now == fitted else {f"{present.layout.relative(path)} has other class names"}
 
 
-def _can_be_made(present: Present, runs: Runs, run: str, combiners: Iterable[str]) -> bool:
-    """Return whether `train-nlc` can fit these combiners of a run again."""
+def _can_be_made(present: Present, runs: Runs, combiners: Iterable[str]) -> bool:
+    """Return whether `train-nlc` can fit these combiners again."""
     if any(name not in COMBINERS for name in combiners):
         return False
-    if not Labels.options([Labels.parse(run)]):
-        return True  # without labels: names alone
+    if not any(COMBINERS.get(name).learnt for name in combiners):
+        return True  # of names alone
     layout, split = present.layout, labelled_split(runs.head)
     paths = [layout.logits(runs.dataset, runs.head, backbone) for backbone in runs.backbones]
     # Where a file has gone, the stage before says how to make it.

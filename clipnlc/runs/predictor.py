@@ -59,8 +59,8 @@ def open_predictor(
         dataset: what it was fitted on.
         head: whose logits.
         combiner: its name.
-        which: the labels that it was fitted on; those without labels for a combiner that needs
-            none, whatever is asked.
+        which: the labels that it was fitted on; none for a combiner that learns from none,
+            whatever is asked.
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.
 
     Raises:
@@ -68,7 +68,7 @@ def open_predictor(
         StoreError: it is stale, or a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    which = which if COMBINERS.get(combiner).needs_labels else Labels.none()
+    which = which if COMBINERS.get(combiner).learns_from_labels() else Labels.none()
     cure = command(
         "train-nlc",
         dataset=dataset,
@@ -109,7 +109,9 @@ def only_labels(
     backbones: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Labels:
-    """Return which labels a combiner was fitted on with this seed; none where it needs none.
+    """Return which labels a combiner was fitted on with this seed; none where it learns from none.
+
+    A fit without labels counts only where there is no other.
 
     Raises:
         MissingStageError: there is no such fit.
@@ -117,11 +119,14 @@ def only_labels(
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    if not COMBINERS.get(combiner).needs_labels:
+    if not COMBINERS.get(combiner).learns_from_labels():
         return Labels.none()
     runs = find_runs(layout, dataset, head, backbones)
     labels = [Labels.parse(run) for run, header in runs.headers.items() if combiner in header.keys]
-    found = tuple(sorted(which for which in labels if which.seed == seed))
+    drawn = [which for which in labels if which.kind != "none"]
+    found = tuple(sorted(which for which in drawn if which.seed == seed))
+    if not drawn and labels:
+        return Labels.none()
     if not found:
         options = {"combiners": combiner, "backbones": backbones, "seeds": str(seed + 1)}
         cure = command("train-nlc", dataset=dataset, head=head, store=layout.root, **options)

@@ -100,7 +100,7 @@ def export(
         )
     if dataset is None:
         dataset = only_dataset(layout, head)
-    if which is None or not known.needs_labels:
+    if which is None or not known.learns_from_labels():
         which = only_labels(
             layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
         )

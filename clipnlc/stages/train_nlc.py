@@ -14,7 +14,7 @@ from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
-from clipnlc.labels import Draw, Labels, canonical_rows
+from clipnlc.labels import Draw, Labels, canonical_rows, ranks
 from clipnlc.processes import in_processes
 from clipnlc.runs.finding import datasets_with_logits, labelled_split
 from clipnlc.runs.fitted import Fitted, fit
@@ -31,9 +31,15 @@ from clipnlc.stores.logits import read_class_names, read_logit_header
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jaxtyping import Int
+
+    from clipnlc.ensemble import Ensemble
     from clipnlc.stores.aligned import AlignedSplit
 
 _NONE = (Labels.none(),)
+
+POOL_CELLS = 2**27
+"""Numbers of the unlabelled rows, logits and features together, that a fit may hold: 0.5 GB."""
 
 DEFAULT_LABELS = tuple(Labels.shots(shots) for shots in (1, 2, 4, 8, 16, 32))
 
@@ -64,9 +70,9 @@ class _Inputs:
     """What names the content of every input of a data set's fits.
 
     Attributes:
-        classes: digest of the class names, all that a combiner without labels is fitted on.
+        classes: digest of the class names, all that a combiner that learns nothing is fitted on.
         logits: digests of the labelled split; none where no combiner learns.
-        features: likewise; none where no combiner needs them.
+        features: likewise; none where no combiner that learns needs them.
     """
 
     classes: str
@@ -135,8 +141,10 @@ def train_nlc(
     for name in datasets_with_logits(layout, dataset, head):
         present = tuple(sorted(set(backbones) or layout.logit_backbones(name, head)))
         drawn = list(_runs(names, labels, seeds))
-        learning = [n for n in names if COMBINERS.get(n).needs_labels]
-        inputs = _inputs(layout, name, head, present, learning if drawn[-1:] != [_NONE] else ())
+        learning = [
+            n for n in names if COMBINERS.get(n).learnt and any(_is_for(n, r[0]) for r in drawn)
+        ]
+        inputs = _inputs(layout, name, head, present, learning)
         tasks += [
             _Task(
                 layout=layout,
@@ -163,12 +171,18 @@ def _runs(
     combiners: Sequence[str], labels: Sequence[Labels], seeds: Sequence[int]
 ) -> Iterator[tuple[Labels, ...]]:
     """Group the runs that have a combiner by seed; the run without labels stands alone."""
-    needing = [COMBINERS.get(name).needs_labels for name in combiners]
-    if not all(needing):
+    if any(_is_for(name, Labels.none()) for name in combiners):
         yield _NONE
     drawn = [which for which in labels if which.kind != "none"]
-    for seed in seeds if any(needing) and drawn else ():
+    drawing = any(COMBINERS.get(name).learns_from_labels() for name in combiners)
+    for seed in seeds if drawing and drawn else ():
         yield tuple(dict.fromkeys(Labels(w.kind, w.amount, seed) for w in drawn))
+
+
+def _is_for(combiner: str, which: Labels) -> bool:
+    """Return whether a combiner is fitted in a run on these labels."""
+    cls = COMBINERS.get(combiner)
+    return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
 
 
 def _inputs(
@@ -238,8 +252,8 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
                 yield cached
         if not lacking:
             return
-        if lacking[0].kind == "none":
-            yield _fit_without_labels(task)
+        if not task.inputs.logits:
+            yield _fit_names(task)
             return
         paths = {b: task.layout.logits(task.dataset, task.head, b) for b in task.backbones}
         features = {
@@ -250,7 +264,7 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
             yield from _fit_drawn(task, lacking, split)
 
 
-def _fit_without_labels(task: _Task) -> FittedRun:
+def _fit_names(task: _Task) -> FittedRun:
     """Write down the fits of combiners that learn nothing: they need names alone."""
     path = task.layout.logits(task.dataset, task.head, task.backbones[0])
     class_names = tuple(sorted(read_class_names(path)))
@@ -273,9 +287,10 @@ def _fit_without_labels(task: _Task) -> FittedRun:
 
 
 def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iterator[FittedRun]:
-    """Fit the runs of one seed, each on the rows that it draws: no others are in memory."""
+    """Fit the runs of one seed, each on the rows that it draws, and on one pool for all of them."""
     classes = by_name(split.class_names)
     numbers = np.argsort(classes)
+    pool: Ensemble | None = None
     for which in runs:
         draw = _draw(task, which, split)
         # In the order of sample ids and of class names, in which fits see them: nothing is copied.
@@ -284,27 +299,40 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         labels = numbers[split.labels[rows]]
         keys = _keys(task, which)
         lacking = _lacking(keys, _header(task, which))
-        facts = _facts(which, [split.sample_id[row] for row in draw.rows])
-        made = {
-            name: fit(
+        used = [split.sample_id[row] for row in draw.rows]
+        made = {}
+        for name in lacking:
+            reads_pool = COMBINERS.get(name).reads_pool
+            if reads_pool and pool is None:
+                pool = _pool(task, split, classes)
+            made[name] = fit(
                 name,
                 ensemble,
                 labels,
                 which=which,
                 settings=task.settings.get(name),
-                facts=facts,
+                facts=_facts(which, used, pool.sample_id if reads_pool and pool else None),
+                pool=pool if reads_pool else None,
             )
-            for name in lacking
-        }
         _write(task, which, keys, made)
         short = {split.class_names[c]: n for c, n in draw.short.items()}
         yield _fitted(task, which, keys, lacking, labels=len(rows), short=short)
 
 
+def _pool(task: _Task, split: AlignedSplit, classes: Int[np.ndarray, " classes"]) -> Ensemble:
+    """Read the unlabelled rows: all of the split, or as many at random as `POOL_CELLS` allows."""
+    features = bool(task.inputs.features)
+    width = len(task.backbones) * len(classes) + (split.feature_width if features else 0)
+    order = np.argsort(ranks(split.sample_id, draw="pool"))
+    rows = order[: max(1, POOL_CELLS // width)]
+    rows = rows[canonical_rows([split.sample_id[row] for row in rows])]
+    return split.ensemble(rows, features=features, classes=classes)
+
+
 def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
     """Choose the labelled samples of a run."""
     draw = which.draw(split.labels, split.sample_id, classes=len(split.class_names))
-    if not len(draw.rows):
+    if not len(draw.rows) and which.kind != "none":
         raise DataError(
             f"{task.dataset} has a single labelled image, so --holdout {which.amount:g} selects "
             "none; use --shots 1"
@@ -318,12 +346,17 @@ def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
     return draw
 
 
-def _facts(which: Labels, used: Sequence[str]) -> dict[str, float | str | int]:
-    return {
+def _facts(
+    which: Labels, used: Sequence[str], pool: Sequence[str] | None = None
+) -> dict[str, float | str | int]:
+    facts: dict[str, float | str | int] = {
         "drawn": which.name,
         "labels": len(used),
         "labelled_samples": content_digest(list(used)),
     }
+    if pool is not None:
+        facts |= {"unlabelled": len(pool), "unlabelled_samples": content_digest(list(pool))}
+    return facts
 
 
 def _path(task: _Task, which: Labels) -> Path:
@@ -336,12 +369,12 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
     keys = {}
     for name in task.combiners:
         combiner = COMBINERS.get(name)
-        if combiner.needs_labels == (which.kind == "none"):
+        if not _is_for(name, which):
             continue
         settings = combiner(seed=which.seed, **task.settings.get(name, {})).settings()
         inputs = task.inputs
         read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
-        if combiner.needs_labels:
+        if combiner.learnt:
             features = inputs.features if combiner.needs_features else {}
             read = {"inputs": {**inputs.logits, **features}}
         keys[name] = Key.of(

@@ -56,6 +56,11 @@ class AlignedSplit:
         self._logits = logits
         self._features = features
 
+    @property
+    def feature_width(self) -> int:
+        """Numbers that a sample has in all backbones' features."""
+        return sum(file.dim for file, _ in self._features)
+
     def ensemble(
         self,
         rows: Int[np.ndarray, " rows"] | slice,

@@ -84,7 +84,7 @@ def _scores_have_a_row_per_sample_and_are_finite(cls: type[Combiner]) -> None:
 
 def _inputs_stay_as_they_were(cls: type[Combiner]) -> None:
     (given, labels), (copy, copied) = example(), example()
-    _fit(cls, given, labels).combine(given)
+    cls().fit(given, labels).combine(given)
     for one, other in zip(
         (given.logits, labels, *given.features), (copy.logits, copied, *copy.features), strict=True
     ):
@@ -94,7 +94,7 @@ def _inputs_stay_as_they_were(cls: type[Combiner]) -> None:
 def _learns_the_same_from_rows_in_any_order(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     order = np.random.default_rng(0).permutation(len(labels))
-    _same_state(_fit(cls, ensemble.rows(order), labels[order]), _fitted(cls), "rows")
+    _same_state(cls().fit(ensemble.rows(order), labels[order]), _fitted(cls), "rows")
 
 
 def _scores_move_with_their_rows(cls: type[Combiner]) -> None:
@@ -107,7 +107,7 @@ def _answers_its_own_training_rows(cls: type[Combiner]) -> None:
     """Fails if classes are in one order in `fit` and in another in `combine`."""
     for named in (True, False):
         ensemble, labels = example(seed=3, signal=12.0, named=named)
-        right = (_fit(cls, ensemble, labels).combine(ensemble).argmax(axis=1) == labels).mean()
+        right = (cls().fit(ensemble, labels).combine(ensemble).argmax(axis=1) == labels).mean()
         assert right > _ENOUGH, (
             f"of training rows that every backbone gets right, {right:.0%} were right; "
             "are the classes in the same order in fit and combine?"
@@ -117,7 +117,7 @@ def _answers_its_own_training_rows(cls: type[Combiner]) -> None:
 def _named_classes_may_come_in_any_order(cls: type[Combiner]) -> None:
     (ensemble, labels), test = example(seed=1), example(31, seed=2)[0]
     for order in ([3, 0, 4, 1, 2], [1, 2, 0, 4, 3]):  # class j is the old class order[j]
-        again = _fit(cls, ensemble.classes(order), np.argsort(order)[labels])
+        again = cls().fit(ensemble.classes(order), np.argsort(order)[labels])
         scores = again.combine(test.classes(order))
         if _sorts(cls):
             _same_state(again, _fitted(cls), "classes")
@@ -129,8 +129,8 @@ def _nameless_classes_keep_their_order(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1, named=False)
     test = example(31, seed=2, named=False)[0]
     order = np.array([3, 0, 4, 1, 2])
-    here = _fit(cls, ensemble, labels).combine(test)
-    there = _fit(cls, ensemble.classes(order), np.argsort(order)[labels])
+    here = cls().fit(ensemble, labels).combine(test)
+    there = cls().fit(ensemble.classes(order), np.argsort(order)[labels])
     same(
         order[there.combine(test.classes(order)).argmax(axis=1)],
         here.argmax(axis=1),
@@ -143,7 +143,7 @@ def _named_backbones_may_come_in_any_order(cls: type[Combiner]) -> None:
         return
     (ensemble, labels), test = example(seed=1), example(31, seed=2)[0]
     order = [2, 0, 3, 1]
-    again = _fit(cls, ensemble.members(order), labels)
+    again = cls().fit(ensemble.members(order), labels)
     _same_state(again, _fitted(cls), "backbones")
     mixed = test.members(order)
     same(again.combine(mixed), _fitted(cls).combine(test), "scores of permuted backbones")
@@ -154,7 +154,7 @@ def _named_backbones_may_come_in_any_order(cls: type[Combiner]) -> None:
 def _gives_the_same_bits_twice(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     test = example(31, seed=2)[0]
-    same(_fit(cls, ensemble, labels).combine(test), _fitted(cls).combine(test), "scores")
+    same(cls(seed=0).fit(ensemble, labels).combine(test), _fitted(cls).combine(test), "scores")
 
 
 def _hangs_on_no_last_bit(cls: type[Combiner]) -> None:
@@ -173,8 +173,8 @@ def _hangs_on_no_last_bit(cls: type[Combiner]) -> None:
         ensemble.backbones,
         ensemble.class_names,
     )
-    here = _fit(cls, ensemble, labels).combine(test).argmax(axis=1)
-    there = _fit(cls, shaken, labels).combine(test).argmax(axis=1)
+    here = cls().fit(ensemble, labels).combine(test).argmax(axis=1)
+    there = cls().fit(shaken, labels).combine(test).argmax(axis=1)
     moved = int((here != there).sum())
     assert moved <= len(here) // 50, f"{moved} of {len(here)} predictions hang on a last bit"
 
@@ -195,7 +195,7 @@ def _refuses_a_foreign_state(cls: type[Combiner]) -> None:
 def _refit_forgets(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     test = example(31, seed=2)[0]
-    again = _fit(cls, ensemble, labels, _fit(cls, *example(20, seed=5)))
+    again = cls().fit(*example(20, seed=5)).fit(ensemble, labels)
     same(again.combine(test), _fitted(cls).combine(test), "scores after a second fit")
 
 
@@ -203,9 +203,9 @@ def _needs_features_is_said_truly(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     blind = ensemble.with_features(())
     if cls.needs_features:
-        refuses(lambda: _fit(cls, blind, labels), "holds no features")
+        refuses(lambda: cls().fit(blind, labels), "holds no features")
     else:
-        assert np.isfinite(_fit(cls, blind, labels).combine(blind)).all(), "scores are finite"
+        assert np.isfinite(cls().fit(blind, labels).combine(blind)).all(), "scores are finite"
 
 
 def _needs_labels_is_said_truly(cls: type[Combiner]) -> None:
@@ -217,13 +217,12 @@ def _needs_labels_is_said_truly(cls: type[Combiner]) -> None:
     if cls.reads_pool:
         others = np.roll(labels, 1)
         changed = any(
-            not np.array_equal(value, _fit(cls, ensemble, others).state()[name])
+            not np.array_equal(value, cls().fit(ensemble, others).state()[name])
             for name, value in _fitted(cls).state().items()
         )
         equal(changed, cls.learns_from_labels(), "whether other labels teach it something else")
     if not cls.reads_pool or cls.needs_labels:
-        said = "there are none" if cls.reads_pool else "at least one"
-        refuses(lambda: _fit(cls, ensemble.rows([]), labels[:0]), said)
+        refuses(lambda: cls().fit(ensemble.rows([]), labels[:0]), "at least one")
         return
     test = example(31, seed=2)[0]
     without = cls().fit(ensemble.rows([]), labels[:0], ensemble).combine(test)
@@ -234,8 +233,7 @@ def _reads_pool_is_said_truly(cls: type[Combiner]) -> None:
     if not cls.reads_pool:
         return
     (ensemble, labels), pool = example(seed=1), example(50, seed=4)[0]
-    refuses(lambda: cls().fit(ensemble, labels), "give it a pool")
-    refuses(lambda: cls().fit(ensemble, labels, pool.rows([])), "give it a pool")
+    refuses(lambda: cls().fit(ensemble, labels, pool.rows([])), "learns from unlabelled rows")
     refuses(lambda: cls().fit(ensemble, labels, pool.classes([0, 1, 2])), "has other backbones or")
     one = cls().fit(ensemble, labels, pool)
     order = np.random.default_rng(0).permutation(50)
@@ -247,10 +245,10 @@ def _reads_pool_is_said_truly(cls: type[Combiner]) -> None:
 
 def _labels_must_fit_the_rows(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
-    refuses(lambda: _fit(cls, ensemble, labels[1:]), "39 labels for 40 rows")
+    refuses(lambda: cls().fit(ensemble, labels[1:]), "39 labels for 40 rows")
     high, low = np.where(labels == 1, 5, labels), np.where(labels == 0, -1, labels)
-    refuses(lambda: _fit(cls, ensemble, high), "labels must lie in [0, 5), found 0 to 5")
-    refuses(lambda: _fit(cls, ensemble, low), "labels must lie in [0, 5), found -1 to 4")
+    refuses(lambda: cls().fit(ensemble, high), "labels must lie in [0, 5), found 0 to 5")
+    refuses(lambda: cls().fit(ensemble, low), "labels must lie in [0, 5), found -1 to 4")
 
 
 def _few_labels_stay_finite(cls: type[Combiner]) -> None:
@@ -264,7 +262,7 @@ def _few_labels_stay_finite(cls: type[Combiner]) -> None:
         ensemble, labels = example(samples, classes, backbones, signal=signal)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            combiner = _fit(cls, ensemble, labels)
+            combiner = cls().fit(ensemble, labels)
             scores = combiner.combine(example(7, classes, backbones, seed=3)[0])
         assert np.isfinite(scores).all(), f"scores after {samples} labels are finite"
 
@@ -336,18 +334,8 @@ COMBINER_CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def _fit(
-    cls: type[Combiner],
-    ensemble: Ensemble,
-    labels: Int[np.ndarray, "..."],
-    combiner: Combiner | None = None,
-) -> Combiner:
-    """Fit on rows, which are the pool of a combiner that reads one, too."""
-    return (combiner or cls()).fit(ensemble, labels, ensemble if cls.reads_pool else None)
-
-
 def _fitted(cls: type[Combiner]) -> Combiner:
-    return _fit(cls, *example(seed=1))
+    return cls().fit(*example(seed=1))
 
 
 def _weights(cls: type[Combiner], ensemble: Ensemble) -> np.ndarray:
