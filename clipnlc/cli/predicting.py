@@ -80,6 +80,14 @@ def predict(
         Path | None,
         typer.Option(help="With --classes: file of prompt templates, one a line, with {c}."),
     ] = None,
+    balance: Annotated[
+        bool,
+        typer.Option(
+            "--balance",
+            help="With --classes: learn from all the photos together how the classes are balanced. "
+            "Needs two photos a class, none of them labelled.",
+        ),
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Add each backbone's weight and own answer.")
     ] = False,
@@ -140,6 +148,11 @@ def predict(
             f"{predictors.NAMED} need no fit; leave out --shots, --count, --holdout, --seed and "
             "--head"
         )
+    if balance and (source != predictors.NAMED or combiner):
+        raise DataError(
+            "--balance learns from the photos, with --classes or --class-names and no fit; leave it "
+            "out, or leave out --combiner, --from and --dataset"
+        )
     if combiner:
         require_row_wise(combiner)
         predictors.refuse_unsure(combiner, unsure)
@@ -178,7 +191,7 @@ def predict(
             models = models_for(predictor, device=device, precision=precision, tell=tell)
             predictors.tell_downloads(found, tell)
         predictors.refuse_unsure(predictor.fitted.name, unsure)
-        form = Form(predictor.backbones if explain else (), unsure)
+        form = Form(predictor.backbones if explain else (), unsure, balanced=balance)
         blocks = stage(
             predictor,
             list_photos(photos, sys.stdin.buffer if LIST in photos else ()),
@@ -188,9 +201,16 @@ def predict(
             batch_size=batch_size or None,
             max_pixels=max_pixels or MAX_PIXELS,
             explain=explain,
+            balance=balance,
+            on_spooled=bar.images,
         )
+        if balance:
+            tell(
+                "the photos are taken to be of all classes about equally; offsets at half strength "
+                "and weights are learnt from them, so an answer depends on the other photos"
+            )
         bar.total = None if LIST in photos else lambda: sum(1 for _ in list_photos(photos))
-        printer = Printer(form, predictors.title_of(predictor))
+        printer = Printer(form, predictors.title_of(predictor, balanced=balance))
         show = json_lines(form) if as_json else (lambda _: None) if quiet else printer
         with csv_file(csv, form) as write, closing(blocks):
             _run(blocks, photos, show, write, bar)

@@ -29,10 +29,12 @@ class Form:
     Attributes:
         backbones: whose opinions are shown; none without `--explain`.
         unsure: answers whose probability is below are to be looked at.
+        balanced: answers depend on the other photos; JSON and CSV say so of each.
     """
 
     backbones: tuple[str, ...] = ()
     unsure: float | None = None
+    balanced: bool = False
 
     def look(self, one: "Prediction") -> bool:
         """Return whether a person should look at the photo."""
@@ -47,6 +49,7 @@ class Form:
             "runner_up": one.runner_up,
             "runner_up_probability": one.runner_up_probability,
             **({} if self.unsure is None else {"look": self.look(one)}),
+            **({"balanced": True} if self.balanced else {}),
             **(
                 {
                     "backbones": {
@@ -157,6 +160,7 @@ def csv_file(path: Path | None, form: Form) -> AbstractContextManager[Write]:
 def _csv_file(path: Path, form: Form) -> Iterator[Write]:
     names = ["file", "class", "probability", "runner_up", "runner_up_probability"]
     names += [] if form.unsure is None else ["look"]
+    names += ["balanced"] if form.balanced else []
     names += [f"{b} {what}" for b in form.backbones for what in ("answer", "weight")]
     with ExitStack() as stack:
         with writing("--csv", path):
@@ -169,8 +173,8 @@ def _csv_file(path: Path, form: Form) -> Iterator[Write]:
 
         def spelled(one: "Prediction") -> dict[str, Any]:
             fields = form.fields(one)
-            if "look" in fields:
-                fields["look"] = str(fields["look"]).lower()
+            for name in fields.keys() & {"look", "balanced"}:
+                fields[name] = str(fields[name]).lower()
             for backbone, opinion in fields.pop("backbones", {}).items():
                 fields |= {f"{backbone} {what}": value for what, value in opinion.items()}
             return fields

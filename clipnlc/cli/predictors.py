@@ -191,10 +191,11 @@ def refuse_unsure(combiner: str, unsure: float | None) -> None:
         )
 
 
-def title_of(predictor: "Predictor") -> str:
+def title_of(predictor: "Predictor", *, balanced: bool = False) -> str:
     """Say in a few words what answers."""
     fitted = predictor.fitted
-    what = f"{fitted.name}, {count(len(predictor.backbones), 'backbone')}"
+    name = "balanced on these photos" if balanced else fitted.name
+    what = f"{name}, {count(len(predictor.backbones), 'backbone')}"
     if not predictor.dataset:
         return f"{what}, {count(len(fitted.class_names), 'class name')} alone"
     return f"{what}, fitted {fitted.labels.phrase} on {predictor.dataset}"

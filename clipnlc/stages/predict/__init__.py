@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -20,7 +20,7 @@ from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import BackboneError, DataError
 from clipnlc.extraction.models import Models
-from clipnlc.extraction.photos import Encoded, stream_photos
+from clipnlc.extraction.photos import Encoded, Photos, stream_photos
 from clipnlc.extraction.texts import embed_classes
 from clipnlc.fitting import softmax
 from clipnlc.heads import HEADS
@@ -28,6 +28,7 @@ from clipnlc.labels import Labels
 from clipnlc.runs.fitted import Fitted, apply
 from clipnlc.runs.heads import Heads
 from clipnlc.runs.predictor import Predictor
+from clipnlc.stages.predict.balance import balanced, fill, spool
 
 if TYPE_CHECKING:
     from clipnlc.heads import Head
@@ -108,6 +109,8 @@ def predict(
     decoders: int | None = None,
     max_pixels: int = MAX_PIXELS,
     explain: bool = False,
+    balance: bool = False,
+    on_spooled: Callable[[int], None] = lambda _photos: None,
 ) -> Generator[Predicted, None, None]:
     """Yield the classes of photos, block by block; memory does not grow with their number.
 
@@ -125,9 +128,12 @@ def predict(
         decoders: threads that decode and resize; by default as in `extract`.
         max_pixels: a larger photo is not decoded.
         explain: say what each backbone says.
+        balance: forget the fit, and learn offsets of the classes and weights of the backbones from
+            the photos themselves, which are all embedded first; see `predict.balance`.
+        on_spooled: called with the number of photos embedded so far, where they are all first.
 
     Raises:
-        DataError: the combiner is not row-wise.
+        DataError: the combiner is not row-wise; too few photos to balance.
         BackboneError: weights are missing, or are not those that the fit was made with.
         StoreError: the fit is damaged, or is of other backbones or classes than the heads.
     """
@@ -138,11 +144,28 @@ def predict(
     blocks = stream_photos(
         files, models, ordered, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
     )
+    if balance:
+        return _balanced(predictor, blocks, explain=explain, on_spooled=on_spooled)
     return _predictions(predictor, blocks, explain=explain)
 
 
+def _balanced(
+    predictor: Predictor,
+    blocks: Generator[Photos, None, None],
+    *,
+    explain: bool,
+    on_spooled: Callable[[int], None],
+) -> Generator[Predicted, None, None]:
+    with spool(len(predictor.backbones)) as spooled:
+        with closing(blocks):
+            fill(spooled, blocks, on_spooled)
+        if spooled.photos:
+            predictor = balanced(predictor, spooled, by_name(predictor.heads.class_names))
+        yield from _predictions(predictor, spooled.blocks(), explain=explain)
+
+
 def _predictions(
-    predictor: Predictor, blocks: Generator[Any, None, None], *, explain: bool
+    predictor: Predictor, blocks: Generator[Photos, None, None], *, explain: bool
 ) -> Generator[Predicted, None, None]:
     # As `evaluate`, which decides between equal scores by the order of the names.
     classes = by_name(predictor.heads.class_names)
