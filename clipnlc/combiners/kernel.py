@@ -1,0 +1,187 @@
+"""A kernel over all backbones' features, and the residual of logits that it carries.
+
+`k(x, x') = exp(-beta (1 - mean_b cos_b(x, x')))`, where cos_b is the cosine of backbone b's
+features after they are divided by their length, a mean is taken off and they are divided by their
+length again. Without the mean, the features of CLIP all point the same way, and every two images
+are alike.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+EXACT_ROWS = 2048
+"""Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
+
+_AT_ONCE = 128
+"""Rows whose kernel is taken together, filled up with zeros: products of matrices of one shape give
+a row the same bits wherever it stands."""
+
+_SHORTEST = 1e-4
+"""Length below which a centred row is not stretched to 1: it would be rounding errors."""
+
+
+def unit_mean(features: Sequence[Float[np.ndarray, "rows _"]]) -> Float[np.ndarray, " width"]:
+    """Return the mean of the unit-length rows, backbones one after the other, in float64.
+
+    Raises:
+        ValueError: there are no features.
+    """
+    _require(features)
+    return np.concatenate([_unit(block).mean(axis=0) for block in features])
+
+
+def centred_rows(
+    features: Sequence[Float[np.ndarray, "rows _"]], mean: Float[np.ndarray, " width"]
+) -> Float[np.ndarray, "rows width"]:
+    """Return rows, in float32, whose inner products are the mean over backbones of the cosines.
+
+    Each backbone's features are divided by their length, centred on `mean` (of `unit_mean`), divided
+    by their length again and by the root of the number of backbones.
+
+    Raises:
+        ValueError: there are no features, or they have other widths than the mean.
+
+    >>> rows = [np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 1.0], [1.0, 1.0]])]
+    >>> centred = centred_rows(rows, unit_mean(rows))
+    >>> (centred @ centred.T).round(6).tolist()
+    [[0.5, -0.5], [-0.5, 0.5]]
+    """
+    _require(features)
+    width = sum(block.shape[1] for block in features)
+    if width != len(mean):
+        raise ValueError(f"fitted on features {len(mean)} wide, asked to read {width}")
+    found = np.empty((len(features[0]), width), dtype=np.float32)
+    start = 0
+    for block in features:
+        stop = start + block.shape[1]
+        for rows in _blocks(len(block)):
+            away = _unit(block[rows])
+            away -= mean[start:stop]
+            length = np.sqrt((away * away).sum(axis=1, keepdims=True))
+            found[rows, start:stop] = away / (np.maximum(length, _SHORTEST) * len(features) ** 0.5)
+        start = stop
+    return found
+
+
+def joint_kernel(
+    rows: Float[np.ndarray, "rows width"],
+    others: Float[np.ndarray, "others width"] | None = None,
+    *,
+    beta: float,
+    dtype: type[np.floating] = np.float64,
+) -> Float[np.ndarray, "rows others"]:
+    """Return `exp(-beta (1 - rows @ others'))`; without others, of the rows with themselves.
+
+    Args:
+        rows: of `centred_rows`.
+        others: likewise.
+        beta: how fast the kernel falls; 0 makes all rows alike.
+        dtype: of the result and the arithmetic.
+    """
+    left = rows.astype(dtype, copy=False)
+    right = left if others is None else others.astype(dtype, copy=False)
+    kernel: np.ndarray = left @ right.T
+    _from_cosines(kernel, beta)
+    return kernel
+
+
+def centred_kernel(
+    kernel: Float[np.ndarray, "rows others"],
+    row_means: Float[np.ndarray, " rows"],
+    other_means: Float[np.ndarray, " others"],
+    mean: float,
+) -> Float[np.ndarray, "rows others"]:
+    """Return `k - m(x) - m(x') + M`: the kernel of functions whose mean over a pool is 0.
+
+    Args:
+        kernel: k of the rows with the others; it is overwritten.
+        row_means: m, the mean of each row's kernel with the pool, of `kernel_means`.
+        other_means: that of the others.
+        mean: M, the mean over the pool of m.
+    """
+    kernel -= row_means[:, None].astype(kernel.dtype)
+    kernel -= (other_means - mean).astype(kernel.dtype)
+    return kernel
+
+
+def kernel_means(
+    rows: Float[np.ndarray, "rows width"],
+    pool: Float[np.ndarray, "pool width"],
+    *,
+    beta: float,
+    weights: Float[np.ndarray, " pool"] | None = None,
+) -> Float[np.ndarray, " rows"]:
+    """Return the mean (or weighted sum) of each row's kernel with a pool, in float64.
+
+    A row has the same bits whatever rows stand beside it.
+    """
+    share = np.full(len(pool), 1 / len(pool)) if weights is None else weights
+    return kernel_scores(rows, pool, share[:, None], beta=beta)[:, 0]
+
+
+def kernel_scores(
+    rows: Float[np.ndarray, "samples width"],
+    others: Float[np.ndarray, "others width"],
+    coefficients: Float[np.ndarray, "others outputs"],
+    *,
+    beta: float,
+) -> Float[np.ndarray, "samples outputs"]:
+    """Return `k(rows, others) @ coefficients` in float64, a few rows at a time.
+
+    The arithmetic is in the dtype of the coefficients. A row has the same bits whatever rows stand
+    beside it.
+    """
+    dtype = coefficients.dtype
+    right = others.T
+    if dtype == np.float64:
+        # Of a transposed float64 matrix, small products sum a row by where it stands.
+        right = np.ascontiguousarray(right, dtype=dtype)
+    scores = np.empty((len(rows), coefficients.shape[1]))
+    block = np.zeros((_AT_ONCE, rows.shape[1]), dtype=dtype)
+    for part in _blocks(len(rows)):
+        count = part.stop - part.start
+        block[:count] = rows[part]
+        block[count:] = 0
+        kernel = block @ right
+        _from_cosines(kernel, beta)
+        scores[part] = (kernel @ coefficients)[:count]
+    return scores
+
+
+def landmarks(
+    labels: Int[np.ndarray, " rows"], count: int, *, seed: int
+) -> Int[np.ndarray, " count"]:
+    """Draw rows that stand for all, the classes in turn; their numbers, ascending."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels), dtype=np.int64)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
+    chosen: np.ndarray = np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")[:count]])
+    return chosen
+
+
+def _from_cosines(cosines: Float[np.ndarray, "rows others"], beta: float) -> None:
+    cosines -= 1
+    cosines *= beta
+    np.exp(cosines, out=cosines)
+
+
+def _unit(block: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+    """Divide rows by their length, in float64, each with the same bits in any block."""
+    exact = np.ascontiguousarray(block, dtype=np.float64)
+    length = np.sqrt((exact * exact).sum(axis=1, keepdims=True))
+    unit: np.ndarray = exact / np.maximum(length, 1e-12)
+    return unit
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, _AT_ONCE):
+        yield slice(start, min(start + _AT_ONCE, rows))
+
+
+def _require(features: Sequence[Float[np.ndarray, "rows _"]]) -> None:
+    if not features:
+        raise ValueError("this ensemble holds no features; open it with features")
