@@ -191,6 +191,11 @@ class Labels:
         amounts = dict.fromkeys(f"{which.amount}" for which in alike)
         return {first.kind: ",".join(amounts), "seeds": seeds}
 
+    @staticmethod
+    def few() -> "tuple[Labels, ...]":
+        """Return the draws that stages fit on by default: 1 to 32 of each class."""
+        return tuple(Labels.shots(shots) for shots in (1, 2, 4, 8, 16, 32))
+
     def draw(
         self,
         labels: Int[np.ndarray, " samples"],

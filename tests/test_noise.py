@@ -13,7 +13,7 @@ from clipnlc.labels import Labels
 from clipnlc.machine import cores
 from clipnlc.reports.tables import evaluation_report
 from clipnlc.stages.evaluate import evaluate
-from clipnlc.stages.train_nlc import DEFAULT_LABELS, train_nlc
+from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -112,6 +112,6 @@ def test_noise_of_a_millionth_moves_no_printed_cell(tmp_path):
 def test_noise_of_a_millionth_moves_no_cell_of_make_reproduce(tmp_path):
     store = tmp_path / "store"
     good("extract", "-q", "-d", "nano", "-b", "nano", "--store", store)
-    found = moved(store, tmp_path, labels=DEFAULT_LABELS, workers=cores())
+    found = moved(store, tmp_path, labels=Labels.few(), workers=cores())
     assert len(found) > 300
     assert not {at: by for at, by in found.items() if by > MOST + 1e-9}

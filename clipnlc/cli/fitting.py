@@ -45,16 +45,23 @@ def train_heads(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
-    head: Annotated[str, typer.Option(help="Which head to train.")] = "linear",
+    head: Annotated[
+        str,
+        typer.Option(help="Which: linear, class-mean; or rla, which is fitted on few labels."),
+    ] = "linear",
     holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
     shots: Annotated[
         str,
         typer.Option(
-            help="Instead of a hold-out: labels per class, one head each, comma-separated."
+            help="Instead of a hold-out: labels per class, one head each, comma-separated; "
+            "1,2,4,8,16,32 for heads of few labels."
         ),
     ] = "",
+    count: Annotated[
+        str, typer.Option(help="Instead of shots: so many labels at random, comma-separated.")
+    ] = "",
     seeds: Annotated[
-        int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots: draws and seeds.")
+        int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots or --count: draws and seeds.")
     ] = 3,
     epochs: Annotated[
         int | None,
@@ -82,10 +89,13 @@ def train_heads(
     """Make logits of a trained head per backbone.
 
     Needs features of train and test. A linear head starts from the class texts. A tenth of train is
-    kept for the combiners; with --shots, heads are fitted on a few labels, and all the rest is kept.
+    kept for the combiners. With --shots or --count, heads are fitted on a few labels: those that
+    train-nlc draws. Combiners see logits of those labels by heads that were fitted without them.
 
     Example: clipnlc train-heads --dataset digits
     """
+    from clipnlc.heads import HEADS
+    from clipnlc.labels import Labels
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
@@ -108,7 +118,7 @@ def train_heads(
             settings={name: value for name, value in given.items() if value is not None},
             holdout=holdout,
             seed=seed,
-            labels=labels_of(shots=shots, count="", holdout=None) if shots else (),
+            labels=labels_of(shots=shots, count=count, holdout=None) if shots or count else (),
             seeds=range(seeds),
             on_progress=on_progress,
         )
@@ -117,11 +127,19 @@ def train_heads(
         return
     for place, group in grouped(heads, lambda h: h.dataset):
         _say_trained(say, place, group)
-    if shots:
-        return  # no stage reads such heads yet
     keys = dict.fromkeys(h.dataset for h in heads)
     next_command = f"train-nlc --head {head} --holdout 1"
+    drawn = [h.run for h in heads if h.run]
+    if drawn and not HEADS.get(head).per_draw:
+        return  # no stage reads such heads
+    if drawn:
+        options = Labels.options(drawn)
+        next_command = " ".join([f"train-nlc --head {head}", *_spelled(options)])
     say_next(say, next_command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _spelled(options: "dict[str, str]") -> "list[str]":
+    return [f"--{name} {value}" for name, value in options.items()]
 
 
 def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
@@ -163,7 +181,7 @@ def train_nlc(
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     head: Annotated[
-        str, typer.Option(help="zero-shot, or one of train-heads: linear.")
+        str, typer.Option(help="zero-shot, or one of train-heads: linear, class-mean, rla.")
     ] = "zero-shot",
     combiners: Annotated[
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")

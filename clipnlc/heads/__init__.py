@@ -20,5 +20,6 @@ HEADS = Registry(
         "zero-shot": "clipnlc.heads.zero_shot:ZeroShotHead",
         "linear": "clipnlc.heads.linear:LinearHead",
         "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
+        "rla": "clipnlc.heads.rla:RegularisedLinearAdapter",
     },
 )

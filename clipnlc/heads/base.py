@@ -57,12 +57,18 @@ class Head(Learner, ABC):
         needs_texts: `fit` reads the class texts and the logit scale; otherwise it ignores them.
         needs_views: it learns from features of augmented crops of the images, too.
         needs_validation: it learns from labelled rows that are kept from it to choose by, too.
+        per_draw: it is fitted on the few labels that the combiners are fitted on, once for each
+            draw of them; they see cross-fitted logits (`clipnlc.heads.cross_fitting`).
+        most_folds: folds of the cross-fitting where every class has a single row; as many as rows
+            leave each row out by itself, which pays where fitting is cheap.
     """
 
     needs_labels: ClassVar[bool]
     needs_texts: ClassVar[bool] = True
     needs_views: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
+    per_draw: ClassVar[bool] = False
+    most_folds: ClassVar[int] = 5
 
     def fit(  # noqa: PYI019  (see Learner)
         self: _Head,

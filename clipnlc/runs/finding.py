@@ -1,6 +1,6 @@
 """Which data sets, ensembles and runs a store has; what to run where one is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,45 @@ from clipnlc.stores.logits import read_class_names
 HOLDOUT = "holdout"
 """The part of train that a head has not seen, which combiners then learn from."""
 
+CROSS_FITTED = "cross-fitted"
+"""The rows that a head was fitted on, each with logits of a head that has not seen it."""
+
 DEFAULT_HOLDOUT = 0.1
 """Share of train in it, unless another is asked for."""
 
 
 def labelled_split(head: str) -> str:
     """Return the split whose labels combiners learn from, under this head."""
-    return HOLDOUT if HEADS.get(head).needs_labels else "train"
+    cls = HEADS.get(head)
+    if cls.per_draw:
+        return CROSS_FITTED
+    return HOLDOUT if cls.needs_labels else "train"
+
+
+def own_run(head: str, run: str) -> str | None:
+    """Return the run whose logit files a run reads: its own where heads are fitted per draw."""
+    return run if HEADS.get(head).per_draw else None
+
+
+def backbones_with_logits(layout: Layout, dataset: str, head: str) -> tuple[str, ...]:
+    """Return the backbones with logits of this head, sorted; per draw, of any of its runs."""
+    if not HEADS.get(head).per_draw:
+        return layout.logit_backbones(dataset, head)
+    runs = layout.logit_runs(dataset, head)
+    return tuple(sorted({b for run in runs for b in layout.logit_backbones(dataset, head, run)}))
+
+
+def _any_logits(layout: Layout, dataset: str, head: str) -> Path | None:
+    """Return one of the files of this head, or None."""
+    runs = layout.logit_runs(dataset, head) if HEADS.get(head).per_draw else (None,)
+    return next(
+        (
+            layout.logits(dataset, head, backbone, run)
+            for run in runs
+            for backbone in layout.logit_backbones(dataset, head, run)
+        ),
+        None,
+    )
 
 
 def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
@@ -33,7 +65,7 @@ def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> 
         MissingStageError: one that was named has none, or none was named and none has any.
     """
     names = tuple(dict.fromkeys(datasets)) or layout.datasets()
-    present = tuple(name for name in names if layout.logit_backbones(name, head))
+    present = tuple(name for name in names if backbones_with_logits(layout, name, head))
     absent = [name for name in names if name not in present] if datasets else []
     if absent or not present:
         where = f" of {','.join(absent)}" if absent else ""
@@ -64,6 +96,19 @@ class Runs:
     paths: Mapping[str, Path]
     headers: Mapping[str, FitHeader]
 
+    def logits(self, layout: Layout, backbone: str, run: str) -> Path:
+        """Return the logit file that the fits of a run belong to."""
+        return layout.logits(self.dataset, self.head, backbone, own_run(self.head, run))
+
+    def all_logits(self, layout: Layout, runs: Iterable[str] | None = None) -> tuple[Path, ...]:
+        """Return the logit files that the fits of some runs belong to, by default of all."""
+        found = (
+            self.logits(layout, backbone, run)
+            for run in (self.paths if runs is None else runs)
+            for backbone in self.backbones
+        )
+        return tuple(dict.fromkeys(found))
+
 
 def find_runs(
     layout: Layout, dataset: str, head: str, backbones: Sequence[str] | None = None
@@ -76,7 +121,7 @@ def find_runs(
         MissingStageError: there are no such runs.
         StoreError: there are several ensembles and none of all backbones; a file is damaged.
     """
-    every = tuple(sorted(set(backbones or layout.logit_backbones(dataset, head))))
+    every = tuple(sorted(set(backbones or backbones_with_logits(layout, dataset, head))))
     found = _runs_of(layout, dataset, head, every) if every else None
     if found is not None:
         return found
@@ -167,9 +212,8 @@ def others_that_share_classes(
     """
 
     def classes(dataset: str, head: str) -> set[str]:
-        backbones = layout.logit_backbones(dataset, head)
-        paths = [layout.logits(dataset, head, backbone) for backbone in backbones]
-        return set(read_class_names(paths[0])) if paths else set()
+        path = _any_logits(layout, dataset, head)
+        return set(read_class_names(path)) if path else set()
 
     known = classes(source, head)
     found = tuple(

@@ -150,14 +150,14 @@ def refuse_stale_runs(
     layout = present.layout
     wanted = combiners or {run: header.keys for run, header in runs.headers.items()}
     inputs = {n for run in wanted for name in wanted[run] for n in _inputs(runs, run, name)}
-    logits = {layout.relative(layout.logits(runs.dataset, runs.head, b)) for b in runs.backbones}
+    logits = {layout.relative(path) for path in runs.all_logits(layout, wanted)}
     refuse_stale_logits(present, sorted({n.partition(PART)[0] for n in inputs} | logits))
     stale: dict[str, dict[str, set[str]]] = {}
     for run, names in wanted.items():
         causes = {name: _causes(present, runs, run, name) for name in names}
         if any(causes.values()):
             stale[run] = {name: cause for name, cause in causes.items() if cause}
-    lost = [run for run in stale if not _can_be_made(present, runs, stale[run])]
+    lost = [run for run in stale if not _can_be_made(present, runs, run, stale[run])]
     chosen = [run for run in stale if run not in lost] or lost
     if not chosen:
         return
@@ -199,7 +199,7 @@ def _causes(present: Present, runs: Runs, run: str, combiner: str) -> set[str]:
     }
     if changed or (inputs and all(present.digest(name) is not None for name in inputs)):
         return changed
-    path = present.layout.logits(runs.dataset, runs.head, runs.backbones[0])
+    path = runs.logits(present.layout, runs.backbones[0], run)
     if not path.exists():
         return set()
     now = Counter(read_class_names(path))
@@ -207,14 +207,14 @@ def _causes(present: Present, runs: Runs, run: str, combiner: str) -> set[str]:
     return set() if now == fitted else {f"{present.layout.relative(path)} has other class names"}
 
 
-def _can_be_made(present: Present, runs: Runs, combiners: Iterable[str]) -> bool:
-    """Return whether `train-nlc` can fit these combiners again."""
+def _can_be_made(present: Present, runs: Runs, run: str, combiners: Iterable[str]) -> bool:
+    """Return whether `train-nlc` can fit these combiners of a run again."""
     if any(name not in COMBINERS for name in combiners):
         return False
     if not any(COMBINERS.get(name).learnt for name in combiners):
         return True  # of names alone
     layout, split = present.layout, labelled_split(runs.head)
-    paths = [layout.logits(runs.dataset, runs.head, backbone) for backbone in runs.backbones]
+    paths = runs.all_logits(layout, [run])
     # Where a file has gone, the stage before says how to make it.
     return all(split in read_logit_header(path).rows for path in paths if path.exists())
 

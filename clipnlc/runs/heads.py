@@ -81,8 +81,17 @@ def _logits(
     )
 
 
-def open_heads(layout: Layout, dataset: str, head: str, backbones: Sequence[str]) -> Heads:
+def open_heads(
+    layout: Layout, dataset: str, head: str, backbones: Sequence[str], run: str | None = None
+) -> Heads:
     """Build the heads of a data set again, from name, settings and learnt arrays.
+
+    Args:
+        layout: the store.
+        dataset: what they were fitted on.
+        head: their name.
+        backbones: one head each.
+        run: the labels that heads which are fitted per draw were fitted on.
 
     Raises:
         MissingStageError: there are no logits of this head.
@@ -91,7 +100,7 @@ def open_heads(layout: Layout, dataset: str, head: str, backbones: Sequence[str]
     found = {}
     inputs = {}
     for backbone in backbones:
-        path = layout.logits(dataset, head, backbone)
+        path = layout.logits(dataset, head, backbone, run)
         found[backbone] = read_logit_fit(path)
         inputs[layout.relative(path)] = found[backbone].digest
     first, *others = found.values()
@@ -105,19 +114,21 @@ def open_heads(layout: Layout, dataset: str, head: str, backbones: Sequence[str]
         name=head,
         backbones=tuple(backbones),
         class_names=first.class_names,
-        heads=tuple(_rebuilt(layout, dataset, head, b, fit) for b, fit in found.items()),
+        heads=tuple(_rebuilt(layout, dataset, head, b, fit, run) for b, fit in found.items()),
         inputs=inputs,
     )
 
 
-def _rebuilt(layout: Layout, dataset: str, head: str, backbone: str, fit: LogitFit) -> Head:
+def _rebuilt(  # noqa: PLR0917  (what names one file)
+    layout: Layout, dataset: str, head: str, backbone: str, fit: LogitFit, run: str | None
+) -> Head:
     cls: type[Head] = HEADS.get(head)
     if fit.learnt:
         # Version 1 named no settings; what a fitted head answers does not depend on them.
         try:
             return cls.rebuild(fit.key.fields.get("settings", {}), fit.learnt)
         except ValueError as error:
-            path = layout.logits(dataset, head, backbone)
+            path = layout.logits(dataset, head, backbone, run)
             raise StoreError(
                 f"the head in {path} cannot be built again: {error}; delete the file and run its "
                 "stage again"

@@ -7,8 +7,9 @@ from typing import Any
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
+from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import find_runs, read_fitted
+from clipnlc.runs.finding import find_runs, own_run, read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
@@ -59,8 +60,8 @@ def open_predictor(
         dataset: what it was fitted on.
         head: whose logits.
         combiner: its name.
-        which: the labels that it was fitted on; none for a combiner that learns from none,
-            whatever is asked.
+        which: the labels that it, or its heads, were fitted on; none where neither learns from
+            any, whatever is asked.
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.
 
     Raises:
@@ -68,7 +69,7 @@ def open_predictor(
         StoreError: it is stale, or a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    which = which if COMBINERS.get(combiner).learns_from_labels() else Labels.none()
+    which = which if is_drawn(head, combiner) else Labels.none()
     cure = command(
         "train-nlc",
         dataset=dataset,
@@ -92,7 +93,7 @@ def open_predictor(
     refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
     keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
     return Predictor(
-        heads=open_heads(layout, dataset, head, runs.backbones),
+        heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
         fitted=read_fitted(runs, which.name, [combiner])[combiner],
         identities={name: identity_of(its) for name, its in keys.items()},
         templates=tuple(next(iter(keys.values())).fields["classes"]["templates"]),
@@ -119,7 +120,7 @@ def only_labels(
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    if not COMBINERS.get(combiner).learns_from_labels():
+    if not is_drawn(head, combiner):
         return Labels.none()
     runs = find_runs(layout, dataset, head, backbones)
     labels = [Labels.parse(run) for run, header in runs.headers.items() if combiner in header.keys]
@@ -141,6 +142,12 @@ def only_labels(
             "--holdout"
         )
     return found[0]
+
+
+def is_drawn(head: str, combiner: str) -> bool:
+    """Return whether labels were drawn for a fit: for the combiner, or for its heads."""
+    learns: bool = COMBINERS.get(combiner).learns_from_labels()
+    return learns or HEADS.get(head).per_draw
 
 
 def identity_of(features: Key) -> dict[str, Any]:

@@ -73,15 +73,23 @@ class Target:
 
 @contextmanager
 def stored_target(
-    layout: Layout, dataset: str, split: str, *, head: str, backbones: Sequence[str]
+    layout: Layout,
+    dataset: str,
+    split: str,
+    *,
+    head: str,
+    backbones: Sequence[str],
+    run: str | None = None,
 ) -> Iterator[Target]:
     """Open a split with the logits that the store has of it under this head.
+
+    Heads that are fitted per draw are those of one run.
 
     Raises:
         MissingStageError: logits, or features where they are read, have not been made.
         StoreError: files are damaged, or do not hold the same samples.
     """
-    paths = {name: layout.logits(dataset, head, name) for name in backbones}
+    paths = {name: layout.logits(dataset, head, name, run) for name in backbones}
     features = {
         name: path
         for name in backbones
@@ -136,6 +144,7 @@ def foreign_target(
     source: str,
     head: str,
     backbones: Sequence[str],
+    run: str | None = None,
 ) -> Iterator[Target]:
     """Open a split of one data set with the heads of another, `source`; classes match by name.
 
@@ -146,7 +155,7 @@ def foreign_target(
         MissingStageError: features of the split, or heads of the source, have not been made.
         StoreError: no image is of a class that both have; files are damaged, or do not hold the same samples.
     """
-    heads = open_heads(layout, source, head, backbones)
+    heads = open_heads(layout, source, head, backbones, run)
     order = by_name(heads.class_names)
     known = tuple(heads.class_names[c] for c in order)
     with ExitStack() as stack:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from clipnlc.commands import command
-from clipnlc.errors import StoreError
+from clipnlc.errors import DataError, StoreError
+from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.measures import Facts, Square
 from clipnlc.metrics import PAIRWISE
@@ -70,10 +71,16 @@ def diversity(
         on_progress: called with (data sets done, data sets) after each one measured.
 
     Raises:
+        DataError: the head is fitted per draw of labels.
         MissingStageError: logits or features have not been made.
         StoreError: logits are stale, not aligned, or of different backbones; a file is damaged;
             the record cannot be written.
     """
+    if HEADS.get(head).per_draw:
+        raise DataError(
+            f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
+            "fitted once: choose --head zero-shot or linear"
+        )
     layout = Layout(store)
     names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
     ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)

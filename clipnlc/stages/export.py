@@ -19,7 +19,7 @@ from clipnlc.reports.card import model_card
 from clipnlc.runs.exported import export_of
 from clipnlc.runs.finding import Runs, find_runs, only_dataset
 from clipnlc.runs.freshness import Present
-from clipnlc.runs.predictor import only_labels, open_predictor
+from clipnlc.runs.predictor import is_drawn, only_labels, open_predictor
 from clipnlc.runs.records import evaluation_path, read_evaluation
 from clipnlc.stores.export import write_export
 from clipnlc.stores.layout import Layout, locate
@@ -100,7 +100,7 @@ def export(
         )
     if dataset is None:
         dataset = only_dataset(layout, head)
-    if which is None or not known.learns_from_labels():
+    if which is None or not is_drawn(head, combiner):
         which = only_labels(
             layout, dataset, head=head, combiner=combiner, backbones=backbones, seed=seed
         )

@@ -13,14 +13,21 @@ from threadpoolctl import threadpool_limits
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
+from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
-from clipnlc.runs.finding import DEFAULT_HOLDOUT, HOLDOUT
+from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import Layout, maker_of_test, without_train
-from clipnlc.stores.logits import LogitBlocks, LogitStore, read_logit_header, write_logits
+from clipnlc.stores.logits import (
+    LogitBlocks,
+    LogitStore,
+    SplitLogits,
+    read_logit_header,
+    write_logits,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,9 +129,10 @@ def train_heads(
 
     Or, with `labels`, one head per draw of train and per seed, each with files of its own: the
     logits of test and of the rows not drawn, as split `holdout`. The rows are those that
-    `train-nlc` draws from train under the same labels and seed. No combiner uses such heads yet:
-    one that is fitted on the very labels of its heads needs logits of heads that have not seen
-    them (cross-fitting).
+    `train-nlc` draws from train under the same labels and seed. A head that is only ever fitted so
+    (`Head.per_draw`) also leaves logits of the drawn rows, as split `cross-fitted`, each row's by a
+    head that has not seen it: combiners are fitted on those. They do not read per-draw files of
+    the other heads.
 
     For linear heads, Adam, 2e-5, 300 epochs and the 90/10 split are the NLC paper's; that they
     belong to these heads is our reading (`clipnlc.heads.linear`).
@@ -137,7 +145,8 @@ def train_heads(
         settings: of the head, where they differ from its defaults.
         holdout: share of train that is kept for the combiners, stratified and seeded.
         seed: of the hold-out and of everything random in the fit.
-        labels: fit heads on these labels instead; their own seeds do not matter.
+        labels: fit heads on these labels instead; their own seeds do not matter. By default, a
+            head that is only ever fitted so takes `Labels.few()`.
         seeds: of the draws and of everything random in those fits.
         on_progress: called after each head, with it and (heads done, heads).
 
@@ -150,6 +159,7 @@ def train_heads(
     """
     _check_trainable(head)
     _check_settings(head, settings or {})
+    labels = labels or (Labels.few() if HEADS.get(head).per_draw else ())
     if not labels and not _LEAST_HOLDOUT <= holdout < 1:
         raise DataError(
             f"--holdout is {holdout}; give a share of at least {_LEAST_HOLDOUT} and below 1"
@@ -289,16 +299,19 @@ def _fit(
             f"{task.dataset} has a single training image, so none can be held out for the "
             "combiners; use the zero-shot head"
         )
-    head = task.make(which)
-    head.fit(
+    seen = LabelledRows(
         features=train.features[kept],
         labels=train.labels[kept],
-        sample_id=[train.sample_id[i] for i in kept],
+        sample_id=tuple(train.sample_id[i] for i in kept),
+        texts=train.texts,
         logit_scale=train.logit_scale,
         logit_bias=train.logit_bias,
-        texts=train.texts,
     )
-    splits: dict[str, LogitBlocks] = {}
+    head = seen.fit(task.make(which))
+    splits: dict[str, LogitBlocks | SplitLogits] = {}
+    if HEADS.get(task.head).per_draw:
+        crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
+        splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
     facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held), **head.facts()}
     if len(held):
         truth = train.labels[held]

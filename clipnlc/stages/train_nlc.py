@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +16,22 @@ from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Draw, Labels, canonical_rows, ranks
 from clipnlc.processes import in_processes
-from clipnlc.runs.finding import datasets_with_logits, labelled_split
+from clipnlc.runs.finding import (
+    HOLDOUT,
+    backbones_with_logits,
+    datasets_with_logits,
+    labelled_split,
+    own_run,
+)
 from clipnlc.runs.fitted import Fitted, fit
-from clipnlc.runs.freshness import PART
+from clipnlc.runs.inputs import Inputs, inputs_of_runs
 from clipnlc.runs.members import members_name
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
-from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout, maker_of_test, without_train
-from clipnlc.stores.logits import read_class_names, read_logit_header
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_class_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +45,6 @@ _NONE = (Labels.none(),)
 
 POOL_CELLS = 2**27
 """Numbers of the unlabelled rows, logits and features together, that a fit may hold: 0.5 GB."""
-
-DEFAULT_LABELS = tuple(Labels.shots(shots) for shots in (1, 2, 4, 8, 16, 32))
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,12 @@ class FittedRun:
 
 
 @dataclass(frozen=True)
-class _Inputs:
-    """What names the content of every input of a data set's fits.
+class _Task:
+    """The runs of one seed on one data set; one process works on it at a time.
 
     Attributes:
-        classes: digest of the class names, all that a combiner that learns nothing is fitted on.
-        logits: digests of the labelled split; none where no combiner learns.
-        features: likewise; none where no combiner that learns needs them.
+        inputs: of each run.
     """
-
-    classes: str
-    logits: Mapping[str, str] = field(default_factory=dict)
-    features: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The runs of one seed on one data set; one process works on it at a time."""
 
     layout: Layout
     dataset: str
@@ -92,7 +84,17 @@ class _Task:
     combiners: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     strict_shots: bool
-    inputs: _Inputs
+    inputs: Mapping[Labels, Inputs]
+
+    def logits(self, which: Labels) -> dict[str, Path]:
+        """Return the logit files of a run, by backbone."""
+        run = own_run(self.head, which.name)
+        return {b: self.layout.logits(self.dataset, self.head, b, run) for b in self.backbones}
+
+    def features(self, which: Labels) -> dict[str, Path]:
+        """Return the feature files of a run, by backbone; none where none are needed."""
+        needed = self.backbones if self.inputs[which].features else ()
+        return {b: self.layout.features(self.dataset, "train", b) for b in needed}
 
 
 def train_nlc(
@@ -102,7 +104,7 @@ def train_nlc(
     backbones: Sequence[str] = (),
     head: str = "zero-shot",
     combiners: Sequence[str] = ("all",),
-    labels: Sequence[Labels] = DEFAULT_LABELS,
+    labels: Sequence[Labels] = Labels.few(),
     seeds: Sequence[int] = (0, 1, 2),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     strict_shots: bool = False,
@@ -112,14 +114,16 @@ def train_nlc(
     """Fit every combiner on the same labels, for every draw and every seed.
 
     Labels are drawn from train (zero-shot head) or from the part of train that the head has not
-    seen (other heads); test is not opened. What is there under the same key is left alone.
+    seen (linear heads). Heads that are fitted per draw were fitted on the very same labels: then
+    combiners are fitted on the cross-fitted logits, and those without labels have a run per draw,
+    too. Test is not opened. What is there under the same key is left alone.
 
     Args:
         store: the store's folder.
         dataset: keys; by default every data set with logits of this head.
         backbones: names; by default every backbone with logits of this head. Runs of other
             members stay beside.
-        head: `zero-shot` or `linear`.
+        head: one of `HEADS`.
         combiners: names or groups.
         labels: which labels, one run each and per seed; their own seeds do not matter.
         seeds: of the draws and of everything random in a fit.
@@ -139,12 +143,21 @@ def train_nlc(
     layout = Layout(store)
     tasks: list[_Task] = []
     for name in datasets_with_logits(layout, dataset, head):
-        present = tuple(sorted(set(backbones) or layout.logit_backbones(name, head)))
-        drawn = list(_runs(names, labels, seeds))
+        present = tuple(sorted(set(backbones) or backbones_with_logits(layout, name, head)))
+        drawn = list(_runs(head, names, labels, seeds))
         learning = [
-            n for n in names if COMBINERS.get(n).learnt and any(_is_for(n, r[0]) for r in drawn)
+            n
+            for n in names
+            if COMBINERS.get(n).learnt and any(_is_for(head, n, r[0]) for r in drawn)
         ]
-        inputs = _inputs(layout, name, head, present, learning)
+        inputs = inputs_of_runs(
+            layout,
+            name,
+            head=head,
+            backbones=present,
+            learning=learning,
+            runs=[which for runs in drawn for which in runs],
+        )
         tasks += [
             _Task(
                 layout=layout,
@@ -155,7 +168,7 @@ def train_nlc(
                 combiners=names,
                 settings=settings or {},
                 strict_shots=strict_shots,
-                inputs=inputs,
+                inputs={which: inputs[which] for which in runs},
             )
             for runs in drawn
         ]
@@ -168,56 +181,31 @@ def train_nlc(
 
 
 def _runs(
-    combiners: Sequence[str], labels: Sequence[Labels], seeds: Sequence[int]
+    head: str, combiners: Sequence[str], labels: Sequence[Labels], seeds: Sequence[int]
 ) -> Iterator[tuple[Labels, ...]]:
-    """Group the runs that have a combiner by seed; the run without labels stands alone."""
-    if any(_is_for(name, Labels.none()) for name in combiners):
+    """Group the runs that have a combiner by seed; the run without labels stands alone.
+
+    Raises:
+        DataError: there is none, for heads that are fitted per draw and no labels.
+    """
+    if any(_is_for(head, name, Labels.none()) for name in combiners):
         yield _NONE
     drawn = [which for which in labels if which.kind != "none"]
-    drawing = any(COMBINERS.get(name).learns_from_labels() for name in combiners)
+    if not drawn and HEADS.get(head).per_draw:
+        raise DataError(
+            f"the head {head} is fitted for each draw of labels; give --shots 1 or more"
+        )
+    drawing = any(_is_for(head, name, which) for name in combiners for which in drawn)
     for seed in seeds if drawing and drawn else ():
         yield tuple(dict.fromkeys(Labels(w.kind, w.amount, seed) for w in drawn))
 
 
-def _is_for(combiner: str, which: Labels) -> bool:
+def _is_for(head: str, combiner: str, which: Labels) -> bool:
     """Return whether a combiner is fitted in a run on these labels."""
     cls = COMBINERS.get(combiner)
+    if HEADS.get(head).per_draw:
+        return which.kind != "none"
     return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
-
-
-def _inputs(
-    layout: Layout, dataset: str, head: str, backbones: Sequence[str], learning: Sequence[str]
-) -> _Inputs:
-    """Read what names the content of every input of the combiners that learn.
-
-    Raises:
-        MissingStageError: the logits have no labelled split, and a combiner learns.
-    """
-    split = labelled_split(head)
-    paths = [layout.logits(dataset, head, backbone) for backbone in backbones]
-    classes = content_digest(sorted(read_class_names(paths[0])))
-    if not learning:
-        return _Inputs(classes)
-    logits, features = {}, {}
-    for path in paths:
-        digest = read_logit_header(path).split_digests.get(split)
-        if digest is None:
-            raise MissingStageError(
-                f"{layout.root} holds no {split} split of {dataset} to draw labels from; "
-                f"{_without_train(layout, dataset, backbones)}"
-            )
-        logits[f"{layout.relative(path)}{PART}{split}"] = digest
-    if any(COMBINERS.get(name).needs_features for name in learning):
-        for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
-            features[layout.relative(path)] = read_feature_header(path).digest
-    return _Inputs(classes, logits, features)
-
-
-def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:
-    """Say what to do with a data set that has no train split."""
-    if "test" not in layout.splits(dataset):
-        return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
-    return without_train(layout.root, dataset, backbones)
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
@@ -252,23 +240,20 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
                 yield cached
         if not lacking:
             return
-        if not task.inputs.logits:
+        if not task.inputs[lacking[0]].logits:
             yield _fit_names(task)
             return
-        paths = {b: task.layout.logits(task.dataset, task.head, b) for b in task.backbones}
-        features = {
-            b: task.layout.features(task.dataset, "train", b)
-            for b in (task.backbones if task.inputs.features else ())
-        }
-        with open_split(paths, features, labelled_split(task.head)) as split:
-            yield from _fit_drawn(task, lacking, split)
+        per_draw = HEADS.get(task.head).per_draw
+        for runs in [[which] for which in lacking] if per_draw else [lacking]:
+            paths, features = task.logits(runs[0]), task.features(runs[0])
+            with open_split(paths, features, labelled_split(task.head)) as split:
+                yield from _fit_drawn(task, runs, split)
 
 
 def _fit_names(task: _Task) -> FittedRun:
     """Write down the fits of combiners that learn nothing: they need names alone."""
-    path = task.layout.logits(task.dataset, task.head, task.backbones[0])
-    class_names = tuple(sorted(read_class_names(path)))
     (which,) = task.runs
+    class_names = tuple(sorted(read_class_names(task.logits(which)[task.backbones[0]])))
     keys = _keys(task, which)
     lacking = _lacking(keys, _header(task, which))
     made = {
@@ -287,7 +272,7 @@ def _fit_names(task: _Task) -> FittedRun:
 
 
 def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iterator[FittedRun]:
-    """Fit the runs of one seed, each on the rows that it draws, and on one pool for all of them."""
+    """Fit runs of one seed, each on the rows that it draws, and on one pool for all of them."""
     classes = by_name(split.class_names)
     numbers = np.argsort(classes)
     pool: Ensemble | None = None
@@ -295,7 +280,8 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         draw = _draw(task, which, split)
         # In the order of sample ids and of class names, in which fits see them: nothing is copied.
         rows = draw.rows[canonical_rows([split.sample_id[row] for row in draw.rows])]
-        ensemble = split.ensemble(rows, features=bool(task.inputs.features), classes=classes)
+        features = bool(task.inputs[which].features)
+        ensemble = split.ensemble(rows, features=features, classes=classes)
         labels = numbers[split.labels[rows]]
         keys = _keys(task, which)
         lacking = _lacking(keys, _header(task, which))
@@ -304,7 +290,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         for name in lacking:
             reads_pool = COMBINERS.get(name).reads_pool
             if reads_pool and pool is None:
-                pool = _pool(task, split, classes)
+                pool = _pool(task, which, split, classes)
             made[name] = fit(
                 name,
                 ensemble,
@@ -319,9 +305,21 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         yield _fitted(task, which, keys, lacking, labels=len(rows), short=short)
 
 
-def _pool(task: _Task, split: AlignedSplit, classes: Int[np.ndarray, " classes"]) -> Ensemble:
-    """Read the unlabelled rows: all of the split, or as many at random as `POOL_CELLS` allows."""
-    features = bool(task.inputs.features)
+def _pool(
+    task: _Task, which: Labels, split: AlignedSplit, classes: Int[np.ndarray, " classes"]
+) -> Ensemble:
+    """Read the unlabelled rows; heads that are fitted per draw have not seen those not drawn."""
+    if not task.inputs[which].pool:
+        return _unlabelled(task, which, split, classes)
+    with open_split(task.logits(which), task.features(which), HOLDOUT) as rest:
+        return _unlabelled(task, which, rest, classes)
+
+
+def _unlabelled(
+    task: _Task, which: Labels, split: AlignedSplit, classes: Int[np.ndarray, " classes"]
+) -> Ensemble:
+    """Read all rows of a split, or as many at random as `POOL_CELLS` allows."""
+    features = bool(task.inputs[which].features)
     width = len(task.backbones) * len(classes) + (split.feature_width if features else 0)
     order = np.argsort(ranks(split.sample_id, draw="pool"))
     rows = order[: max(1, POOL_CELLS // width)]
@@ -330,8 +328,10 @@ def _pool(task: _Task, split: AlignedSplit, classes: Int[np.ndarray, " classes"]
 
 
 def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
-    """Choose the labelled samples of a run."""
+    """Choose the labelled samples of a run; of heads fitted per draw, all are those drawn."""
     draw = which.draw(split.labels, split.sample_id, classes=len(split.class_names))
+    if HEADS.get(task.head).per_draw:
+        draw = Draw(np.arange(len(split.labels)), draw.short)
     if not len(draw.rows) and which.kind != "none":
         raise DataError(
             f"{task.dataset} has a single labelled image, so --holdout {which.amount:g} selects "
@@ -369,14 +369,15 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
     keys = {}
     for name in task.combiners:
         combiner = COMBINERS.get(name)
-        if not _is_for(name, which):
+        if not _is_for(task.head, name, which):
             continue
         settings = combiner(seed=which.seed, **task.settings.get(name, {})).settings()
-        inputs = task.inputs
+        inputs = task.inputs[which]
         read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
         if combiner.learnt:
             features = inputs.features if combiner.needs_features else {}
-            read = {"inputs": {**inputs.logits, **features}}
+            pool = inputs.pool if combiner.reads_pool else {}
+            read = {"inputs": {**inputs.logits, **features, **pool}}
         keys[name] = Key.of(
             {
                 "combiner": name,

@@ -268,9 +268,13 @@ class Layout:
         """List the backbones with a finished feature file for this split, sorted."""
         return _names(self.dataset(dataset) / "features" / as_part(split), ".h5")
 
-    def logit_backbones(self, dataset: str, head: str) -> tuple[str, ...]:
-        """List the backbones with a logit file under this head, sorted."""
-        return _names(self.dataset(dataset) / "logits" / as_part(head), ".h5")
+    def logit_backbones(self, dataset: str, head: str, run: str | None = None) -> tuple[str, ...]:
+        """List the backbones with a logit file under this head, or of one of its runs, sorted."""
+        return _names(self.logits(dataset, head, "any", run).parent, ".h5")
+
+    def logit_runs(self, dataset: str, head: str) -> tuple[str, ...]:
+        """List the runs that this head was fitted for by itself, sorted."""
+        return _names(self.logits(dataset, head, "any").parent, "")
 
     def members(self, dataset: str, head: str) -> tuple[str, ...]:
         """List the ensembles with fits on this head's logits, sorted."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.datasets.published import published_digest
 from clipnlc.errors import StoreError
+from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
 from clipnlc.reports.record import DatasetEvaluation, Evaluation, Kind, Row, Source, versions
 from clipnlc.runs.finding import (
     Runs,
+    backbones_with_logits,
     datasets_with_runs,
     find_runs,
     others_that_share_classes,
@@ -40,6 +44,10 @@ from clipnlc.stores.logits import read_logit_header
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+REFERENCE_HEAD = "zero-shot"
+"""What heads that are fitted per draw stand beside, so that best single, oracle and gain mean the
+same in every column of labels."""
 
 PUBLISHED = ("zero-shot", "test")
 """The head and the split of the published numbers."""
@@ -143,10 +151,13 @@ def _find(asked: _Asked, present: Present, dataset: str) -> Found:
     refuse_stale_runs(present, runs)
     sources = []
     for name in runs.backbones:
-        path = layout.logits(runs.dataset, head, name)
-        logits = read_logit_header(path)
-        rows = 0 if fitted_on else logits.rows.get(split, 0)
-        sources.append(Source(layout.relative(path), logits.digest, rows))
+        files = [runs.logits(layout, name, run) for run in runs.paths]
+        if HEADS.get(head).per_draw:
+            files.insert(0, layout.logits(runs.dataset, REFERENCE_HEAD, name))
+        for path in dict.fromkeys(files):
+            logits = read_logit_header(path)
+            rows = 0 if fitted_on else logits.rows.get(split, 0)
+            sources.append(Source(layout.relative(path), logits.digest, rows))
         if fitted_on:
             path = layout.features(dataset, split, name)
             features = read_feature_header(path)
@@ -173,7 +184,7 @@ def _one_ensemble(first: Found, other: Found, store: Path) -> str:
     both = [first.runs.dataset, other.runs.dataset]
     every = sorted({*first.runs.backbones, *other.runs.backbones})
     for dataset in both:
-        lacking = [b for b in every if b not in layout.logit_backbones(dataset, head)]
+        lacking = [b for b in every if b not in backbones_with_logits(layout, dataset, head)]
         if lacking and head == "zero-shot":
             return command("extract", dataset=dataset, backbones=lacking, store=store)
         if lacking:
@@ -220,11 +231,29 @@ def _measure(
     asked: _Asked, found: Found, *, keep_scores: bool, on_progress: Callable[[int, int], None]
 ) -> Measured:
     runs = found.runs
-    with _target(asked, found) as target:
+    per_draw = HEADS.get(asked.head).per_draw
+    together = runs if not per_draw else replace(runs, head=REFERENCE_HEAD, paths={}, headers={})
+    with _target(asked, found, together.head) as target:
         predictions, alone, given = predictions_and_outcomes(
-            asked.layout, runs, target, keep_scores=keep_scores, on_progress=on_progress
+            asked.layout, together, target, keep_scores=keep_scores, on_progress=on_progress
         )
     outcomes: dict[Setting, dict[int, Outcome]] = references(alone, predictions, target.labels)
+    for run in runs.paths if per_draw else ():
+        which = Labels.parse(run)
+        with _target(asked, found, asked.head, run) as its_own:
+            _check_same_rows(target, its_own)
+            _, alone_here, given_here = predictions_and_outcomes(
+                asked.layout,
+                replace(runs, paths={run: runs.paths[run]}, headers={run: runs.headers[run]}),
+                its_own,
+                keep_scores=keep_scores,
+                on_progress=on_progress,
+            )
+        given |= given_here
+        labels = max(outcome.labels for outcome in given_here.values())
+        for name, outcome in alone_here.items():
+            its = outcomes.setdefault(Setting(name, "backbone", which.setting), {})
+            its[which.seed] = outcome._replace(labels=labels)
     for (run, name), outcome in given.items():
         which = Labels.parse(run)
         kind: Kind = "control" if name in COMBINERS.groups["controls"] else "method"
@@ -244,20 +273,38 @@ def _measure(
     )
 
 
-def _target(asked: _Asked, found: Found) -> AbstractContextManager[Target]:
+def _target(
+    asked: _Asked, found: Found, head: str, run: str | None = None
+) -> AbstractContextManager[Target]:
+    """Open what is predicted, under one head; `run` where that is fitted per draw."""
     layout, runs = asked.layout, found.runs
     if runs.dataset == found.dataset:
         return stored_target(
-            layout, found.dataset, asked.split, head=asked.head, backbones=runs.backbones
+            layout, found.dataset, asked.split, head=head, backbones=runs.backbones, run=run
         )
     return foreign_target(
         layout,
         found.dataset,
         asked.split,
         source=runs.dataset,
-        head=asked.head,
+        head=head,
         backbones=runs.backbones,
+        run=run,
     )
+
+
+def _check_same_rows(one: Target, other: Target) -> None:
+    """Check that the heads of two kinds predict the same samples.
+
+    Raises:
+        StoreError: they do not.
+    """
+    if one.sample_id != other.sample_id or not np.array_equal(one.labels, other.labels):
+        first, second = next(iter(one.logits)), next(iter(other.logits))
+        raise StoreError(
+            f"{first} and {second} are of other samples of {one.dataset}/{one.split}; expected the "
+            "same: extract the data set again, and train its heads again"
+        )
 
 
 def _left_out(unknown: Mapping[str, int], source: str) -> tuple[str, ...]:

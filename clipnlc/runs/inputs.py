@@ -1,0 +1,120 @@
+"""What names the content of every input of a data set's fits: the field `inputs` of their keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.commands import command
+from clipnlc.digests import content_digest
+from clipnlc.errors import MissingStageError
+from clipnlc.heads import HEADS
+from clipnlc.labels import Labels
+from clipnlc.runs.finding import HOLDOUT, labelled_split, own_run
+from clipnlc.runs.freshness import PART
+from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.layout import Layout, maker_of_test, without_train
+from clipnlc.stores.logits import read_class_names, read_logit_header
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What names the content of every input of the fits of a run.
+
+    Attributes:
+        classes: digest of the class names, all that a combiner that learns nothing is fitted on.
+        logits: digests of the labelled split; none where no row is read.
+        features: likewise; none where no combiner that learns needs them.
+        pool: digests of the split of unlabelled rows, where that is another one.
+    """
+
+    classes: str
+    logits: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, str] = field(default_factory=dict)
+    pool: Mapping[str, str] = field(default_factory=dict)
+
+
+def inputs_of_runs(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    backbones: Sequence[str],
+    learning: Sequence[str],
+    runs: Sequence[Labels],
+) -> dict[Labels, Inputs]:
+    """Read the inputs of every run; those that share their logits share them.
+
+    Args:
+        layout: the store.
+        dataset: what is fitted on.
+        head: whose logits.
+        backbones: the ensemble.
+        learning: the combiners that learn from rows.
+        runs: which labels.
+
+    Raises:
+        MissingStageError: heads of some runs have not been made; the logits have no labelled split,
+            and a combiner learns.
+    """
+    if HEADS.get(head).per_draw:
+        lacking = {
+            which: absent
+            for which in runs
+            if (absent := set(backbones) - {*layout.logit_backbones(dataset, head, which.name)})
+        }
+        if lacking:
+            cure = command(
+                "train-heads",
+                dataset=dataset,
+                head=head,
+                backbones=sorted(set().union(*lacking.values())),
+                store=layout.root,
+                **Labels.options(list(lacking)),
+            )
+            raise MissingStageError(
+                f"{layout.root} holds no {head} logits of {dataset} {min(lacking).phrase} (seed "
+                f"{min(lacking).seed}); run `{cure}` first"
+            )
+    found = {
+        run: _inputs(layout, dataset, head, run, backbones=backbones, learning=learning)
+        for run in dict.fromkeys(own_run(head, which.name) for which in runs)
+    }
+    return {which: found[own_run(head, which.name)] for which in runs}
+
+
+def _inputs(
+    layout: Layout,
+    dataset: str,
+    head: str,
+    run: str | None,
+    *,
+    backbones: Sequence[str],
+    learning: Sequence[str],
+) -> Inputs:
+    split = labelled_split(head)
+    paths = [layout.logits(dataset, head, backbone, run) for backbone in backbones]
+    classes = content_digest(sorted(read_class_names(paths[0])))
+    if not learning and run is None:
+        return Inputs(classes)
+    logits, features, pool = {}, {}, {}
+    for path in paths:
+        digests = read_logit_header(path).split_digests
+        if split not in digests:
+            raise MissingStageError(
+                f"{layout.root} holds no {split} split of {dataset} to draw labels from; "
+                f"{_without_train(layout, dataset, backbones)}"
+            )
+        logits[f"{layout.relative(path)}{PART}{split}"] = digests[split]
+        if run is not None and HOLDOUT in digests:
+            pool[f"{layout.relative(path)}{PART}{HOLDOUT}"] = digests[HOLDOUT]
+    if any(COMBINERS.get(name).needs_features for name in learning):
+        for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
+            features[layout.relative(path)] = read_feature_header(path).digest
+    return Inputs(classes, logits, features, pool)
+
+
+def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:
+    """Say what to do with a data set that has no train split."""
+    if "test" not in layout.splits(dataset):
+        return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
+    return without_train(layout.root, dataset, backbones)
