@@ -40,8 +40,15 @@ class _Vector:
     value: Float[np.ndarray, "classes coefficients"]
     image: Float[np.ndarray, "classes rows"]
 
-    def plus(self, other: "_Vector", times: float) -> "_Vector":
-        return _Vector(self.value + times * other.value, self.image + times * other.image)
+    def add(self, other: "_Vector", times: float) -> None:
+        """Add a multiple of another, in place."""
+        self.value[:] += times * other.value
+        self.image[:] += times * other.image
+
+    def follow(self, other: "_Vector", times: float) -> None:
+        """Become the other plus a multiple of itself, in place."""
+        self.value[:] = other.value + times * self.value
+        self.image[:] = other.image + times * self.image
 
 
 class _Kernel:
@@ -198,7 +205,8 @@ def _search(
             if tried <= value + 1e-4 * times * descent + rounding or times < 1e-4:  # noqa: PLR2004
                 break
             times /= 2
-        point, value = point.plus(step, times), tried
+        point.add(step, times)
+        value = tried
     found: np.ndarray = np.ascontiguousarray(point.value.T)
     return found
 
@@ -221,11 +229,12 @@ def _newton_step(
         bent -= probability * bent.sum(axis=0)
         bent = space.pull_back(way, bent)
         along = product / space.inner(bent, way)
-        step = step.plus(way, along)
-        left -= along * bent
+        step.add(way, along)
+        bent *= along
+        left -= bent
         steep = space.precondition(left)
         product, before = space.inner(left, steep), product
-        way = steep.plus(way, product / before)
+        way.follow(steep, product / before)
     return step, 0.5 * first
 
 
