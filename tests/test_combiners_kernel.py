@@ -148,7 +148,7 @@ def test_float32_predicts_as_float64():
         found = logistic.fit_kernel(gram, offset, labels, sigma=4.0)
         assert found.dtype == dtype
         scores.append(offset + kernel.kernel_scores(rows, rows, found, beta=1.0))
-    np.testing.assert_allclose(*scores, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(*scores, rtol=0, atol=3e-2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

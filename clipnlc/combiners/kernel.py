@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int
 
 from clipnlc.combiners.logistic import fit_kernel, fit_primal
 
-DOUBLE_ROWS = 2048
+DOUBLE_ROWS = 1024
 """Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
 
 _AT_ONCE = 128
