@@ -17,6 +17,10 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 BLOCK_CELLS = 2**21
 """Numbers that are turned into float64 at a time: 16 MB."""
 
+_PRODUCT_ROWS = 512
+"""Rows of one product of `product_by_blocks`. With 1000 classes, 512 take 2 to 6 % longer than all
+rows at once, 256 take 10 %; more would make a few rows slow."""
+
 
 def log_softmax(logits: Float[np.ndarray, "*rows classes"]) -> Float[np.ndarray, "*rows classes"]:
     """Return log probabilities over the last axis, in (-inf, 0], in the dtype of `logits`.
@@ -116,6 +120,27 @@ def row_blocks(rows: int, width: int) -> list[slice]:
     """
     size = max(1, BLOCK_CELLS // width)
     return [slice(a, min(a + size, rows)) for a in range(0, rows, size)]
+
+
+def product_by_blocks(
+    rows: Float[np.ndarray, "samples dim"], matrix: Float[np.ndarray, "dim outputs"]
+) -> Float[np.ndarray, "samples outputs"]:
+    """Return `rows @ matrix`, each row with the same bits whatever rows stand beside it.
+
+    Matrix libraries choose how to sum by the sizes of a product, so a row's last bits depend on the
+    number of rows. Here every product has the same number: the last ones are filled up with zeros.
+    """
+    product = np.empty((len(rows), matrix.shape[1]), dtype=np.result_type(rows, matrix))
+    whole = len(rows) - len(rows) % _PRODUCT_ROWS
+    for begin in range(0, whole, _PRODUCT_ROWS):
+        np.matmul(
+            rows[begin : begin + _PRODUCT_ROWS], matrix, out=product[begin : begin + _PRODUCT_ROWS]
+        )
+    if rest := len(rows) - whole:
+        filled = np.zeros((_PRODUCT_ROWS, rows.shape[1]), dtype=rows.dtype)
+        filled[:rest] = rows[whole:]
+        product[whole:] = (filled @ matrix)[:rest]
+    return product
 
 
 class Adam:

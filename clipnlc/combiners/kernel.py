@@ -7,11 +7,14 @@ are alike.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
-EXACT_ROWS = 2048
+from clipnlc.combiners.logistic import fit_kernel, fit_primal
+
+DOUBLE_ROWS = 1024
 """Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
 
 _AT_ONCE = 128
@@ -29,7 +32,10 @@ def unit_mean(features: Sequence[Float[np.ndarray, "rows _"]]) -> Float[np.ndarr
         ValueError: there are no features.
     """
     _require(features)
-    return np.concatenate([_unit(block).mean(axis=0) for block in features])
+    sums = [
+        sum(_unit(block[rows]).sum(axis=0) for rows in _blocks(len(block))) for block in features
+    ]
+    return np.concatenate(sums) / len(features[0])
 
 
 def centred_rows(
@@ -150,7 +156,112 @@ def kernel_scores(
     return scores
 
 
-def landmarks(
+@dataclass(frozen=True)
+class Residual:
+    """A function of centred rows, one output per class: `k(x, rows) coefficients + bias`.
+
+    Attributes:
+        rows: of `centred_rows`.
+        coefficients: one line per row; their dtype is that of the arithmetic.
+        bias: zeros, unless the kernel was centred on a pool.
+    """
+
+    rows: Float32[np.ndarray, "rows width"]
+    coefficients: Float[np.ndarray, "rows classes"]
+    bias: Float[np.ndarray, " classes"]
+
+    def scores(
+        self, rows: Float[np.ndarray, "samples width"], *, beta: float
+    ) -> Float[np.ndarray, "samples classes"]:
+        """Return its values, in float64; a row has the same bits in any block of rows."""
+        scores = kernel_scores(rows, self.rows, self.coefficients, beta=beta)
+        scores += self.bias
+        return scores
+
+
+def fit_residual(
+    rows: Float32[np.ndarray, "rows width"],
+    offset: Float[np.ndarray, "rows classes"],
+    labels: Int[np.ndarray, " rows"],
+    *,
+    sigma: float,
+    beta: float,
+    pool: Float32[np.ndarray, "pool width"] | None = None,
+    exact_rows: int = 20_000,
+    landmarks: int = 8192,
+    seed: int = 0,
+) -> Residual:
+    """Fit what the kernel adds to given logits: the mode of a Gaussian process around them.
+
+    It minimises `sum CE(offset + K A, labels) + tr(A' K A) / (2 sigma^2)`; see
+    `clipnlc.combiners.logistic`. Up to `DOUBLE_ROWS` rows in float64, above in float32.
+
+    Above `exact_rows` rows it is Nystrom's approximation (Williams & Seeger 2001): A is only of
+    landmarks, rows drawn from the classes in turn, and the fit is to all rows. Then the memory grows
+    with rows times landmarks.
+
+    Args:
+        rows: the labelled rows, of `centred_rows`.
+        offset: fixed logits of the rows.
+        labels: their class numbers.
+        sigma: the standard deviation of the residual's prior.
+        beta: how fast the kernel falls.
+        pool: unlabelled rows, centred on the same mean. With them, the kernel is centred twice,
+            `k - m(x) - m(x') + M` with m the mean over the pool: no class can gain on the average of
+            the pool, so class counts among the labels are no bias. They become part of the result.
+        exact_rows: the most rows for which every row has its own coefficients.
+        landmarks: how many rows have, where there are more.
+        seed: of the landmarks.
+    """
+    dtype = np.float64 if len(rows) <= DOUBLE_ROWS else np.float32
+    exact = len(rows) <= exact_rows
+    kept = rows if exact else rows[draw_landmarks(labels, landmarks, seed=seed)]
+    gram = joint_kernel(kept, beta=beta, dtype=dtype)
+    of_kept, whole = np.zeros(len(kept)), 0.0
+    if pool is not None:
+        of_kept = kernel_means(kept, pool, beta=beta)
+        whole = float(kernel_means(pool, pool, beta=beta).mean())
+        gram = centred_kernel(gram, of_kept, of_kept, whole)
+    if exact:
+        found = fit_kernel(gram, offset, labels, sigma=sigma)
+    else:
+        cross = joint_kernel(rows, kept, beta=beta, dtype=dtype)
+        if pool is not None:
+            cross = centred_kernel(cross, kernel_means(rows, pool, beta=beta), of_kept, whole)
+        found = _fit_landmarks(gram, cross, offset, labels, sigma=sigma)
+    if pool is None:
+        return Residual(kept, found, np.zeros(offset.shape[1]))
+    # k_c(x, X) A = k(x, X) A - m(x) sum A - (m(X) - M)' A, and m(x) is a mean of k(x, pool).
+    total = found.sum(axis=0, dtype=np.float64)
+    of_pool = np.tile(-total / len(pool), (len(pool), 1)).astype(dtype)
+    bias = -(of_kept - whole) @ found.astype(np.float64)
+    return Residual(np.concatenate([kept, pool]), np.concatenate([found, of_pool]), bias)
+
+
+def _fit_landmarks(
+    gram: Float[np.ndarray, "landmarks landmarks"],
+    cross: Float[np.ndarray, "rows landmarks"],
+    offset: Float[np.ndarray, "rows classes"],
+    labels: Int[np.ndarray, " rows"],
+    *,
+    sigma: float,
+) -> Float[np.ndarray, "landmarks classes"]:
+    """Fit the landmarks' coefficients to all rows; both kernels are overwritten.
+
+    With `gram = L L'` the inputs `cross L^-T` have the plain inner product for a norm.
+    """
+    from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415  (prediction spares it)
+
+    gram[np.diag_indices(len(gram))] += gram.dtype.type(np.finfo(gram.dtype).eps ** 0.5)
+    factor = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    inputs = solve_triangular(factor, cross.T, lower=True, overwrite_b=True, check_finite=False).T
+    weights = fit_primal(np.ascontiguousarray(inputs), offset, labels, sigma=sigma)
+    solved = solve_triangular(factor, weights, lower=True, trans="T", check_finite=False)
+    found: np.ndarray = np.ascontiguousarray(solved)
+    return found
+
+
+def draw_landmarks(
     labels: Int[np.ndarray, " rows"], count: int, *, seed: int
 ) -> Int[np.ndarray, " count"]:
     """Draw rows that stand for all, the classes in turn; their numbers, ascending."""

@@ -7,10 +7,11 @@ from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import ConstantWeigher
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import cross_entropy, cross_entropy_gradient, fit_temperatures, row_blocks
+from clipnlc.fitting import cross_entropy, cross_entropy_gradient, row_blocks
 
-LOG_SCALE_LIMIT = 3.0
-"""How far, in log scale, `static` and `gac` may go from C-LOG-AVG. Keeps separable fits finite."""
+_FARTHEST = 8.0
+"""Bound of the log-weights of `static`, far outside of where its pull lets them go: a search that
+tries too long a step stays finite."""
 
 _GAP = 1e-7
 """Nats that `super-learner` may be above its minimum, by the bound of its convexity."""
@@ -86,12 +87,47 @@ def minimise_on_simplex(loss: Loss, size: int) -> Float[np.ndarray, " size"]:
     return w
 
 
-class StaticWeights(ConstantWeigher):
-    """A constant positive weight per backbone, fitted by gradient: the control for NLC.
+def fit_static(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    labels: Int[np.ndarray, " samples"],
+    *,
+    pull: float = 1.0,
+) -> Float[np.ndarray, " backbones"]:
+    """Find the constant weights exp(o_b) / B that labels and a pull to LOG-AVG make most probable.
 
-    What of NLC's gain comes from the labels alone, without looking at the image, this has too.
-    Weights are exp(a_b) / (B T_b) with |a_b| <= `LOG_SCALE_LIMIT`; the start, a = 0, is C-LOG-AVG.
-    Ours, not the paper's. `softmax` of the scores is a fitted probability.
+    Minimises `sum_i CE(sum_b w_b z_b, y) + pull / 2 sum_b o_b^2` from o = 0: the mode under a normal
+    prior on the log-weights, whose standard deviation at the default pull is 1, a factor of e.
+
+    Returns:
+        The weights, each > 0.
+    """
+    from scipy.optimize import minimize  # noqa: PLC0415  (prediction spares it)
+
+    backbones, samples, _ = logits.shape
+    loss = constant_weights_loss(logits, labels)
+
+    def objective(o: np.ndarray) -> tuple[float, np.ndarray]:
+        w = np.exp(o) / backbones
+        value, by_weight = loss(w)
+        return value + pull / samples * (o @ o) / 2, w * by_weight + pull / samples * o
+
+    found = minimize(
+        objective,
+        np.zeros(backbones),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-_FARTHEST, _FARTHEST)] * backbones,
+        options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-8},
+    )
+    weights: np.ndarray = np.exp(found.x) / backbones
+    return weights
+
+
+class StaticWeights(ConstantWeigher):
+    """A constant positive weight per backbone, pulled to LOG-AVG: the control for NLC.
+
+    What of NLC's gain comes from the labels alone, without looking at the image, this has too. See
+    `fit_static`. Ours, not the paper's. `softmax` of the scores is a fitted probability.
 
     Attributes:
         weight_: float64 `[backbones]`, each > 0.
@@ -102,25 +138,18 @@ class StaticWeights(ConstantWeigher):
     learnt = ("weight_",)
     weight_: Float[np.ndarray, " backbones"]
 
+    def __init__(self, *, pull: float = 1.0, seed: int = 0) -> None:
+        """Store the settings.
+
+        Args:
+            pull: strength of the penalty on the log-weights; with 0, one label may set them freely.
+            seed: of nothing.
+        """
+        super().__init__(seed=seed)
+        self.pull = pull
+
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
-        from scipy.optimize import minimize  # noqa: PLC0415  (prediction spares it)
-
-        start = 1 / (len(ensemble.logits) * fit_temperatures(ensemble.logits, labels))
-        loss = constant_weights_loss(ensemble.logits, labels)
-
-        def by_log_scale(a: np.ndarray) -> tuple[float, np.ndarray]:
-            w = start * np.exp(a)
-            value, by_weight = loss(w)
-            return value, w * by_weight
-
-        found = minimize(
-            by_log_scale,
-            np.zeros(len(start)),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)] * len(start),
-        )
-        self.weight_ = start * np.exp(found.x)
+        self.weight_ = fit_static(ensemble.logits, labels, pull=self.pull)
 
     def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:  # noqa: ARG002  (learnt)
         return self.weight_
