@@ -70,6 +70,30 @@ def cross_entropy_gradient(
     return gradient
 
 
+def label_shift(
+    labels: Int[np.ndarray, " samples"], shares: Float[np.ndarray, " classes"], *, smoothing: float
+) -> Float[np.ndarray, " classes"]:
+    """Return by how much the labels' own class proportions move the logits that fit them best.
+
+    Added to the logits while fitting, and left out when predicting, it keeps the counts of labels
+    that came at random from becoming a prior of the classes (logit adjustment: Menon et al., arXiv
+    2007.07314). With as many labels of each class as `shares` says, it is 0.
+
+    Args:
+        labels: class numbers.
+        shares: of the classes where predictions are made, positive, with sum 1.
+        smoothing: labels that each class is given on top, times its share and the number of
+            classes; more than 0, as a class may have none.
+
+    >>> label_shift(np.array([0, 1]), np.array([0.5, 0.5]), smoothing=0.25).tolist()
+    [0.0, 0.0]
+    """
+    classes = len(shares)
+    counts = np.bincount(labels, minlength=classes) + smoothing * classes * shares
+    shift: np.ndarray = np.log(counts / counts.sum()) - np.log(shares)
+    return shift
+
+
 def fit_temperature(
     logits: Float[np.ndarray, "samples classes"], labels: Int[np.ndarray, " samples"]
 ) -> float:

@@ -20,14 +20,14 @@ def problem(rows=24, classes=4, dims=(5, 3, 7), *, seed=0):
     return [f.astype(np.float32) for f in features], random.normal(0, 2, (rows, classes)), labels
 
 
-def kernel_by_hand(features, others, beta):
-    """The formula of the docstring, row by row."""
+def kernel_by_hand(features, others, beta, pool=None):
+    """The formula of the docstring, row by row; centred on the mean of a pool, or of the others."""
     found = np.zeros((len(features[0]), len(others[0])))
-    for of_rows, of_others in zip(features, others, strict=True):
-        one, two = (f.astype(float) for f in (of_rows, of_others))
+    for of_rows, of_others, of_pool in zip(features, others, pool or others, strict=True):
+        one, two, three = (f.astype(float) for f in (of_rows, of_others, of_pool))
         one /= np.linalg.norm(one, axis=1)[:, None]
         two /= np.linalg.norm(two, axis=1)[:, None]
-        centre = two.mean(axis=0)
+        centre = (three / np.linalg.norm(three, axis=1)[:, None]).mean(axis=0)
         one, two = one - centre, two - centre
         for i, a in enumerate(one):
             for j, b in enumerate(two):
@@ -78,13 +78,17 @@ def test_gp_is_its_formula(sigma, beta, pull):
     logits = random.normal(0, 2, (3, 33, 4)).astype(np.float32).astype(float)
     logits, new = logits[:, :24], logits[:, 24:]
 
+    counts = np.bincount(labels, minlength=4) + 0.25
+    shift = np.log(counts / counts.sum() * 4)  # what random labels say of the classes is left out
+
     def static(o):
-        log_p = scipy.special.log_softmax(np.tensordot(np.exp(o) / 3, logits, axes=1), axis=1)
+        weighted = np.tensordot(np.exp(o) / 3, logits, axes=1) + shift
+        log_p = scipy.special.log_softmax(weighted, axis=1)
         return -log_p[np.arange(24), labels].sum() + pull / 2 * (o**2).sum()
 
     weight = np.exp(scipy.optimize.minimize(static, np.zeros(3), options={"gtol": 1e-9}).x) / 3
     gram = kernel_by_hand(train, train, beta)
-    a = optimum(gram, np.tensordot(weight, logits, axes=1), labels, sigma)
+    a = optimum(gram, np.tensordot(weight, logits, axes=1) + shift, labels, sigma)
     expected = np.tensordot(weight, new, axes=1) + kernel_by_hand(test, train, beta) @ a
 
     def ensemble(of, features):

@@ -31,6 +31,7 @@ COMBINERS = Registry(
         "super-learner": "clipnlc.combiners.static:SuperLearner",
         "balanced": "clipnlc.combiners.balanced:Balanced",
         "gp": "clipnlc.combiners.gaussian:GaussianProcess",
+        "balanced-gp": "clipnlc.combiners.balanced_gp:BalancedGaussianProcess",
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",

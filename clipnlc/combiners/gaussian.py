@@ -12,6 +12,7 @@ from clipnlc.combiners.kernel import (
 )
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
+from clipnlc.fitting import label_shift
 
 _SCORED_ROWS = 2048  # whose centred features are in memory at a time when combining
 
@@ -25,7 +26,8 @@ class GaussianProcess(Combiner):
     2404.00312, whose mean is one zero-shot model and whose kernel is a sum over backbones; the
     kernel's form and settings here are ours, chosen on training pools). Far from every labelled
     image the correction is alike for all images; a class without a label is scored by its logits
-    and pushed down where labelled rows are.
+    and pushed down where labelled rows are. Labels that came at random, more of one class than of
+    another, say nothing of how common the classes are: see `smoothing`.
 
     `softmax` of the scores is a fitted probability.
 
@@ -53,6 +55,7 @@ class GaussianProcess(Combiner):
         sigma: float = 4.0,
         beta: float = 1.0,
         pull: float = 1.0,
+        smoothing: float = 0.25,
         exact_rows: int = 20_000,
         landmarks: int = 8192,
         seed: int = 0,
@@ -63,6 +66,8 @@ class GaussianProcess(Combiner):
             sigma: standard deviation of the residual's prior, in logits.
             beta: how fast the kernel falls with the distance of features.
             pull: of the static weights to LOG-AVG.
+            smoothing: of the labels' class proportions, which the fit makes up for: see
+                `fitting.label_shift`.
             exact_rows: labelled rows above which only landmarks have coefficients: time grows with
                 the cube of the rows, memory with their square.
             landmarks: how many there are then.
@@ -72,15 +77,18 @@ class GaussianProcess(Combiner):
         self.sigma = sigma
         self.beta = beta
         self.pull = pull
+        self.smoothing = smoothing
         self.exact_rows = exact_rows
         self.landmarks = landmarks
 
     def _learn(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> None:
+        classes = ensemble.logits.shape[2]
+        shift = label_shift(labels, np.full(classes, 1 / classes), smoothing=self.smoothing)
         mean = unit_mean(ensemble.features)
-        weight = fit_static(ensemble.logits, labels, pull=self.pull)
+        weight = fit_static(ensemble.logits, labels, pull=self.pull, offset=shift)
         residual = fit_residual(
             centred_rows(ensemble.features, mean),
-            _weighted(ensemble, weight),
+            _weighted(ensemble, weight) + shift,
             labels,
             sigma=self.sigma,
             beta=self.beta,

@@ -22,11 +22,13 @@ Loss = Callable[[Float[np.ndarray, " backbones"]], tuple[float, Float[np.ndarray
 
 
 def constant_weights_loss(
-    logits: Float[np.ndarray, "backbones samples classes"], labels: Int[np.ndarray, " samples"]
+    logits: Float[np.ndarray, "backbones samples classes"],
+    labels: Int[np.ndarray, " samples"],
+    offset: Float[np.ndarray, " classes"] | float = 0.0,
 ) -> Loss:
     """Make the function that gives the cross-entropy of `sum_b w_b z_b` and its derivative by w.
 
-    It is convex in w. The logits are turned into float64 block by block.
+    An offset is added to the sum. It is convex in w. The logits are turned into float64 block by block.
     """
     blocks = row_blocks(len(labels), len(logits) * logits.shape[2])
     whole = logits.astype(np.float64) if len(blocks) == 1 else None
@@ -35,7 +37,7 @@ def constant_weights_loss(
         total, by_weight = 0.0, np.zeros(len(w))
         for rows in blocks:
             exact = logits[:, rows].astype(np.float64) if whole is None else whole
-            scores = np.tensordot(w, exact, axes=1)
+            scores = np.tensordot(w, exact, axes=1) + offset
             share = len(scores) / len(labels)
             total += share * cross_entropy(scores, labels[rows])
             slope = cross_entropy_gradient(scores, labels[rows])
@@ -92,11 +94,21 @@ def fit_static(
     labels: Int[np.ndarray, " samples"],
     *,
     pull: float = 1.0,
+    start: Float[np.ndarray, " backbones"] | None = None,
+    offset: Float[np.ndarray, " classes"] | float = 0.0,
 ) -> Float[np.ndarray, " backbones"]:
-    """Find the constant weights exp(o_b) / B that labels and a pull to LOG-AVG make most probable.
+    """Find the constant weights w0_b exp(o_b) that labels and a pull to w0 make most probable.
 
-    Minimises `sum_i CE(sum_b w_b z_b, y) + pull / 2 sum_b o_b^2` from o = 0: the mode under a normal
-    prior on the log-weights, whose standard deviation at the default pull is 1, a factor of e.
+    Minimises `sum_i CE(sum_b w_b z_b + offset, y) + pull / 2 sum_b o_b^2` from o = 0: the mode under
+    a normal prior on the log-weights, whose standard deviation at the default pull is 1, a factor
+    of e.
+
+    Args:
+        logits: of the labelled rows.
+        labels: class numbers.
+        pull: strength of the penalty.
+        start: the weights w0; by default those of LOG-AVG.
+        offset: fixed, added to the weighted sum.
 
     Returns:
         The weights, each > 0.
@@ -104,10 +116,11 @@ def fit_static(
     from scipy.optimize import minimize  # noqa: PLC0415  (prediction spares it)
 
     backbones, samples, _ = logits.shape
-    loss = constant_weights_loss(logits, labels)
+    origin = np.full(backbones, 1 / backbones) if start is None else start
+    loss = constant_weights_loss(logits, labels, offset)
 
     def objective(o: np.ndarray) -> tuple[float, np.ndarray]:
-        w = np.exp(o) / backbones
+        w = origin * np.exp(o)
         value, by_weight = loss(w)
         return value + pull / samples * (o @ o) / 2, w * by_weight + pull / samples * o
 
@@ -119,7 +132,7 @@ def fit_static(
         bounds=[(-_FARTHEST, _FARTHEST)] * backbones,
         options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-8},
     )
-    weights: np.ndarray = np.exp(found.x) / backbones
+    weights: np.ndarray = origin * np.exp(found.x)
     return weights
 
 
