@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.datasets.proportions import OPTION, in_order
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
@@ -91,6 +92,7 @@ class _Task:
     runs: tuple[Labels, ...]
     combiners: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
+    proportions: list[float] | str | None
     strict_shots: bool
     inputs: _Inputs
 
@@ -105,6 +107,7 @@ def train_nlc(
     labels: Sequence[Labels] = DEFAULT_LABELS,
     seeds: Sequence[int] = (0, 1, 2),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    proportions: Mapping[str, float] | Literal["uniform", "labels"] | None = None,
     strict_shots: bool = False,
     workers: int = 1,
     on_progress: Callable[[FittedRun, int, int], None] = lambda _run, _done, _all: None,
@@ -124,18 +127,27 @@ def train_nlc(
         labels: which labels, one run each and per seed; their own seeds do not matter.
         seeds: of the draws and of everything random in a fit.
         settings: `{combiner: {setting: value}}` that differ from the defaults.
+        proportions: how common the classes are where predictions are made, for the combiners that
+            balance them: equally, as among the labels, or a number for each class by name. Unless
+            they are declared, equal proportions are assumed, and half trusted.
         strict_shots: refuse a class with fewer samples than asked for, rather than use all it has.
         workers: processes.
         on_progress: called after each run, with it and (runs done, runs).
 
     Raises:
         MissingStageError: no logits of this head.
-        DataError: strict shots, and a class has fewer; a worker was killed.
+        DataError: strict shots, and a class has fewer; proportions of other classes, or of labels
+            that were not drawn at random; a worker was killed.
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
     names = COMBINERS.resolve(combiners)
     HEADS.get(head)
+    if proportions == "labels" and any(which.kind == "shots" for which in labels):
+        raise DataError(
+            "labels drawn as so many of each class say nothing of how common the classes are; draw "
+            f"them at random with --count, or give {OPTION} uniform or a file"
+        )
     layout = Layout(store)
     tasks: list[_Task] = []
     for name in datasets_with_logits(layout, dataset, head):
@@ -154,6 +166,7 @@ def train_nlc(
                 runs=runs,
                 combiners=names,
                 settings=settings or {},
+                proportions=_in_order(layout, name, head, present, proportions),
                 strict_shots=strict_shots,
                 inputs=inputs,
             )
@@ -218,6 +231,30 @@ def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> st
     if "test" not in layout.splits(dataset):
         return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
     return without_train(layout.root, dataset, backbones)
+
+
+def _in_order(
+    layout: Layout,
+    dataset: str,
+    head: str,
+    backbones: Sequence[str],
+    proportions: Mapping[str, float] | str | None,
+) -> list[float] | str | None:
+    """Return declared proportions in the order in which fits see the classes."""
+    if proportions is None or isinstance(proportions, str):
+        return proportions
+    names = sorted(read_class_names(layout.logits(dataset, head, backbones[0])))
+    return in_order(proportions, names, dataset)
+
+
+def _settings(task: _Task, combiner: str, which: Labels) -> dict[str, Any]:
+    """Return the settings that differ from the combiner's defaults."""
+    declared = task.proportions
+    if declared == "labels" and which.kind == "none":
+        declared = None
+    balances = "proportions" in COMBINERS.get(combiner)().settings()
+    given = {"proportions": declared} if balances and declared is not None else {}
+    return {**given, **task.settings.get(combiner, {})}
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
@@ -310,7 +347,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
                 ensemble,
                 labels,
                 which=which,
-                settings=task.settings.get(name),
+                settings=_settings(task, name, which),
                 facts=_facts(which, used, pool.sample_id if reads_pool and pool else None),
                 pool=pool if reads_pool else None,
             )
@@ -371,7 +408,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
         combiner = COMBINERS.get(name)
         if not _is_for(name, which):
             continue
-        settings = combiner(seed=which.seed, **task.settings.get(name, {})).settings()
+        settings = combiner(seed=which.seed, **_settings(task, name, which)).settings()
         inputs = task.inputs
         read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
         if combiner.learnt:
