@@ -29,6 +29,8 @@ COMBINERS = Registry(
         "static": "clipnlc.combiners.static:StaticWeights",
         "gac": "clipnlc.combiners.genetic:GeneticCalibration",
         "super-learner": "clipnlc.combiners.static:SuperLearner",
+        "probe": "clipnlc.combiners.probe:Probe",
+        "probe-static": "clipnlc.combiners.probe:ProbeStatic",
         "gp": "clipnlc.combiners.gaussian:GaussianProcess",
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
@@ -36,6 +38,7 @@ COMBINERS = Registry(
     },
     groups={
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
+        "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
     },
 )

@@ -33,6 +33,14 @@ def weigh(
     return scores
 
 
+def weigh_alike(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    weight: Float[np.ndarray, " backbones"],
+) -> Float[np.ndarray, "samples classes"]:
+    """Sum the backbones' logits with the same weights for every sample; see `weigh`."""
+    return weigh(logits, np.tile(weight, (logits.shape[1], 1)))
+
+
 class Combiner(Learner):
     """The contract of the family.
 
