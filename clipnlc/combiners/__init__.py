@@ -30,6 +30,8 @@ COMBINERS = Registry(
         "gac": "clipnlc.combiners.genetic:GeneticCalibration",
         "super-learner": "clipnlc.combiners.static:SuperLearner",
         "balanced": "clipnlc.combiners.balanced:Balanced",
+        "probe": "clipnlc.combiners.probe:Probe",
+        "probe-static": "clipnlc.combiners.probe:ProbeStatic",
         "gp": "clipnlc.combiners.gaussian:GaussianProcess",
         "balanced-gp": "clipnlc.combiners.balanced_gp:BalancedGaussianProcess",
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
@@ -38,6 +40,7 @@ COMBINERS = Registry(
     },
     groups={
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
+        "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
     },
 )

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh
+from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
 from clipnlc.combiners.kernel import (
     Residual,
     centred_rows,
@@ -88,7 +88,7 @@ class GaussianProcess(Combiner):
         weight = fit_static(ensemble.logits, labels, pull=self.pull, offset=shift)
         residual = fit_residual(
             centred_rows(ensemble.features, mean),
-            _weighted(ensemble, weight) + shift,
+            weigh_alike(ensemble.logits, weight) + shift,
             labels,
             sigma=self.sigma,
             beta=self.beta,
@@ -105,13 +105,9 @@ class GaussianProcess(Combiner):
         require_backbones(len(self.weight_), ensemble)
         nothing = np.zeros(self.coefficients_.shape[1])
         residual = Residual(self.rows_, self.coefficients_, nothing)
-        scores = _weighted(ensemble, self.weight_)
+        scores = weigh_alike(ensemble.logits, self.weight_)
         for start in range(0, max(len(scores), 1), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
             rows = centred_rows([block[part] for block in ensemble.features], self.mean_)
             scores[part] += residual.scores(rows, beta=self.beta)
         return scores
-
-
-def _weighted(ensemble: Ensemble, weight: Float[np.ndarray, " backbones"]) -> Scores:
-    return weigh(ensemble.logits, np.tile(weight, (len(ensemble.sample_id), 1)))

@@ -23,22 +23,24 @@ from jaxtyping import Float, Int
 
 _STEPS = 1000  # of the search, which never goes on without bound
 
-_KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 5}
+_KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 3}
 """Steps that L-BFGS remembers; each takes three matrices of classes by rows."""
 
 _ENOUGH = {np.dtype(np.float64): 1e-16, np.dtype(np.float32): 1e-7}
 """How far above its minimum the objective may be, in nats per row. That gap is at least
 `||f - f*||^2 / (2 sigma^2)`."""
 
-Matrix = Float[np.ndarray, "classes _"]
+Matrix = np.ndarray
+"""`[classes, rows]` or `[classes, coefficients]`, float32 or float64. Types inside the search are
+not checked: that would take the tests longer than the search."""
 
 
 @dataclass(frozen=True)
 class _Vector:
     """A function: its coefficients, and its values on the rows."""
 
-    value: Float[np.ndarray, "classes coefficients"]
-    image: Float[np.ndarray, "classes rows"]
+    value: Matrix
+    image: Matrix
 
     def add(self, other: "_Vector", times: float) -> None:
         """Add a multiple of another, in place."""
@@ -87,13 +89,12 @@ class _Kernel:
         return gradient
 
     def precondition(self, gradient: Matrix) -> _Vector:
+        """Return about the inverse of the Hessian times the gradient."""
         from scipy.linalg import cho_solve  # noqa: PLC0415
 
-        """Return about the inverse of the Hessian times the gradient."""
         scaled = gradient / self._curvature
-        solved = np.ascontiguousarray(
-            cho_solve(self._factor, scaled.T, overwrite_b=False, check_finite=False).T
-        )
+        copy = scaled.copy().T  # in LAPACK's order, so it is solved in place
+        solved = cho_solve(self._factor, copy, overwrite_b=True, check_finite=False).T
         scaled -= self._shift * solved
         return _Vector(solved, scaled)
 
@@ -129,7 +130,7 @@ class _Primal:
     def precondition(self, gradient: Matrix) -> _Vector:
         from scipy.linalg import cho_solve  # noqa: PLC0415
 
-        solved = np.ascontiguousarray(cho_solve(self._factor, gradient.T, check_finite=False).T)
+        solved = cho_solve(self._factor, gradient.copy().T, overwrite_b=True, check_finite=False).T
         return _Vector(solved, solved @ self._inputs.T)
 
     def inner(self, gradient: Matrix, vector: _Vector) -> float:
