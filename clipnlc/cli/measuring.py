@@ -129,7 +129,7 @@ def diversity(
 
     Example: clipnlc diversity --dataset digits --plots plots
     """
-    from clipnlc.reports.tables import diversity_report
+    from clipnlc.reports.diversity_tables import diversity_report
     from clipnlc.runs.members import members_name
     from clipnlc.runs.records import diversity_path
     from clipnlc.stages.diversity import diversity as stage

@@ -46,23 +46,6 @@ class DrawSpread(NamedTuple):
     freedom: float = math.inf
 
 
-def seed_interval(values: Sequence[float]) -> Interval:
-    """Return the mean over seeds and its 95 % interval by Student's t; one value has nan bounds.
-
-    >>> [round(v, 3) for v in seed_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
-    """
-    from scipy.special import stdtrit  # noqa: PLC0415  (keeps the import of metrics quick)
-
-    count = len(values)
-    mean = float(np.mean(values))
-    if count == 1:
-        return Interval(mean, math.nan, math.nan)
-    error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    return Interval(mean, mean - half, mean + half)
-
-
 def accuracy_interval(accuracy: float, samples: int) -> Interval:
     """Return an accuracy on `samples` rows and its 95 % interval (Wilson 1927), within [0, 1].
 

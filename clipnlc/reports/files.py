@@ -34,7 +34,7 @@ from clipnlc.reports.typed import typed
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
-VERSIONS = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
+VERSIONS = {EVALUATION_FORMAT: 4, DIVERSITY_FORMAT: 2}
 DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
 """The first versions whose records carry a digest."""
 
@@ -226,18 +226,26 @@ def _check_row(row: Row, record: Evaluation) -> None:
         )
     if len(set(row.seeds)) != len(row.accuracies) or not row.seeds:
         raise ValueError(f"{which} has {len(row.accuracies)} accuracies of seeds {row.seeds}")
-    for number in (*row.seeds, row.labels):
-        _check_number(f"{which}: a seed or number of labels", float(number), (0.0, None))
+    for number in (*row.seeds, row.labels, row.unlabelled):
+        _check_number(f"{which}: a seed or number of samples", float(number), (0.0, None))
+    _check_known(f"{which}: shared", row.shared, SHARE)
+    if not set(row.level) <= record.measures.keys():
+        raise ValueError(f"{which} is level in {', '.join(row.level)}, which are no measures")
     for value in (row.accuracy, *row.accuracies):
         _check_number(f"{which}: accuracy", value, SHARE)
-    if (row.low is None) != (row.high is None):
-        raise ValueError(f"{which} has half an interval")
-    if row.low is not None and row.high is not None:
-        _check_number(f"{which}: high", row.high, (row.low, None))
+    for low, high in ((row.low, row.high), (row.gain_low, row.gain_high)):
+        _check_interval(which, low, high)
     _check_number(f"{which}: gain", row.gain, DIFFERENCE)
     _check_known(f"{which}: gap_closed", row.gap_closed, (None, 1.0))
     for name, its in record.measures.items():
         _check_known(f"{which}: {name}", row.measures[name], its.bounds)
+
+
+def _check_interval(which: str, low: float | None, high: float | None) -> None:
+    if (low is None) != (high is None):
+        raise ValueError(f"{which} has half an interval")
+    if low is not None and high is not None:
+        _check_number(f"{which}: high", high, (low, None))
 
 
 def _check_published(beside: Published) -> None:

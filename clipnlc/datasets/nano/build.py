@@ -116,6 +116,7 @@ def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, An
         "templates": definition.templates,
         "kind": definition.kind,
         "note": definition.note,
+        **({"cluster": definition.cluster} if definition.cluster else {}),
         "licence": definition.licence,
         "rows": {part: len(columns["id"]) for part, columns in sorted(parts.items())},
         "digest": digest.hexdigest(),

@@ -36,7 +36,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Definition:
-    """A classification set: its words, where it came from, and how to draw it."""
+    """A classification set: its words, where it came from, and how to draw it.
+
+    Sets with drawings in common are of one `cluster`: what is measured on them counts as one.
+    """
 
     key: str
     class_names: tuple[str, ...]
@@ -45,6 +48,7 @@ class Definition:
     note: str
     licence: str
     rows: Callable[[Path], Iterator[Row]]
+    cluster: str = ""
 
 
 def _held_out_share(
@@ -218,6 +222,7 @@ def _pattern(rng: np.random.Generator, label: int) -> Pixels:
     )
 
 
+_FLUENT_EMOJI: Final = "fluent-emoji"
 _RENDERED_LICENCE: Final = "MIT (rendered by clipnlc)"
 
 SETS: Final = (
@@ -256,6 +261,7 @@ SETS: Final = (
         "Unicode's eight emoji groups, drawn by an artist the backbones have not seen",
         "MIT (Fluent Emoji)",
         _emoji_group,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "emoji_kind",
@@ -265,6 +271,7 @@ SETS: Final = (
         "27 kinds of emoji, drawn by two artists the backbones have not seen",
         "MIT (Fluent Emoji); the files *-openmoji.parquet: CC-BY-SA-4.0 (OpenMoji)",
         _emoji_kind,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "fashion",

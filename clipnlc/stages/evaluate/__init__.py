@@ -7,27 +7,39 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Int
+
 from clipnlc.combiners import COMBINERS
+from clipnlc.combiners.catalogue import catalogue
 from clipnlc.commands import command
+from clipnlc.datasets.clusters import cluster_of
 from clipnlc.datasets.published import published_digest
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
-from clipnlc.reports.record import DatasetEvaluation, Evaluation, Kind, Row, Source, versions
+from clipnlc.reports.record import (
+    DatasetEvaluation,
+    Evaluation,
+    Kind,
+    Method,
+    Row,
+    Source,
+    versions,
+)
 from clipnlc.runs.finding import (
     Runs,
     datasets_with_runs,
     find_runs,
+    labelled_split,
     others_that_share_classes,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.records import evaluation_path, read_evaluation, save_record
 from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import predictions_and_outcomes
+from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.rows import (
-    Measured,
-    Outcome,
-    Setting,
     beside_published,
     dataset_evaluation,
     references,
@@ -35,7 +47,7 @@ from clipnlc.stages.evaluate.rows import (
 )
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logit_header
+from clipnlc.stores.logits import open_logits, read_logit_header
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -125,13 +137,13 @@ def evaluate(
 
     measured = [measure(each) for each in found]
     rows = [dataset_evaluation(each) for each in measured]
-    for single, its in zip(measured, rows, strict=True):
+    for single, its in zip(found, rows, strict=True):
         # The summary over one data set is its own rows.
-        evaluation = _evaluation(asked, single, [its], its.rows, ())
+        evaluation = _evaluation(asked, [single], [its], its.rows, ())
         place = evaluation_path(layout, head, members, dataset=its.dataset, fitted_on=fitted_on)
         save_record(layout, place, evaluation)
     if len(measured) > 1:
-        evaluation = _evaluation(asked, measured[0], rows, *summary(measured))
+        evaluation = _evaluation(asked, found, rows, *summary(measured))
         save_record(layout, path, evaluation)
     return evaluation
 
@@ -190,14 +202,38 @@ def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Eva
     kept = read_evaluation(layout, path)
     sources = {one.dataset: one.sources for one in kept.datasets}
     wanted = {one.dataset: one.sources for one in found}
-    made_with = (kept.split, kept.versions, kept.measures, kept.published_digest)
-    now = (split, versions(), METRICS.facts, published_digest())
+    made_with = (
+        *(kept.split, kept.versions, kept.measures, kept.published_digest, kept.methods),
+        {one.dataset: one.cluster for one in kept.datasets},
+    )
+    now = (
+        *(split, versions(), METRICS.facts, published_digest(), _methods(found)),
+        {one.dataset: cluster_of(one.dataset) for one in found},
+    )
     return kept if sources == wanted and made_with == now else None
+
+
+def _methods(found: Sequence[Found]) -> dict[str, Method]:
+    """Describe every combiner with a fit."""
+    fitted = {n for one in found for header in one.runs.headers.values() for n in header.keys}
+    recommended = COMBINERS.groups.get("recommended", ())
+    return {
+        entry.name: Method(
+            meaning=entry.meaning,
+            learns_from=(
+                *(("labels",) if entry.labels != "no" else ()),
+                *(("unlabelled",) if entry.unlabelled else ()),
+            ),
+            selected_on=entry.selected_on,
+            recommended=entry.name in recommended,
+        )
+        for entry in catalogue([name for name in COMBINERS if name in fitted])
+    }
 
 
 def _evaluation(
     asked: _Asked,
-    first: Measured,
+    found: Sequence[Found],
     datasets: Sequence[DatasetEvaluation],
     rows: Sequence[Row],
     notes: Sequence[str],
@@ -205,8 +241,9 @@ def _evaluation(
     return Evaluation(
         head=asked.head,
         split=asked.split,
-        backbones=first.backbones,
+        backbones=found[0].runs.backbones,
         measures=METRICS.facts,
+        methods=_methods(found),
         datasets=tuple(datasets),
         summary=tuple(rows),
         notes=tuple(notes),
@@ -240,8 +277,20 @@ def _measure(
         predictions=predictions,
         outcomes=outcomes,
         published=beside_published(found.dataset, alone, target.labels) if own else (),
+        cluster=cluster_of(found.dataset),
+        pool=_pool_labels(asked.layout, runs),
         notes=_left_out(target.unknown, runs.dataset),
     )
+
+
+def _pool_labels(layout: Layout, runs: Runs) -> Int[np.ndarray, " pool"] | None:
+    """Read the labels that the fits' were drawn from; None where the store has them no longer."""
+    split = labelled_split(runs.head)
+    path = layout.logits(runs.dataset, runs.head, runs.backbones[0])
+    if not path.exists() or split not in read_logit_header(path).rows:
+        return None
+    with open_logits(path, split) as file:
+        return file.columns().labels
 
 
 def _target(asked: _Asked, found: Found) -> AbstractContextManager[Target]:
