@@ -42,6 +42,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "backbones",
+    "combiners",
     "datasets",
     "pretrain",
     "nano-data",

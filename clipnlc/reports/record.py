@@ -191,6 +191,76 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """One method compared with another on the same images and labels.
+
+    Attributes:
+        method, kind, drawn: of its row.
+        column: which labels the two are compared at; one of them may need none.
+        seeds: of the draws that both have.
+        difference: its accuracy minus the other's; the mean over the data sets.
+        low, high: 95 % interval of `difference`; None where there is none.
+        interval: `images` or `images-and-draws`, on one data set; `data-sets`, Student's t over the
+            clusters of data sets; `not-estimable`, as in a row.
+        mcnemar: exact p-value for each seed, each of two single fits; empty over data sets.
+        signed_rank: exact p-value of Wilcoxon's test over the clusters; None on one data set.
+        holm: the same, adjusted for all that are compared at these labels.
+    """
+
+    method: str
+    kind: Kind
+    drawn: Labels
+    column: Labels
+    seeds: tuple[int, ...]
+    difference: float
+    low: float | None
+    high: float | None
+    interval: Literal["images", "images-and-draws", "data-sets", "not-estimable"] | None
+    mcnemar: tuple[float, ...] = ()
+    signed_rank: float | None = None
+    holm: float | None = None
+
+
+@dataclass(frozen=True)
+class DatasetComparison:
+    """What was compared on one data set.
+
+    Attributes:
+        dataset, cluster, samples, sources: as of an evaluation.
+        rows: by columns of labels, then by method.
+    """
+
+    dataset: str
+    cluster: str
+    samples: int
+    rows: tuple[Compared, ...]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `evaluate --against` compared.
+
+    Attributes:
+        head, split, backbones, versions, fitted_on: as of an evaluation.
+        against: the method that all others are compared with.
+        datasets: one per data set, by name.
+        summary: over several data sets; empty for one.
+        notes: what a reader should know, one sentence each.
+    """
+
+    head: str
+    split: str
+    backbones: tuple[str, ...]
+    against: str
+    datasets: tuple[DatasetComparison, ...]
+    summary: tuple[Compared, ...]
+    notes: tuple[str, ...]
+    versions: Mapping[str, str]
+    fitted_on: str = ""
+
+
+@dataclass(frozen=True)
 class Diversity:
     """How differently the backbones see one data set, or the mean over several.
 

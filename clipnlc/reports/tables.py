@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from clipnlc.commands import command
 from clipnlc.labels import LabelKind, Labels
 from clipnlc.measures import Facts, Unit
+from clipnlc.reports.notes import PUBLISHED_NOTE, explanations, further
 from clipnlc.reports.record import (
     BEST_SINGLE,
     ORACLE,
     RIVALS,
     DatasetEvaluation,
     Evaluation,
-    IntervalKind,
     Row,
 )
 from clipnlc.wording import count
@@ -60,11 +60,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What they say, tables in reading order, and what must be known to read them."""
+    """What tables say, they in reading order, and what must be known to read them.
+
+    On a terminal no more than `width` columns are used.
+    """
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     headline: tuple[str, ...] = ()
+    width: int = 1000
 
 
 def points(value: float | None) -> str:
@@ -93,6 +97,9 @@ def decimal(value: float | None) -> str:
     """
     return UNDEFINED if value is None else f"{round(value, 3) + 0.0:.3f}"
 
+
+Sections = tuple[tuple[str, Callable[[Row], bool]], ...]
+"""Titles of sections, and which rows stand in them."""
 
 # Evaluation ------------------------------------------------------------------------------------
 
@@ -124,9 +131,6 @@ SPELLED: Mapping[Unit, Callable[[float | None], str]] = {
     "nats": decimal,
     "": decimal,
 }
-ACCURACY = "accuracy"
-"""The measure that rows also hold seed by seed; it has tables of its own."""
-
 UNKNOWN = "?"
 """In place of half an interval where the draw variance is not estimable."""
 
@@ -178,7 +182,7 @@ def evaluation_report(evaluation: Evaluation, *, controls: bool = True) -> Repor
     known = [one for one in evaluation.datasets if one.published]
     if known:
         tables.append(_published_table(known))
-    return Report(tuple(tables), _explanations(evaluation))
+    return Report(tuple(tables), explanations(evaluation))
 
 
 def without_controls(evaluation: Evaluation) -> Evaluation:
@@ -200,11 +204,6 @@ def summary_of(evaluation: Evaluation) -> str:
     return f"summary over {several} data sets" if several > 1 else "summary"
 
 
-def further(evaluation: Evaluation) -> dict[str, Facts]:
-    """Return the facts of every measure but the accuracy, in the order of the tables."""
-    return {name: facts for name, facts in evaluation.measures.items() if name != ACCURACY}
-
-
 def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
     title = (
         f"{one.dataset}: accuracy in % on {count(one.samples, f'{evaluation.split} image')} of "
@@ -220,11 +219,12 @@ def accuracy_table(
     shown: Shown,
     *,
     notes: tuple[str, ...] = (),
+    sections: Sections | None = None,
 ) -> Table:
     """Lay out rows by method and what they were fitted on; mark what is level with the best."""
     columns = sorted({row.drawn for row in rows})
-    sections = []
-    for heading, wanted in SECTIONS:
+    filled = []
+    for heading, wanted in sections or SECTIONS:
         by_method: dict[str, dict[Labels, Row]] = {}
         for row in rows:
             if wanted(row):
@@ -236,10 +236,10 @@ def accuracy_table(
             ]
             lines.append(Line(LABELS.get(method, method), tuple(spelled)))
         if lines:
-            sections.append(Section(heading, tuple(lines)))
+            filled.append(Section(heading, tuple(lines)))
     labels = [Cell(str(max(r.labels for r in rows if r.drawn == column))) for column in columns]
-    sections.append(Section("", (Line("labels used", tuple(labels)),)))
-    return Table(title, tuple(column.heading for column in columns), tuple(sections), notes)
+    filled.append(Section("", (Line("labels used", tuple(labels)),)))
+    return Table(title, tuple(column.heading for column in columns), tuple(filled), notes)
 
 
 def _cell(row: Row, shown: Shown) -> Cell:
@@ -351,7 +351,7 @@ MEASURED_BY = {"accuracy": "accuracy", "class-mean-accuracy": "mean over classes
 
 LABELS = {BEST_SINGLE: "best single (on test)", ORACLE: "oracle"}
 
-SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+SECTIONS: Sections = (
     ("backbones alone", lambda row: row.kind == "backbone"),
     ("read off the test labels", lambda row: row.kind == "reference"),
     (
@@ -372,77 +372,3 @@ SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ),
     ("controls", lambda row: row.kind == "control"),
 )
-
-
-PUBLISHED_NOTE = (
-    "published: from open_clip's results table, measured by others with CLIP_benchmark's prompts; "
-    "in no average here."
-)
-BEST_SINGLE_NOTE = (
-    "best single (on test): the most accurate backbone of each data set, chosen with the very "
-    "labels it is measured on, as in the NLC paper; no one can choose so well beforehand."
-)
-ORACLE_NOTE = (
-    "oracle: right where any backbone is right; a bound for picking one backbone per image."
-)
-CONTROLS_NOTE = (
-    "controls: nlc-shuffled reads another image's features, nlc-constant reads none, static is one "
-    "weight per backbone; a gain that they show too is not owed to looking at the image."
-)
-SHOTS_NOTE = (
-    "shots: labelled images per class, drawn from the training split anew for each seed; "
-    "labels used: all classes (and data sets) together."
-)
-INTERVAL_NOTES: Mapping[IntervalKind, str] = {
-    "samples": (
-        "± without labels, on single data sets: half the 95 % interval over the test images (Wilson)."
-    ),
-    "images": (
-        "± without labels, over data sets: half the 95 % interval over the test images of these "
-        "very data sets (bootstrap)."
-    ),
-    "images-and-draws": (
-        "± with labels: half the 95 % interval over the test images (bootstrap) and the draws of "
-        "labels (Student's t) together."
-    ),
-    "not-estimable": (
-        "±?: the draw variance is not estimable, for there is one draw, or two draws are expected to "
-        "share half of their labels or more."
-    ),
-    "seeds": "± with labels: half the 95 % interval over the seeds (Student's t).",
-}
-LEVEL_NOTE = (
-    "Bold or starred: not separable from the best of its column, controls included, among all that "
-    "never saw a test label: the 95 % interval of the paired difference includes zero. On one data "
-    "set it is over images and draws, for accuracy, likelihood and Brier score; over several it is "
-    "over the data sets, those that share images as one, for all but the pooled error. Elsewhere the "
-    "best alone is marked. ± of a gain is of such a difference."
-)
-ASSUMED_NOTE = (
-    "country211 is in the summary: the NLC paper speaks of 21 data sets and names 20, and this one "
-    "as the 21st is our assumption."
-)
-
-
-def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
-    seeds = sorted({len(r.seeds) for r in evaluation.summary if r.drawn.kind != "none"})
-    every = [*evaluation.summary, *(r for one in evaluation.datasets for r in one.rows)]
-    kinds = {row.interval for row in every}
-    counted = " or ".join(str(count) for count in seeds)
-    notes = [BEST_SINGLE_NOTE, ORACLE_NOTE]
-    if any(row.kind == "control" for row in evaluation.summary):
-        notes.append(CONTROLS_NOTE)
-    if seeds:
-        draws = f"{counted} seed{'' if seeds == [1] else 's'}"
-        notes.append(f"{SHOTS_NOTE} Mean over {draws}.")
-    notes += [note for kind, note in INTERVAL_NOTES.items() if kind in kinds]
-    notes += [f"{facts.title}: {facts.meaning}." for facts in further(evaluation).values()]
-    if len(evaluation.datasets) > 1 and "country211" in (d.dataset for d in evaluation.datasets):
-        notes.append(ASSUMED_NOTE)
-    if evaluation.head != "zero-shot":
-        notes.append(
-            f"The {evaluation.head} heads were fitted on labels that are not counted here."
-        )
-    if any(row.level for row in every):
-        notes.append(LEVEL_NOTE)
-    return tuple(notes)

@@ -19,6 +19,7 @@ from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
 from clipnlc.reports.record import (
+    Comparison,
     DatasetEvaluation,
     Evaluation,
     Kind,
@@ -35,9 +36,15 @@ from clipnlc.runs.finding import (
     others_that_share_classes,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
-from clipnlc.runs.records import evaluation_path, read_evaluation, save_record
+from clipnlc.runs.records import (
+    comparison_path,
+    evaluation_path,
+    read_evaluation,
+    save_record,
+)
 from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import predictions_and_outcomes
+from clipnlc.stages.evaluate.comparing import compared_over_sets, dataset_comparison, pairs
 from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.rows import (
     beside_published,
@@ -113,15 +120,7 @@ def evaluate(
     """
     layout = Layout(store)
     asked = _Asked(layout, head, split, backbones, fitted_on)
-    if fitted_on is None:
-        names = datasets_with_runs(layout, datasets or (), head)
-    else:
-        names = tuple(
-            sorted(set(datasets or others_that_share_classes(layout, fitted_on, head, split)))
-        )
-    present = Present(layout)
-    found = [_find(asked, present, name) for name in names]
-    _check_one_ensemble(found, store)
+    found = _found(asked, datasets)
     members = found[0].runs.members
     one = found[0].dataset if len(found) == 1 else None
     path = evaluation_path(layout, head, members, dataset=one, fitted_on=fitted_on)
@@ -129,13 +128,7 @@ def evaluate(
     if kept is not None and not keep_scores:
         return kept
 
-    def measure(each: Found) -> Measured:
-        def on_rows(done: int, rows: int) -> None:
-            on_progress(each.dataset, done, rows)
-
-        return _measure(asked, each, keep_scores=keep_scores, on_progress=on_rows)
-
-    measured = [measure(each) for each in found]
+    measured = [_measure_with(asked, each, on_progress, keep_scores=keep_scores) for each in found]
     rows = [dataset_evaluation(each) for each in measured]
     for single, its in zip(found, rows, strict=True):
         # The summary over one data set is its own rows.
@@ -146,6 +139,87 @@ def evaluate(
         evaluation = _evaluation(asked, found, rows, *summary(measured))
         save_record(layout, path, evaluation)
     return evaluation
+
+
+def compare(
+    *,
+    store: Path,
+    against: str,
+    baselines: Sequence[str] = (),
+    datasets: Sequence[str] | None = None,
+    head: str = "zero-shot",
+    split: str = "test",
+    backbones: Sequence[str] | None = None,
+    fitted_on: str | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda _dataset, _done, _all: None,
+) -> Comparison:
+    """Compare one method with others on the same images and labels; leaves a record of it.
+
+    Args:
+        store: root of the store.
+        against: the method that others are compared with.
+        baselines: the others, the family that p-values are adjusted for; every combiner by default.
+        datasets: as of `evaluate`, and so are all below.
+        head: whose logits are combined.
+        split: whose samples are predicted.
+        backbones: the ensemble.
+        fitted_on: apply the fits and heads of this data set to the others.
+        on_progress: called with (data set, samples done, samples).
+
+    Raises:
+        UnknownNameError: a method was not measured.
+        MissingStageError, StoreError: as `evaluate`.
+    """
+    layout = Layout(store)
+    asked = _Asked(layout, head, split, backbones, fitted_on)
+    found = _found(asked, datasets)
+    measured = [_measure_with(asked, each, on_progress) for each in found]
+    compared = pairs(measured, against, baselines)
+    over_sets = compared_over_sets(measured, compared) if len(measured) > 1 else ((), ())
+    comparison = Comparison(
+        head=head,
+        split=split,
+        backbones=found[0].runs.backbones,
+        against=against,
+        datasets=tuple(dataset_comparison(one, compared) for one in measured),
+        summary=over_sets[0],
+        notes=over_sets[1],
+        versions=versions(),
+        fitted_on=fitted_on or "",
+    )
+    one = found[0].dataset if len(found) == 1 else None
+    path = comparison_path(
+        layout, head, found[0].runs.members, against, dataset=one, fitted_on=fitted_on
+    )
+    save_record(layout, path, comparison)
+    return comparison
+
+
+def _found(asked: _Asked, datasets: Sequence[str] | None) -> list[Found]:
+    """Find the data sets and the fresh runs that are applied to them: one ensemble's."""
+    layout, head, fitted_on = asked.layout, asked.head, asked.fitted_on
+    if fitted_on is None:
+        names = datasets_with_runs(layout, datasets or (), head)
+    else:
+        others = datasets or others_that_share_classes(layout, fitted_on, head, asked.split)
+        names = tuple(sorted(set(others)))
+    present = Present(layout)
+    found = [_find(asked, present, name) for name in names]
+    _check_one_ensemble(found, layout.root)
+    return found
+
+
+def _measure_with(
+    asked: _Asked,
+    each: Found,
+    on_progress: Callable[[str, int, int], None],
+    *,
+    keep_scores: bool = False,
+) -> Measured:
+    def on_rows(done: int, rows: int) -> None:
+        on_progress(each.dataset, done, rows)
+
+    return _measure(asked, each, keep_scores=keep_scores, on_progress=on_rows)
 
 
 def _find(asked: _Asked, present: Present, dataset: str) -> Found:
