@@ -125,13 +125,16 @@ class Measured:
 
         The images are the same for every setting and measure.
         """
+        # Sums of hits are whole: the same to the last bit, in whatever order they are added.
         if setting.drawn.kind != "none" and set(seeds) != set(self.outcomes[setting]):
-            means = self.each_seed(setting, seeds, measure).mean(0)[:, None]
-            return resampled_means(means, seed=self.seed)[:, 0]
+            sums = self.each_seed(setting, seeds, measure).sum(0)[:, None]
+            found: np.ndarray = resampled_means(sums, seed=self.seed)[:, 0] / len(seeds)
+            return found
         if measure not in self._resampled:
-            known = [s for s, seeds in self.outcomes.items() if _knows(measure, seeds)]
-            columns = [self.each_seed(s, tuple(self.outcomes[s]), measure).mean(0) for s in known]
+            known = [s for s, each in self.outcomes.items() if _knows(measure, each)]
+            columns = [self.each_seed(s, tuple(self.outcomes[s]), measure).sum(0) for s in known]
             means = resampled_means(np.stack(columns, axis=1), seed=self.seed)
+            means /= [len(self.outcomes[s]) for s in known]
             self._resampled[measure] = dict(zip(known, means.T, strict=True))
         return self._resampled[measure][setting]
 
