@@ -53,11 +53,11 @@ def test_the_headline_says_what_is_best_and_how_sure_that_is():
         "Share of test images that are right, mean over 2 data sets; in brackets points from the "
         "best single backbone (chosen on test), and their 95 % interval: "
         "- without labels: log-avg 65.0 % (+5.0, +5.0 to +17.0) "
-        "- at 1 per class: nlc 71.0 % (+11.0, +5.0 to +17.0); not separable: gac "
+        "- at 1 per class: nlc 71.0 % (+11.0, +5.0 to +17.0); not separable from it: gac "
     )
     clear = (*ROWS[:6], replace(level, level=()))
     text = " ".join(shown(replace(EVALUATION, summary=clear)).split())
-    assert "nlc 71.0 % (+11.0); better than all 1 other" in text
+    assert "nlc 71.0 % (+11.0); better than each of 1 other method" in text
 
 
 def test_a_recommended_method_is_told_even_where_another_is_better():

@@ -43,7 +43,8 @@ _NAMES: Final = 24
 _CELL: Final = 8
 """Characters that names and a column take."""
 
-_HALF: Final = 0.5
+_WHOLE: Final = 0.9
+"""Share of labels that two draws have in common from which on they are one."""
 
 
 def answer(evaluation: Evaluation, *, controls: bool = True) -> Report:
@@ -113,13 +114,17 @@ def _headline(evaluation: Evaluation) -> Iterable[str]:
 
 
 def _told(rows: Sequence[Row]) -> list[Labels]:
-    """Choose the columns of the headline: no labels, and the most whose draws still differ."""
+    """Choose the columns of the headline: no labels, and the most with intervals of gains."""
     free = sorted({row.drawn for row in rows if row.drawn.kind == "none"})
     drawn = sorted({row.drawn for row in rows if row.drawn.kind != "none"})
     differing = [
         column
         for column in drawn
-        if all(r.shared is not None and r.shared < _HALF for r in rows if r.drawn == column)
+        if all(
+            r.gain_low is not None and r.shared is not None and r.shared < _WHOLE
+            for r in rows
+            if r.drawn == column
+        )
     ]
     return [*free, *(differing or drawn)[-1:]]
 
@@ -147,8 +152,8 @@ def _told_of(row: Row, evaluation: Evaluation) -> str:
     if ACCURACY not in row.level:
         return f"{said}; {best.method} is better, {percent(best.accuracy)} %"
     if not level:
-        return f"{said}; better than all {count(len(rivals), 'other')}"
-    best_of_all = "" if row.accuracy >= best.accuracy else " from the best"
+        return f"{said}; better than each of {count(len(rivals), 'other method')}"
+    best_of_all = " from it" if row.accuracy >= best.accuracy else " from the best"
     return f"{said}; not separable{best_of_all}: {some(level)}"
 
 
@@ -157,7 +162,7 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
     halves = [(r.high - r.low) / 2 for r in rows if r.low is not None and r.high is not None]
     if halves:
         yield (
-            f"95 % intervals of these numbers: from ±{percent(min(halves))} to ±{percent(max(halves))}."
+            f"95 % intervals of the rows: from ±{percent(min(halves))} to ±{percent(max(halves))}."
         )
     if any(row.level for row in rows):
         yield "*: not separable from the best of its column."
