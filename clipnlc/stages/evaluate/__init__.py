@@ -347,6 +347,7 @@ def _measure(
         sources=found.sources,
         backbones=runs.backbones,
         classes=len(target.class_names),
+        sample_id=target.sample_id,
         labels=target.labels,
         predictions=predictions,
         outcomes=outcomes,

@@ -62,7 +62,8 @@ class Measured:
         sources: the files behind the outcomes.
         backbones: of the ensemble, in the order of `predictions`.
         classes: number of classes.
-        labels: of the samples.
+        sample_id: of the samples.
+        labels: likewise.
         predictions: of each backbone alone.
         outcomes: of backbones, references and combiners.
         published: beside the backbones' own.
@@ -75,6 +76,7 @@ class Measured:
     sources: tuple[Source, ...]
     backbones: tuple[str, ...]
     classes: int
+    sample_id: tuple[str, ...]
     labels: Int[np.ndarray, " samples"]
     predictions: Int[np.ndarray, "backbones samples"]
     outcomes: Mapping[Setting, Mapping[int, Outcome]]
@@ -115,8 +117,8 @@ class Measured:
 
     @cached_property
     def seed(self) -> int:
-        """Seed of the resamples of its images: by what was found on them, whatever its name."""
-        return zlib.crc32(np.int64(self.predictions).tobytes(), zlib.crc32(self.labels.tobytes()))
+        """Seed of the resamples of its images: by their names and labels, nothing measured."""
+        return zlib.crc32("\n".join(self.sample_id).encode(), zlib.crc32(self.labels.tobytes()))
 
     def resampled(
         self, setting: Setting, seeds: Sequence[int], measure: str
