@@ -6,7 +6,9 @@ To add one:
    sum of the backbones' logits (then only `weights` is yours to write). Settings go to `__init__`
    as keywords; what is learnt is set in `_learn`, has a name ending in `_` and is listed in
    `learnt`.
-2. Say in its docstring where the definition comes from and what `softmax` of its scores means.
+2. Say in its docstring where the definition comes from and what `softmax` of its scores means. Its
+   first line is what `clipnlc combiners` and the tables say of it; `selected_on` says on what its
+   default settings were chosen.
 3. Add one row to `COMBINERS`. The conformance test of the family then covers it.
 """
 

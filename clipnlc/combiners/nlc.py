@@ -48,6 +48,7 @@ class NeuralLogitController(Weigher):
     needs_features = True
     reads_logits = False
     probabilistic = True
+    selected_on = "nano training pools"
     learnt = (
         "hidden_weight_",
         "hidden_bias_",

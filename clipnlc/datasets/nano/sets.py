@@ -45,7 +45,8 @@ Draw = Callable[[Path], Iterator[Row]]
 class Definition:
     """A classification set: its words, where it came from, and how to draw it.
 
-    `confirmation` draws the confirmation split; None where the source has no images left.
+    `confirmation` draws the confirmation split; None where the source has no images left. Sets with
+    drawings in common are of one `cluster`: what is measured on them counts as one.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Definition:
     licence: str
     rows: Draw
     confirmation: Draw | None = None
+    cluster: str = ""
 
 
 def _held_out_share(
@@ -268,6 +270,7 @@ def _pattern(rng: np.random.Generator, label: int) -> Pixels:
     )
 
 
+_FLUENT_EMOJI: Final = "fluent-emoji"
 _RENDERED_LICENCE: Final = "MIT (rendered by clipnlc)"
 
 SETS: Final = (
@@ -307,6 +310,7 @@ SETS: Final = (
         "Unicode's eight emoji groups, drawn by an artist the backbones have not seen",
         "MIT (Fluent Emoji)",
         _emoji_group,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "emoji_kind",
@@ -316,6 +320,7 @@ SETS: Final = (
         "27 kinds of emoji, drawn by two artists the backbones have not seen",
         "MIT (Fluent Emoji); the files *-openmoji.parquet: CC-BY-SA-4.0 (OpenMoji)",
         _emoji_kind,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "fashion",
