@@ -70,8 +70,9 @@ def test_the_kernel_is_its_formula():
     )
 
 
+@pytest.mark.parametrize("per_backbone", [False, True])
 @pytest.mark.parametrize(("sigma", "beta", "pull"), [(4.0, 1.0, 1.0), (0.7, 3.0, 0.2)])
-def test_gp_is_its_formula(sigma, beta, pull):
+def test_gp_is_its_formula(sigma, beta, pull, per_backbone):
     """Everything again with scipy: weights, kernel, coefficients, scores of other rows."""
     (train, _, labels), (test, _, _) = problem(), problem(9, seed=1)
     random = np.random.default_rng(5)
@@ -87,15 +88,22 @@ def test_gp_is_its_formula(sigma, beta, pull):
         return -log_p[np.arange(24), labels].sum() + pull / 2 * (o**2).sum()
 
     weight = np.exp(scipy.optimize.minimize(static, np.zeros(3), options={"gtol": 1e-9}).x) / 3
-    gram = kernel_by_hand(train, train, beta)
+
+    def kernel_of(one, two):
+        if not per_backbone:
+            return kernel_by_hand(one, two, beta)
+        each = [kernel_by_hand([a], [b], beta) for a, b in zip(one, two, strict=True)]
+        return sum(each) / len(each)
+
+    gram = kernel_of(train, train)
     a = optimum(gram, np.tensordot(weight, logits, axes=1) + shift, labels, sigma)
-    expected = np.tensordot(weight, new, axes=1) + kernel_by_hand(test, train, beta) @ a
+    expected = np.tensordot(weight, new, axes=1) + kernel_of(test, train) @ a
 
     def ensemble(of, features):
         ids = tuple(f"{i:04d}" for i in range(of.shape[1]))
         return Ensemble(of.astype(np.float32), tuple(features), ids)
 
-    gp = COMBINERS.get("gp")(sigma=sigma, beta=beta, pull=pull)
+    gp = COMBINERS.get("gp")(sigma=sigma, beta=beta, pull=pull, per_backbone=per_backbone)
     gp.fit(ensemble(logits, train), labels)
     np.testing.assert_allclose(gp.combine(ensemble(new, test)), expected, rtol=0, atol=1e-6)
     assert gp.keeps_features

@@ -54,6 +54,7 @@ class BalancedGaussianProcess(Combiner):
         power: float = 2.0,
         sigma: float = 4.0,
         beta: float = 1.0,
+        per_backbone: bool = False,
         pull: float = 1.0,
         smoothing: float = 0.25,
         exact_rows: int = 20_000,
@@ -70,6 +71,7 @@ class BalancedGaussianProcess(Combiner):
             power: as in `balanced`.
             sigma: as in `gp`.
             beta: as in `gp`.
+            per_backbone: as in `gp`.
             pull: of the weights to those of `balanced`.
             smoothing: as in `gp`.
             exact_rows: as in `gp`.
@@ -85,6 +87,7 @@ class BalancedGaussianProcess(Combiner):
         self.power = power
         self.sigma = sigma
         self.beta = beta
+        self.per_backbone = per_backbone
         self.pull = pull
         self.smoothing = smoothing
         self.exact_rows = exact_rows
@@ -113,6 +116,7 @@ class BalancedGaussianProcess(Combiner):
             labels,
             sigma=self.sigma,
             beta=self.beta,
+            widths=self._widths(ensemble),
             exact_rows=self.exact_rows,
             landmarks=self.landmarks,
             seed=self.seed,
@@ -128,8 +132,12 @@ class BalancedGaussianProcess(Combiner):
         require_backbones(len(self.weight_), ensemble)
         residual = Residual(self.rows_, self.coefficients_, self.offset_)
         scores = weigh_alike(ensemble.logits, self.weight_)
+        widths = self._widths(ensemble)
         for start in range(0, max(len(scores), 1), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
             rows = centred_rows([block[part] for block in ensemble.features], self.mean_)
-            scores[part] += residual.scores(rows, beta=self.beta)
+            scores[part] += residual.scores(rows, beta=self.beta, widths=widths)
         return scores
+
+    def _widths(self, ensemble: Ensemble) -> list[int]:
+        return [block.shape[1] for block in ensemble.features] if self.per_backbone else []

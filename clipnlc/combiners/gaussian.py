@@ -54,6 +54,7 @@ class GaussianProcess(Combiner):
         *,
         sigma: float = 4.0,
         beta: float = 1.0,
+        per_backbone: bool = False,
         pull: float = 1.0,
         smoothing: float = 0.25,
         exact_rows: int = 20_000,
@@ -65,6 +66,7 @@ class GaussianProcess(Combiner):
         Args:
             sigma: standard deviation of the residual's prior, in logits.
             beta: how fast the kernel falls with the distance of features.
+            per_backbone: the mean of one kernel per backbone, in place of one of the mean cosine.
             pull: of the static weights to LOG-AVG.
             smoothing: of the labels' class proportions, which the fit makes up for: see
                 `fitting.label_shift`.
@@ -76,6 +78,7 @@ class GaussianProcess(Combiner):
         super().__init__(seed=seed)
         self.sigma = sigma
         self.beta = beta
+        self.per_backbone = per_backbone
         self.pull = pull
         self.smoothing = smoothing
         self.exact_rows = exact_rows
@@ -92,6 +95,7 @@ class GaussianProcess(Combiner):
             labels,
             sigma=self.sigma,
             beta=self.beta,
+            widths=self._widths(ensemble),
             exact_rows=self.exact_rows,
             landmarks=self.landmarks,
             seed=self.seed,
@@ -106,8 +110,12 @@ class GaussianProcess(Combiner):
         nothing = np.zeros(self.coefficients_.shape[1])
         residual = Residual(self.rows_, self.coefficients_, nothing)
         scores = weigh_alike(ensemble.logits, self.weight_)
+        widths = self._widths(ensemble)
         for start in range(0, max(len(scores), 1), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
             rows = centred_rows([block[part] for block in ensemble.features], self.mean_)
-            scores[part] += residual.scores(rows, beta=self.beta)
+            scores[part] += residual.scores(rows, beta=self.beta, widths=widths)
         return scores
+
+    def _widths(self, ensemble: Ensemble) -> list[int]:
+        return [block.shape[1] for block in ensemble.features] if self.per_backbone else []
