@@ -26,7 +26,7 @@ _STEPS = 1000  # of the search, which never goes on without bound
 _KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 3}
 """Steps that L-BFGS remembers; each takes three matrices of classes by rows."""
 
-_ENOUGH = {np.dtype(np.float64): 1e-16, np.dtype(np.float32): 1e-7}
+_ENOUGH = {np.dtype(np.float64): 1e-16, np.dtype(np.float32): 1e-8}
 """How far above its minimum the objective may be, in nats per row. That gap is at least
 `||f - f*||^2 / (2 sigma^2)`."""
 

@@ -9,26 +9,33 @@ from clipnlc.combiners.base import ConstantWeigher
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy, cross_entropy_gradient, row_blocks
 
-_FARTHEST = 8.0
-"""Bound of the log-weights of `static`, far outside of where its pull lets them go: a search that
-tries too long a step stays finite."""
+_NEAR = 1e-7
+"""Change of a log-weight at which the search of `static` ends; the next would be its square."""
+
+_NEWTON_STEPS = 100  # 5 to 10 are enough; the search never goes on without bound
+_ROUNDING = 1e-13  # of a mean cross-entropy
+
+_CELLS = 2**17
+"""Logits in float64 that are worked on together: they stay in a processor's cache."""
 
 _GAP = 1e-7
 """Nats that `super-learner` may be above its minimum, by the bound of its convexity."""
 
 _EXCHANGES = 1000  # steps after which the search for the last fraction of a nat is given up
 
+Expansion = Callable[
+    [Float[np.ndarray, " backbones"]],
+    tuple[float, Float[np.ndarray, " backbones"], Float[np.ndarray, "backbones backbones"]],
+]
 Loss = Callable[[Float[np.ndarray, " backbones"]], tuple[float, Float[np.ndarray, " backbones"]]]
 
 
 def constant_weights_loss(
-    logits: Float[np.ndarray, "backbones samples classes"],
-    labels: Int[np.ndarray, " samples"],
-    offset: Float[np.ndarray, " classes"] | float = 0.0,
+    logits: Float[np.ndarray, "backbones samples classes"], labels: Int[np.ndarray, " samples"]
 ) -> Loss:
     """Make the function that gives the cross-entropy of `sum_b w_b z_b` and its derivative by w.
 
-    An offset is added to the sum. It is convex in w. The logits are turned into float64 block by block.
+    It is convex in w. The logits are turned into float64 block by block.
     """
     blocks = row_blocks(len(labels), len(logits) * logits.shape[2])
     whole = logits.astype(np.float64) if len(blocks) == 1 else None
@@ -37,7 +44,7 @@ def constant_weights_loss(
         total, by_weight = 0.0, np.zeros(len(w))
         for rows in blocks:
             exact = logits[:, rows].astype(np.float64) if whole is None else whole
-            scores = np.tensordot(w, exact, axes=1) + offset
+            scores = np.tensordot(w, exact, axes=1)
             share = len(scores) / len(labels)
             total += share * cross_entropy(scores, labels[rows])
             slope = cross_entropy_gradient(scores, labels[rows])
@@ -45,6 +52,44 @@ def constant_weights_loss(
         return total, by_weight
 
     return loss
+
+
+def weights_expansion(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    labels: Int[np.ndarray, " samples"],
+    offset: Float[np.ndarray, " classes"] | float = 0.0,
+) -> Expansion:
+    """Make the function that gives the cross-entropy of `sum_b w_b z_b` to the second order in w.
+
+    An offset is added to the sum.
+
+    It returns the value, the gradient and the Hessian `mean_i Z_i (diag p_i - p_i p_i') Z_i'`.
+    """
+    backbones, samples, classes = logits.shape
+    size = max(1, _CELLS // (backbones * classes))
+
+    def expansion(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        total, by_weight, bent = 0.0, np.zeros(backbones), np.zeros((backbones, backbones))
+        for start in range(0, samples, size):
+            rows = np.arange(min(size, samples - start))
+            part, own = logits[:, start : start + size], labels[start : start + size]
+            exact = part.astype(np.float64).reshape(backbones, -1)
+            scores = (w @ exact).reshape(len(rows), classes) + offset
+            scores -= scores.max(axis=1, keepdims=True)
+            chosen = scores[rows, own]
+            np.exp(scores, out=scores)
+            summed = scores.sum(axis=1, keepdims=True)
+            total += float((np.log(summed[:, 0]) - chosen).sum())
+            scores /= summed
+            exact *= np.sqrt(scores).ravel()
+            bent += exact @ exact.T
+            exact *= np.sqrt(scores).ravel()
+            mean = exact.reshape(backbones, len(rows), classes).sum(axis=2)
+            bent -= mean @ mean.T
+            by_weight += (mean - part[:, rows, own]).sum(axis=1)
+        return total / samples, by_weight / samples, bent / samples
+
+    return expansion
 
 
 def minimise_on_simplex(loss: Loss, size: int) -> Float[np.ndarray, " size"]:
@@ -110,30 +155,41 @@ def fit_static(
         start: the weights w0; by default those of LOG-AVG.
         offset: fixed, added to the weighted sum.
 
+    Newton's method on o, to 1e-7.
+
     Returns:
         The weights, each > 0.
+
+    Raises:
+        ValueError: `pull` is not above 0.
     """
-    from scipy.optimize import minimize  # noqa: PLC0415  (prediction spares it)
-
+    if not pull > 0:
+        raise ValueError(f"pull is {pull}; it must be above 0, or one label moves weights freely")
     backbones, samples, _ = logits.shape
+    ridge = pull / samples
     origin = np.full(backbones, 1 / backbones) if start is None else start
-    loss = constant_weights_loss(logits, labels, offset)
-
-    def objective(o: np.ndarray) -> tuple[float, np.ndarray]:
-        w = origin * np.exp(o)
-        value, by_weight = loss(w)
-        return value + pull / samples * (o @ o) / 2, w * by_weight + pull / samples * o
-
-    found = minimize(
-        objective,
-        np.zeros(backbones),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(-_FARTHEST, _FARTHEST)] * backbones,
-        options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-8},
-    )
-    weights: np.ndarray = origin * np.exp(found.x)
-    return weights
+    o, at = np.zeros(backbones), weights_expansion(logits, labels, offset)
+    w: np.ndarray = origin * np.exp(o)
+    value, by_weight, bent = at(w)
+    for _ in range(_NEWTON_STEPS):
+        slope = w * by_weight + ridge * o
+        # What a log-weight's own curvature takes away may not turn the step uphill.
+        own = np.maximum(w * by_weight, 0)
+        curved = w[:, None] * bent * w + np.diag(own + ridge)
+        step = -np.linalg.solve(curved, slope)
+        step *= min(1, 1 / np.abs(step).max(initial=_NEAR))  # a factor of e at most
+        before = value + ridge * (o @ o) / 2
+        while True:
+            w = origin * np.exp(o + step)
+            value, by_weight, bent = at(w)
+            now = value + ridge * ((o + step) @ (o + step)) / 2
+            if now <= before + 1e-4 * slope @ step + _ROUNDING or np.abs(step).max() < _NEAR:
+                break
+            step /= 2
+        o += step
+        if np.abs(step).max() < _NEAR:
+            break
+    return w
 
 
 class StaticWeights(ConstantWeigher):
@@ -155,7 +211,7 @@ class StaticWeights(ConstantWeigher):
         """Store the settings.
 
         Args:
-            pull: strength of the penalty on the log-weights; with 0, one label may set them freely.
+            pull: strength of the penalty on the log-weights, above 0.
             seed: of nothing.
         """
         super().__init__(seed=seed)
