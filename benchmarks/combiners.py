@@ -23,7 +23,7 @@ from fits import WIDTHS
 from jaxtyping import Int
 
 from clipnlc.combiners import COMBINERS
-from clipnlc.combiners.nlc import FULL_BATCH_ROWS, NeuralLogitController
+from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
 from clipnlc.ensemble import Ensemble
 from clipnlc.labels import Labels
 
@@ -111,7 +111,7 @@ def _best(name: str, rows: int, classes: int, widths: Sequence[int]) -> float:
 
 def matrix_rate(classes: int) -> None:
     """Print what the training of `nlc` makes of the machine's rate of matrix products."""
-    rows, steps = FULL_BATCH_ROWS, 6
+    rows, steps = BLOCK_ROWS, 6
     train, labels = make(rows, classes, tuple(WIDTHS.values())), np.arange(rows) % classes
     width, hidden = sum(WIDTHS.values()), NeuralLogitController().hidden
     random = np.random.default_rng(0)

@@ -231,8 +231,8 @@ class TestLearntWeights:
         assert weight[0] < weight[1]
 
     def test_static_without_a_pull_is_refused(self, train):
-        with pytest.raises(ValueError, match="pull is 0; it must be above 0"):
-            COMBINERS.get("static")(pull=0).fit(*train)
+        with pytest.raises(ValueError, match=r"pull is 0\.0; it must be above 0"):
+            COMBINERS.get("static")(pull=0.0).fit(*train)
 
     def test_super_learner_finds_the_minimum_on_the_simplex(self):
         ensemble, labels = make(60, 4, 2, seed=3)
