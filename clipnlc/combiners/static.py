@@ -173,10 +173,10 @@ def fit_static(
     value, by_weight, bent = at(w)
     for _ in range(_NEWTON_STEPS):
         slope = w * by_weight + ridge * o
-        # What a log-weight's own curvature takes away may not turn the step uphill.
-        own = np.maximum(w * by_weight, 0)
-        curved = w[:, None] * bent * w + np.diag(own + ridge)
-        step = -np.linalg.solve(curved, slope)
+        # In o the loss need not be convex away from the mode: a direction that bends down is taken
+        # for one that bends up as much, so that the step leads downhill.
+        bends, ways = np.linalg.eigh(w[:, None] * bent * w + np.diag(w * by_weight + ridge))
+        step = -ways @ ((ways.T @ slope) / np.maximum(np.abs(bends), 0.01 * ridge))
         step *= min(1, 1 / np.abs(step).max(initial=_NEAR))  # a factor of e at most
         before = value + ridge * (o @ o) / 2
         while True:
