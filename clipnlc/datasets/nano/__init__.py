@@ -36,6 +36,11 @@ def confirmed() -> tuple[str, ...]:
     return tuple(key for key in KEYS if (CONFIRMATION_FOLDER / key).is_dir())
 
 
+def confirmation_root(key: str) -> Path:
+    """Return the folder of the confirmation split of a set that has one."""
+    return CONFIRMATION_FOLDER / key
+
+
 def dataset_root(key: str) -> Path:
     """Return the folder of one nano set."""
     return FOLDER / key

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipnlc.datasets.dataset import LocalDataset
-from clipnlc.datasets.nano import CONFIRMATION, CONFIRMATION_FOLDER, confirmed
+from clipnlc.datasets.nano import CONFIRMATION, confirmation_root, confirmed
 from clipnlc.errors import DataError
 
 
@@ -26,7 +26,7 @@ class NanoDataset(LocalDataset):
                 f"{self.key} has no {CONFIRMATION} split, for its source has no other images; "
                 f"choose among {','.join(confirmed())} with --dataset"
             )
-        return CONFIRMATION_FOLDER / self.key
+        return confirmation_root(self.key)
 
     def expected_rows(self, split: str) -> int | None:
         """Return what the card says."""
