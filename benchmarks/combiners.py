@@ -6,8 +6,8 @@
 draws features as wide as those of OpenAI's nine backbones, with zero-shot logits that follow from
 them, and prints:
 
-1. seconds of each combiner, the sum over all numbers of shots and seeds, and what all processors
-   together spent: half of it is the least time that two take, where others use them too;
+1. processor seconds of each combiner, the sum over all numbers of shots and seeds, and the wall
+   clock of all, in processes of one thread like those of `train-nlc`;
 2. how its time grows: the ratio of two fits that differ in rows, classes or backbones alone;
 3. how fast the training of `nlc` multiplies matrices, as a share of what this machine does with a
    product of the same shapes.
@@ -18,10 +18,12 @@ Accuracies mean nothing. Compare figures of one run only: machines, and what els
 import argparse
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from fits import WIDTHS
 from jaxtyping import Int
+from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
@@ -31,6 +33,8 @@ from clipnlc.labels import Labels
 COMPARED = ("log-avg", "c-log-avg", "static", "gp")
 SHOTS = (1, 2, 4, 8, 16, 32)
 GROWTH_SHOTS = 8
+HELD: dict[str, Ensemble] = {}
+"""The arrays of a process: what it fits on, and what it scores."""
 
 
 def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> Ensemble:
@@ -53,39 +57,56 @@ def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> En
 def seconds(
     name: str, train: Ensemble, labels: Int[np.ndarray, " rows"], test: Ensemble
 ) -> tuple[float, float]:
-    """Fit and apply a combiner; return what each took."""
+    """Fit and apply a combiner; return what each took of the processors."""
     combiner = COMBINERS.get(name)()
-    begun = time.perf_counter()
+    begun = time.process_time()
     combiner.fit(train, labels)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     combiner.combine(test)
-    return fitted - begun, time.perf_counter() - fitted
+    return fitted - begun, time.process_time() - fitted
+
+
+def prepare(classes: int, shots: int, rows: int) -> None:
+    """Draw the arrays that this process fits on and scores, and keep it to one thread."""
+    threadpool_limits(1)
+    widths = tuple(WIDTHS.values())
+    HELD["pool"] = make(shots * classes, classes, widths)
+    HELD["test"] = make(rows, classes, widths, seed=1)
+
+
+def drawn(name: str, shots: int, seed: int) -> tuple[float, float]:
+    """Fit and apply a combiner on one draw; return what each took."""
+    pool, test = HELD["pool"], HELD["test"]
+    classes = pool.logits.shape[2]
+    truth = np.arange(len(pool.sample_id)) % classes
+    rows = Labels.shots(shots, seed=seed).draw(truth, pool.sample_id, classes=classes).rows
+    return seconds(name, pool.rows(rows), truth[rows], test)
 
 
 def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
     """Time every combiner on draws of every number of shots and every seed."""
-    classes = options.classes
-    pool = make(max(options.shots) * classes, classes, tuple(WIDTHS.values()))
-    truth = np.arange(len(pool.sample_id)) % classes
-    test = make(options.test, classes, tuple(WIDTHS.values()), seed=1)
     print(
-        f"{classes} classes, {sum(WIDTHS.values())} inputs, {len(WIDTHS)} backbones, shots "
-        f"{','.join(map(str, options.shots))} x {options.seeds} seeds; {options.test} rows to score"
+        f"{options.classes} classes, {sum(WIDTHS.values())} inputs, {len(WIDTHS)} backbones, shots "
+        f"{','.join(map(str, options.shots))} x {options.seeds} seeds; {options.test} rows to "
+        f"score; {options.workers} processes of one thread, as in train-nlc"
     )
     print(f"{'combiner':<16}{'fits, s':>10}{'scores, s':>11}   by shots, one seed, s")
-    total, spent = 0.0, time.process_time()
-    for name in names:
-        found = np.zeros((len(options.shots), 2))
-        for number, shots in enumerate(options.shots):
-            for seed in range(options.seeds):
-                rows = Labels.shots(shots, seed=seed).draw(truth, pool.sample_id, classes=classes)
-                found[number] += seconds(name, pool.rows(rows.rows), truth[rows.rows], test)
-        total += found.sum()
-        each = " ".join(f"{one:.2f}" for one in found.sum(axis=1) / options.seeds)
-        fits, scores = found.sum(axis=0)
-        print(f"{name:<16}{fits:>10.1f}{scores:>11.1f}   {each}", flush=True)
-    spent = time.process_time() - spent
-    print(f"{'together':<16}{total:>10.1f}   ({spent:.1f} s of all processors)")
+    # The longest first, so that no process is left alone with one at the end.
+    draws = [(k, s) for k in reversed(options.shots) for s in range(options.seeds)]
+    held = (options.classes, max(options.shots), options.test)
+    with ProcessPoolExecutor(options.workers, initializer=prepare, initargs=held) as processes:
+        list(processes.map(drawn, ["log-avg"] * 8, [1] * 8, range(8)))  # arrays are made
+        begun = time.perf_counter()
+        for name in names:
+            took = list(processes.map(drawn, [name] * len(draws), *zip(*draws, strict=True)))
+            each = {
+                k: [t for t, (of, _) in zip(took, draws, strict=True) if of == k] for k, _ in draws
+            }
+            by_shots = " ".join(f"{np.mean(each[k], axis=0).sum():.2f}" for k in options.shots)
+            fits, scores = np.sum(took, axis=0)
+            print(f"{name:<16}{fits:>10.1f}{scores:>11.1f}   {by_shots}", flush=True)
+        whole = time.perf_counter() - begun
+    print(f"together {whole:.0f} s of wall clock; the columns count processor time")
 
 
 def growth(names: Sequence[str], classes: int) -> None:
@@ -153,6 +174,7 @@ def main() -> None:
     parser.add_argument("--shots", default=",".join(map(str, SHOTS)))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=int, default=1000, help="rows that each fit scores")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", choices=("sweep", "growth", "nlc"), help="one of the parts")
     options = parser.parse_args()
     options.shots = [int(shots) for shots in options.shots.split(",")]
@@ -160,7 +182,8 @@ def main() -> None:
     if options.only in (None, "sweep"):
         sweep(names, options)
     if options.only in (None, "growth"):
-        growth(names, options.classes)
+        with threadpool_limits(1):
+            growth(names, options.classes)
     if options.only in (None, "nlc"):
         matrix_rate(options.classes)
 
