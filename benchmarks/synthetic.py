@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from clipnlc.combiners import COMBINERS, Combiner
 from clipnlc.errors import ClipnlcError
 from clipnlc.labels import Labels
-from clipnlc.metrics.intervals import seed_interval
+from clipnlc.metrics.comparisons import cluster_interval
 from clipnlc.testing.experts import CLASSES, COMPETENCES, Competence, Experts, experts
 
 AGAINST = "static"
@@ -63,7 +63,9 @@ def table(results: Sequence[Accuracies], combiners: Sequence[str], shots: Sequen
             for number in shots:
                 own = 100 * np.array([r[competence, number, name] for r in results])
                 other = 100 * np.array([r[competence, number, AGAINST] for r in results])
-                mean, low, high = seed_interval((own - other).tolist())
+                mean, low, high = cluster_interval(
+                    own - other, [str(seed) for seed in range(len(own))]
+                )
                 gain = "" if name == AGAINST else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
                 cells += f" {own.mean():.1f} | {gain} |"
             lines.append(f"| {competence} | {name} |{cells}")

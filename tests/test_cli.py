@@ -82,7 +82,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
         f"next: clipnlc train-nlc --shots 1,2,4,8,16,32 --dataset photos{at}"
     )
     assert said["train-nlc"] == (
-        f"photos: 1, 2 shots \N{MULTIPLICATION SIGN} 2 seeds (3 to 6 labels): 40 fits made\nnext: clipnlc evaluate{at}"
+        f"photos: 1, 2 shots \N{MULTIPLICATION SIGN} 2 seeds (3 to 6 labels): 59 fits made\nnext: clipnlc evaluate{at}"
     )
     assert said["evaluate"].startswith("Share of test images that are right, photos;")
     assert f"\neverything: clipnlc evaluate --full{at}record: " in said["evaluate"]
@@ -91,7 +91,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
     assert re.match(r"photos: 2 heads trained, on 21 images each; of 3 held", said["train-heads"])
     assert said["train-heads"].endswith(f"next: clipnlc train-nlc --head linear --holdout 1{at}")
     assert (
-        "100 % held \N{MULTIPLICATION SIGN} 1 seed (3 labels): 13 fits" in said["train-nlc linear"]
+        "100 % held \N{MULTIPLICATION SIGN} 1 seed (3 labels): 20 fits" in said["train-nlc linear"]
     )
     assert said["train-nlc linear"].endswith(f"next: clipnlc evaluate --head linear{at}")
     assert said["evaluate linear"].endswith(f"next: clipnlc diversity --head linear{at}")
@@ -107,7 +107,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
     assert contents(tmp_path) == before
     for words in again.values():
         assert "cached" in words, words
-    assert "40 fits cached" in again["train-nlc"]
+    assert "59 fits cached" in again["train-nlc"]
     assert again["evaluate"] == said["evaluate"].replace("(written)", "(cached)")
     assert again["diversity"] == said["diversity"].replace("(written)", "(cached)")
 

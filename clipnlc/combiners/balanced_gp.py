@@ -103,8 +103,9 @@ class BalancedGaussianProcess(Combiner):
         self.mean_ = unit_mean(pool.features)
         if not len(labels):
             self.weight_, self.offset_ = weight, offset
-            self.rows_ = np.empty((0, len(self.mean_)), dtype=np.float32)
-            self.coefficients_ = np.empty((0, len(shares)))
+            # One row without weight: a store holds no empty arrays.
+            self.rows_ = np.zeros((1, len(self.mean_)), dtype=np.float32)
+            self.coefficients_ = np.zeros((1, len(shares)))
             return
         shifted = offset + label_shift(labels, shares, smoothing=self.smoothing)
         self.weight_ = fit_static(

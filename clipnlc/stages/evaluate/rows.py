@@ -4,6 +4,7 @@ Nothing is read or written here, and nothing needs the scores: an outcome holds,
 each measure of `METRICS` needs.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -215,8 +216,9 @@ def _is_level(
     best = next(
         r for r in rivals if values.get(r.setting) == (min if lower else max)(values.values())
     )
-    if own == best.row.measures[measure]:
-        return True
+    leading = best.row.measures[measure]
+    if leading is not None and math.isclose(own, leading, rel_tol=1e-9):
+        return True  # sums over backbones in another order end in other bits
     ours, theirs = one.by_set[measure], best.by_set[measure]
     if len(over) > 1 and ours is not None and theirs is not None:
         return includes_zero(paired_over_sets(ours - theirs, over))
