@@ -316,7 +316,7 @@ def test_the_order_of_a_runs_backbones_does_not_matter(layout):
     again = evaluate(store=layout.root)
     for shots in SHOTS:
         one, other = (row(each.summary, "static", shots) for each in (first, again))
-        assert one == other
+        assert replace(one, level=()) == replace(other, level=())  # its rivals have gone
 
 
 def test_a_fit_of_other_classes_is_refused(layout):
