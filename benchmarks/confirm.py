@@ -10,7 +10,7 @@ combiner and draw), `confirmation.npz` (the predicted classes, for paired compar
 The split tells the truth once only. So the command refuses where settings, code or the sentences to
 be claimed are not committed (`git status` must be clean), and where there is a result already.
 
-    python benchmarks/confirm.py --store clipnlc-store --out /tmp/trial --trial 100
+    python benchmarks/confirm.py --store clipnlc-store --out trial --trial 100
 
 tries the machinery in a copy of the store, with 100 images of test in the place of each confirmation
 split; `--dataset` and `--backbones` narrow a trial.
