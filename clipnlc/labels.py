@@ -220,6 +220,20 @@ class Labels:
             return Draw(stratified_split(labels, sample_id, share=share, seed=self.seed)[1], {})
         return Draw(rows, {})
 
+    def shared(self, labels: Int[np.ndarray, " samples"]) -> float:
+        """Return the share of its labels that another draw from the same samples is expected to have.
+
+        >>> labels = np.repeat([0, 1], [4, 8])
+        >>> [Labels.shots(4).shared(labels), Labels.count(3).shared(labels), Labels.all().shared(labels)]
+        [0.75, 0.25, 1.0]
+        """
+        if self.kind == "shots":
+            sizes = np.bincount(labels)
+            drawn = np.minimum(sizes, self.amount)[sizes > 0]
+            return float((drawn**2 / sizes[sizes > 0]).sum() / drawn.sum())
+        shares = {"none": 0.0, "count": self.amount / len(labels), "holdout": self.amount}
+        return min(1.0, float(shares.get(self.kind, 1.0)))
+
 
 def ranks(sample_id: Sequence[str], *, draw: str) -> Int[np.ndarray, " samples"]:
     """Return each row's place in a pseudo-random order of the samples.

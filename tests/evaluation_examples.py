@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from stores_examples import write_features
 
-from clipnlc.digests import content_digest
+from clipnlc.digests import content_digest, with_digest
 from clipnlc.labels import Labels
 from clipnlc.reports.record import Row
 from clipnlc.runs.fitted import fit
@@ -152,10 +152,19 @@ def write_example(root: Path) -> Layout:
 
 
 def older_evaluation(text: str, *, version: int) -> str:
-    """Write an evaluation record as version 1 or 2 did, which had two measures."""
+    """Write an evaluation record as version 1, 2 or 3 did; the first two had two measures."""
     tree = {**json.loads(text), "format-version": version}
-    del tree["digest"], tree["measures"]
-    for row in [*tree["summary"], *(row for one in tree["datasets"] for row in one["rows"])]:
+    del tree["digest"], tree["methods"]
+    rows = [*tree["summary"], *(row for one in tree["datasets"] for row in one["rows"])]
+    for one in tree["datasets"]:
+        del one["cluster"]
+    for row in rows:
+        for name in ("unlabelled", "shared", "gain_low", "gain_high", "level"):
+            del row[name]
+    if version == 3:
+        return json.dumps(with_digest(tree))
+    del tree["measures"]
+    for row in rows:
         drawn, measures = row.pop("drawn"), row.pop("measures")
         row["protocol"] = "no-labels" if drawn["kind"] == "none" else drawn["kind"]
         row["shots"] = drawn["amount"] if drawn["kind"] == "shots" else 0

@@ -10,6 +10,7 @@ from clipnlc.reports.record import (
     Diversity,
     DiversityReport,
     Evaluation,
+    Method,
     Row,
     Source,
 )
@@ -30,6 +31,8 @@ BASE = Row(
     kind="backbone",
     drawn=Labels.none(),
     labels=0,
+    unlabelled=0,
+    shared=None,
     seeds=(0,),
     accuracies=(0.5,),
     accuracy=0.5,
@@ -37,7 +40,10 @@ BASE = Row(
     high=0.6,
     interval="samples",
     gain=-0.1,
+    gain_low=None,
+    gain_high=None,
     gap_closed=-0.5,
+    level=(),
     measures={
         "accuracy": 0.5,
         "calibration-error": 0.2,
@@ -52,12 +58,14 @@ FITTED = replace(
     kind="method",
     drawn=Labels.shots(1),
     labels=10,
+    shared=0.03,
+    level=("accuracy", "brier", "calibration-error"),
     seeds=(0, 1),
     accuracies=(0.7, 0.72),
     accuracy=0.71,
     low=0.69,
     high=0.73,
-    interval="seeds",
+    interval="images-and-draws",
     gain=0.11,
     gap_closed=0.55,
     measures={
@@ -81,9 +89,19 @@ ROWS = (
         gap_closed=1.0,
         measures={**dict.fromkeys(MEASURES), "accuracy": 0.8, "class-mean-accuracy": 0.8},
     ),
-    replace(BASE, method="log-avg", kind="method", accuracy=0.65, gain=0.05, gap_closed=0.25),
+    replace(
+        BASE,
+        method="log-avg",
+        kind="method",
+        accuracy=0.65,
+        gain=0.05,
+        gap_closed=0.25,
+        level=("accuracy",),
+    ),
     FITTED,
-    replace(FITTED, method="static", kind="control", accuracy=0.7, gain=0.1, gap_closed=0.5),
+    replace(
+        FITTED, method="static", kind="control", accuracy=0.7, gain=0.1, gap_closed=0.5, level=()
+    ),
     replace(
         FITTED,
         drawn=Labels.holdout(0.1),
@@ -92,10 +110,11 @@ ROWS = (
         accuracies=(0.7,),
         low=None,
         high=None,
-        interval=None,
+        interval="not-estimable",
     ),
 )
 DIGITS = DatasetEvaluation(
+    "digits",
     "digits",
     100,
     10,
@@ -104,11 +123,17 @@ DIGITS = DatasetEvaluation(
     (Source("digits/logits/zero-shot/b.h5", "ab" * 16, 100),),
     ("Odd.",),
 )
+METHODS = {
+    "log-avg": Method("The mean of the logits.", (), "nothing", recommended=False),
+    "nlc": Method("Scales.", ("labels",), "nano training pools", recommended=False),
+    "static": Method("Constant weights.", ("labels",), "nothing", recommended=False),
+}
 EVALUATION = Evaluation(
     head="zero-shot",
     split="test",
     backbones=("nano_a", "b"),
     measures=MEASURES,
+    methods=METHODS,
     datasets=(DIGITS, replace(DIGITS, dataset="emoji", notes=())),
     summary=tuple(replace(r, low=None, high=None) if not r.labels else r for r in ROWS),
     notes=("Something is left out.",),

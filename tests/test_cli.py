@@ -25,6 +25,7 @@ from command_line import (
 
 from clipnlc import cli
 from clipnlc.cli import app as app_module
+from clipnlc.combiners import COMBINERS
 from clipnlc.errors import StoreError
 from clipnlc.stores.logits import read_logits
 
@@ -42,6 +43,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "backbones",
+    "combiners",
     "datasets",
     "pretrain",
     "nano-data",
@@ -80,14 +82,16 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
         f"next: clipnlc train-nlc --shots 1,2,4,8,16,32 --dataset photos{at}"
     )
     assert said["train-nlc"] == (
-        f"photos: 1, 2 shots \N{MULTIPLICATION SIGN} 2 seeds (3 to 6 labels): 40 fits made\nnext: clipnlc evaluate{at}"
+        f"photos: 1, 2 shots \N{MULTIPLICATION SIGN} 2 seeds (3 to 6 labels): 59 fits made\nnext: clipnlc evaluate{at}"
     )
-    assert "accuracy in % on 36 test images of 3 classes" in said["evaluate"]
+    assert said["evaluate"].startswith("Share of test images that are right, photos;")
+    assert f"\neverything: clipnlc evaluate --full{at}record: " in said["evaluate"]
+    assert said["evaluate"].count("\n") <= 40
     assert said["evaluate"].endswith(f"(written)\nnext: clipnlc diversity{at}")
     assert re.match(r"photos: 2 heads trained, on 21 images each; of 3 held", said["train-heads"])
     assert said["train-heads"].endswith(f"next: clipnlc train-nlc --head linear --holdout 1{at}")
     assert (
-        "100 % held \N{MULTIPLICATION SIGN} 1 seed (3 labels): 13 fits" in said["train-nlc linear"]
+        "100 % held \N{MULTIPLICATION SIGN} 1 seed (3 labels): 20 fits" in said["train-nlc linear"]
     )
     assert said["train-nlc linear"].endswith(f"next: clipnlc evaluate --head linear{at}")
     assert said["evaluate linear"].endswith(f"next: clipnlc diversity --head linear{at}")
@@ -103,7 +107,7 @@ def test_the_chain_and_its_repetition(extracted, photos, tmp_path):
     assert contents(tmp_path) == before
     for words in again.values():
         assert "cached" in words, words
-    assert "40 fits cached" in again["train-nlc"]
+    assert "59 fits cached" in again["train-nlc"]
     assert again["evaluate"] == said["evaluate"].replace("(written)", "(cached)")
     assert again["diversity"] == said["diversity"].replace("(written)", "(cached)")
 
@@ -255,7 +259,9 @@ def test_examples_are_understood(name):
     assert context.params
 
 
-@pytest.mark.parametrize("name", ["train-nlc", "evaluate", "status", "verify", "datasets"])
+@pytest.mark.parametrize(
+    "name", ["train-nlc", "evaluate", "status", "verify", "combiners", "datasets"]
+)
 def test_examples_run(name, photos, tmp_path, here, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = ("--dataset", photos, "--name", "numerals", "--backbones", BACKBONES)
@@ -375,9 +381,48 @@ def test_damage_that_a_stage_meets_is_code_2(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == "error: x is damaged; delete it\n"
 
 
-def test_a_pool_used_up_by_every_seed_is_said(extracted):
-    shots = ("--shots", "2,8", "--seeds", "2", "--combiners", "log-avg,static")
+def test_draws_that_share_the_pool_are_said_to_and_full_prints_every_table(extracted):
+    shots = ("--shots", "2,8", "--seeds", "2", "--combiners", "log-avg,static,nlc-constant")
     good("train-nlc", *shots, "--store", extracted)
-    said = " ".join(good("evaluate", "--store", extracted).split())
-    assert "At 8 per class every seed drew the same labels" in said
+    said = " ".join(good("evaluate", "--full", "--store", extracted).split())
+    assert "accuracy in % on 36 test images of 3 classes" in said
+    assert "At 8 per class two draws share 100 % of their labels" in said
     assert "At 2 per class" not in said
+    assert "what each method used" in said
+    assert "everything:" not in said
+    assert " nlc-constant: NLC with the same input" in said
+    without = good("evaluate", "--full", "--no-controls", "--store", extracted)
+    assert "nlc-constant" not in without
+    assert " static " not in without
+
+
+def test_one_method_against_the_others(fitted, tmp_path, here):
+    table, page = tmp_path / "t.csv", tmp_path / "t.md"
+    more = ("--csv", table, "--markdown", page, "--store", fitted)
+    said = good("evaluate", "--against", "log-avg", *more, by=here)
+    assert "photos: difference from log-avg in points of accuracy, on 36 test images" in said
+    assert "-against-log-avg.json (written)" in said
+    assert table.read_text().startswith("dataset,against,method,")
+    assert "McNemar" in page.read_text()
+    only = ("evaluate", "--against", "log-avg", "--baselines", "vote-1,conf", "--store", fitted)
+    record = json.loads(good(*only, "--json", by=here))
+    assert {row["method"] for row in record["datasets"][0]["rows"]} == {"vote-1", "conf"}
+    assert "no damage" in good("verify", "--store", fitted, by=here)
+    unknown = here("evaluate", "--against", "nlx", "--store", fitted)
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "unknown method among those measured 'nlx'; did you mean 'nlc'" in unknown.err
+    alone = here("evaluate", "--baselines", "conf", "--store", fitted)
+    assert alone.err == (
+        "error: --baselines names what is compared; name with what in --against METHOD\n"
+    )
+
+
+def test_combiners_are_listed_with_what_they_mean(here):
+    said = " ".join(good("combiners", by=here).split())
+    assert "log-avg nothing LOG-AVG: the mean of the backbones' logits" in said
+    assert "static labels A constant positive weight per backbone" in said
+    rows = json.loads(good("combiners", "--json", by=here))
+    assert [row["name"] for row in rows] == list(COMBINERS)
+    assert all(row["meaning"].endswith(".") for row in rows)
+    controls = json.loads(good("combiners", "controls", "--json", by=here))
+    assert {row["name"] for row in controls} == set(COMBINERS.resolve("controls"))

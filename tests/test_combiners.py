@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,6 +161,15 @@ class TestVotes:
         assert accuracy(COMBINERS.get("vote-3")().combine(ensemble), labels) > 0.9
 
 
+def test_probabilities_are_averaged_without_rounding_small_ones_to_zero():
+    ensemble, _ = make(9, 4, 3)
+    average = COMBINERS.get("prob-avg")()
+    expected = softmax(ensemble.logits.astype(float)).mean(axis=0)
+    np.testing.assert_allclose(np.exp(average.combine(ensemble)), expected, rtol=1e-12)
+    extreme = average.combine(ensemble_of([[[0, 2000, 5000]], [[0, 1000, 5000]]]))
+    np.testing.assert_allclose(extreme, [[-5000, -3000 - np.log(2), 0]])
+
+
 class TestConfidence:
     def test_takes_the_surest_backbone_even_where_probabilities_round_to_one(self):
         logits = ensemble_of([[[60, 0, 0]], [[0, 80, 0]]])
@@ -193,10 +203,36 @@ class TestLearntWeights:
         scores = {name: combiner.combine(ensemble) for name, combiner in fitted.items()}
         loss = {name: cross_entropy(s, labels) for name, s in scores.items()}
         right = {name: accuracy(s, labels) for name, s in scores.items()}
-        assert loss["static"] <= loss["c-log-avg"]
+        assert loss["static"] <= loss["log-avg"]
         assert loss["super-learner"] <= loss["log-avg"]
         assert right["gac"] >= right["c-log-avg"]
         assert loss["nlc"] < loss["log-avg"]
+
+    @pytest.mark.parametrize(("samples", "pull"), [(1, 1.0), (5, 0.1), (60, 1.0)])
+    def test_static_is_at_the_mode(self, samples, pull):
+        """Against scipy on the formula, with numerical derivatives."""
+        ensemble, labels = make(samples, 5, 3, seed=3)
+        z = ensemble.logits.astype(float)
+
+        def objective(o):
+            scores = np.einsum("b,bnc->nc", np.exp(o) / 3, z)
+            chosen = scipy.special.log_softmax(scores, axis=1)[np.arange(samples), labels]
+            return -chosen.sum() + pull / 2 * (o**2).sum()
+
+        expected = scipy.optimize.minimize(objective, np.zeros(3), options={"gtol": 1e-9}).x
+        found = COMBINERS.get("static")(pull=pull).fit(ensemble, labels).weight_
+        np.testing.assert_allclose(found, np.exp(expected) / 3, rtol=1e-5)
+
+    def test_static_stays_near_log_avg_on_one_label(self):
+        """One row that only the first backbone gets wrong used to move weights by a factor of 20."""
+        logits = ensemble_of([[[9, 0, 0]], [[0, 9, 0]], [[0, 9, 0]]])
+        weight = COMBINERS.get("static")().fit(logits, np.array([1])).weight_
+        assert (np.abs(np.log(weight * 3)) < 1).all()
+        assert weight[0] < weight[1]
+
+    def test_static_without_a_pull_is_refused(self, train):
+        with pytest.raises(ValueError, match=r"pull is 0\.0; it must be above 0"):
+            COMBINERS.get("static")(pull=0.0).fit(*train)
 
     def test_super_learner_finds_the_minimum_on_the_simplex(self):
         ensemble, labels = make(60, 4, 2, seed=3)

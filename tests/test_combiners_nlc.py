@@ -134,15 +134,16 @@ class TestTraining:
         with pytest.raises(UnknownNameError, match=r"'avg'; .*known: log-avg, c-log-avg"):
             NeuralLogitController(start="avg")
 
-    def test_many_rows_go_in_minibatches(self, monkeypatch):
-        monkeypatch.setattr(nlc, "FULL_BATCH_ROWS", 20)
-        monkeypatch.setattr(nlc, "MINIBATCH_ROWS", 16)
-        ensemble, labels = make(30)
-        one, again = (NeuralLogitController(steps=5).fit(ensemble, labels) for _ in range(2))
-        np.testing.assert_array_equal(one.hidden_weight_, again.hidden_weight_)
-        monkeypatch.setattr(nlc, "FULL_BATCH_ROWS", 30)
-        full = NeuralLogitController(steps=5).fit(ensemble, labels)
-        assert not np.array_equal(one.hidden_weight_, full.hidden_weight_)
+    @pytest.mark.parametrize("prepared", [2**27, 0])
+    def test_many_rows_in_blocks_train_as_one_batch(self, monkeypatch, prepared):
+        """Above 4096 rows there used to be minibatches, and 16 times as many steps."""
+        ensemble, labels = make(31)
+        whole = NeuralLogitController(pull=0.1).fit(ensemble, labels)
+        monkeypatch.setattr(nlc, "BLOCK_ROWS", 10)
+        monkeypatch.setattr(nlc, "PREPARED_CELLS", prepared)
+        blocks = NeuralLogitController(pull=0.1).fit(ensemble, labels)
+        for name, value in whole.state().items():
+            np.testing.assert_allclose(blocks.state()[name], value, rtol=1e-3, atol=1e-5)
 
 
 class TestControls:

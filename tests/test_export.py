@@ -131,7 +131,7 @@ def test_what_was_learnt_comes_back_bit_for_bit(combiner, store, tmp_path):
 
 @pytest.mark.parametrize("combiner", USABLE)
 def test_an_export_gives_the_same_bits_as_the_store(combiner, store, tmp_path):
-    which = SHOTS if COMBINERS.get(combiner).needs_labels else None
+    which = SHOTS if COMBINERS.get(combiner).learns_from_labels() else None
     export(store=store, out=tmp_path / "out", combiner=combiner, which=which)
     here, there = predictor_of(store, combiner), open_exported(tmp_path / "out")
     assert same(scores_of(there, store), scores_of(here, store))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from heads_examples import NearestMean
 
-from clipnlc.fitting import cross_entropy
+from clipnlc.fitting import cross_entropy, product_by_blocks
 from clipnlc.heads import HEADS
-from clipnlc.heads.base import normalise, product_by_blocks
+from clipnlc.heads.base import normalise
 from clipnlc.heads.linear import LinearHead
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.testing import HEAD_CHECKS, check_head

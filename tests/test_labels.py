@@ -176,3 +176,16 @@ class TestLabels:
         )
         assert [replace(one, seed=which.seed) for one in asked] == [which]
         assert not options
+
+
+@pytest.mark.parametrize(
+    "which", [Labels.shots(3), Labels.shots(9), Labels.count(20), Labels.holdout(0.3), Labels.all()]
+)
+def test_two_draws_share_as_much_as_is_said(which):
+    labels = np.repeat(np.arange(3), [5, 20, 35])
+    names = [f"{row}.png" for row in range(60)]
+    draws = [
+        set(replace(which, seed=seed).draw(labels, names, classes=3).rows) for seed in range(300)
+    ]
+    shared = [len(a & b) / len(a) for a, b in pairwise(draws)]
+    assert np.mean(shared) == pytest.approx(which.shared(labels), abs=0.02)

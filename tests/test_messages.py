@@ -399,9 +399,14 @@ def nothing_to_merge(box):
     yield ["merge"]
 
 
-@case("stages.predict.zero_shot", again=False)  # it asks for what cannot be
+@case("stages.predict.__init__.zero_shot", again=False)  # it asks for what cannot be
 def a_combiner_that_needs_labels(box):
     yield ["predict", "photos/test", "--classes", "red,green", "--combiner", "nlc"]
+
+
+@case("stages.predict.__init__.zero_shot", again=False)  # it asks for what cannot be
+def a_combiner_that_needs_unlabelled_images(box):
+    yield ["predict", "photos/test", "--classes", "red,green", "--combiner", "balanced"]
 
 
 @case("stages.train_heads._with_features", fill=MORE)

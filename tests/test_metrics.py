@@ -21,7 +21,7 @@ from clipnlc.metrics.accuracy import (
     share_of_gap_closed,
 )
 from clipnlc.metrics.calibration import binned_calibration_error
-from clipnlc.metrics.intervals import accuracy_interval, seed_interval
+from clipnlc.metrics.intervals import accuracy_interval
 
 SEEDS = st.integers(0, 2**32)
 many = settings(max_examples=25, deadline=None)
@@ -152,15 +152,6 @@ class TestAgainstReferences:
         assert oracle_gain(predictions, labels) >= 0
 
     @many
-    @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-    def test_seed_interval(self, values):
-        mean, low, high = seed_interval(values)
-        assert mean == pytest.approx(np.mean(values))
-        error = scipy.stats.sem(values)
-        assert high - mean == pytest.approx(mean - low)
-        assert high - mean == pytest.approx(error * scipy.stats.t.ppf(0.975, len(values) - 1))
-
-    @many
     @given(st.integers(1, 500), st.floats(0, 1))
     def test_accuracy_interval(self, samples, share):
         right = round(share * samples)
@@ -186,12 +177,6 @@ class TestByHand:
             pytest.approx(-0.25)
         )
         assert math.isnan(share_of_gap_closed(accuracy=0.5, best_single=0.5, oracle=0.5))
-
-    def test_one_seed_has_no_interval(self):
-        mean, low, high = seed_interval([0.5])
-        assert mean == 0.5
-        assert math.isnan(low)
-        assert math.isnan(high)
 
     def test_perfect_accuracy_still_has_an_interval(self):
         _, low, high = accuracy_interval(1.0, 10)

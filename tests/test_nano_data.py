@@ -17,6 +17,7 @@ from clipnlc import datasets
 from clipnlc.backbones import nano as backbones
 from clipnlc.datasets import nano
 from clipnlc.datasets.catalogue import catalogue
+from clipnlc.datasets.clusters import cluster_of
 from clipnlc.datasets.nano.corpus import FASHION_USED
 from clipnlc.datasets.nano.palette import SIZE, generator
 from clipnlc.datasets.nano.sets import POOL, SETS
@@ -199,3 +200,11 @@ def test_images_that_a_pool_shares_with_the_test_of_another_set_are_those_the_pa
         ("emoji_kind", "emoji_group"): 254,
         ("emoji_group", "emoji_kind"): 71,
     }
+
+
+def test_sets_that_share_images_are_one_cluster():
+    images = {key: {pixels for *_, pixels in rows(key)} for key in nano.KEYS}
+    for one, other in itertools.combinations(nano.KEYS, 2):
+        together = cluster_of(one) == cluster_of(other)
+        assert bool(images[one] & images[other]) == together, (one, other)
+    assert cluster_of("my-photos") == "my-photos"

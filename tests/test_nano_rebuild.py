@@ -28,7 +28,7 @@ def rebuilt(tmp_path_factory):
 
 def test_the_data_is_as_shipped(rebuilt):
     _, parts = rebuilt
-    assert len(parts) == 12
+    assert len(parts) == 19
     assert [part.name for part in parts if not part.as_shipped] == []
 
 

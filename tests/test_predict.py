@@ -114,7 +114,7 @@ class TestSameAnswers:
         files = [files[one] for one in target.sample_id]
         self.models = Models("cpu", "fp32")
         for combiner in combiners:
-            needs = COMBINERS.get(combiner).needs_labels
+            needs = COMBINERS.get(combiner).learns_from_labels()
             which = Labels.shots(shots) if needs else Labels.none()
             mine, answers = self.predicted(
                 store, dataset, combiner, which, files, list(target.class_names), settings

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipnlc.reports.diversity_tables import diversity_report
 from clipnlc.reports.files import diversity_from_json, evaluation_from_json, to_json
-from clipnlc.reports.tables import diversity_report, evaluation_report
+from clipnlc.reports.tables import evaluation_report
 from clipnlc.stages.verify import verify
 from clipnlc.stores import _h5
 from clipnlc.stores.combined import read_combined

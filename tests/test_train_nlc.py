@@ -74,7 +74,7 @@ def test_fits_hold_what_was_learnt_and_nothing_else(layout):
             assert fit.facts["drawn"] == run.which.name
             assert fit.facts["labels"] == run.labels
             parts = {place.partition("#")[2] for place in fit.key.inputs}
-            expected = {"train"} if combiner.needs_labels else set()
+            expected = {"train"} if combiner.learnt else set()
             assert parts == (expected | {""} if combiner.needs_features else expected)
     assert not files(layout, "given")
     assert cached(train(layout))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clipnlc.cli.catalogues import backbones, datasets
+from clipnlc.cli.catalogues import backbones, combiners, datasets
 from clipnlc.cli.checked import Checked
 from clipnlc.cli.doctor import doctor
 from clipnlc.cli.exporting import export
@@ -60,6 +60,7 @@ for _command in (
     verify,
     doctor,
     backbones,
+    combiners,
     datasets,
     pretrain,
     nano_data,

@@ -1,4 +1,4 @@
-"""`backbones` and `datasets`: what there is to choose from."""
+"""`backbones`, `combiners` and `datasets`: what there is to choose from."""
 
 from typing import Annotated
 
@@ -40,6 +40,35 @@ def backbones(
             f"{row.parameters / 1e6:.2f} M",
             "on disk" if row.at_hand else "to download",
         )
+    print_table(table)
+
+
+def combiners(
+    names: Annotated[str, typer.Argument(help="Names or groups; all if empty.")] = "all",
+    as_json: AsJson = False,
+) -> None:
+    """List combiners, and what each of them means.
+
+    What it learns from: nothing, labels, unlabelled images of train; and what its default settings
+    were selected on, groups and more with --json.
+
+    Example: clipnlc combiners controls
+    """
+    from clipnlc.combiners.catalogue import catalogue
+
+    rows = catalogue(names)
+    if as_json:
+        print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("combiner", "learns from", "meaning"):
+        table.add_column(column)
+    for row in rows:
+        labels = {"no": [], "yes": ["labels"], "optional": ["labels if any"]}[row.labels]
+        learns = labels + ["unlabelled images"] * row.unlabelled
+        table.add_row(row.name, ", ".join(learns) or "nothing", row.meaning)
     print_table(table)
 
 

@@ -1,6 +1,7 @@
 """`train-heads` and `train-nlc`: the stages that learn."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -35,7 +36,7 @@ from clipnlc.machine import cores
 from clipnlc.wording import count as count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from clipnlc.stages.train_heads import TrainedHead
     from clipnlc.stages.train_nlc import FittedRun
@@ -198,6 +199,14 @@ def train_nlc(
     seeds: Annotated[
         int, typer.Option(min=1, max=MOST_SEEDS, help="Runs, with other labels and seeds.")
     ] = 3,
+    class_proportions: Annotated[
+        str,
+        typer.Option(
+            help="How common the classes are where you predict, for balanced and balanced-gp: "
+            "uniform, labels (with --count), or a file of class,proportion lines. Unless given, "
+            "equal proportions are half trusted."
+        ),
+    ] = "",
     strict_shots: Annotated[
         bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
     ] = False,
@@ -231,6 +240,7 @@ def train_nlc(
             combiners=listed(combiners) or ("all",),
             labels=labels_of(shots=shots, count=count, holdout=holdout),
             seeds=range(seeds),
+            proportions=_proportions(class_proportions),
             strict_shots=strict_shots,
             workers=workers or cores(),
             on_progress=on_progress,
@@ -247,6 +257,14 @@ def train_nlc(
         return
     command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _proportions(given: str) -> "Mapping[str, float] | Literal['uniform', 'labels'] | None":
+    from clipnlc.datasets.proportions import read_proportions
+
+    if given in ("uniform", "labels"):
+        return cast("Literal['uniform', 'labels']", given)
+    return read_proportions(Path(given)) if given else None
 
 
 def _say_fitted(say: Sayer, place: str, group: "list[FittedRun]") -> None:

@@ -1,7 +1,7 @@
 """`evaluate` and `diversity`: the stages that measure."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -15,6 +15,7 @@ from clipnlc.cli.options import (
     head_of,
     key_of,
     keys_of,
+    listed,
 )
 from clipnlc.cli.output import (
     Sayer,
@@ -25,8 +26,13 @@ from clipnlc.cli.output import (
     write,
     writing,
 )
-from clipnlc.commands import DEFAULT_STORE
+from clipnlc.commands import DEFAULT_STORE, command
+from clipnlc.errors import DataError
 from clipnlc.wording import count
+
+if TYPE_CHECKING:
+    from clipnlc.reports.files import Record
+    from clipnlc.reports.tables import Report
 
 
 def evaluate(
@@ -46,26 +52,44 @@ def evaluate(
             "--keep-scores", help="Keep the scores of votes and others that do not weigh."
         ),
     ] = False,
+    against: Annotated[
+        str, typer.Option(help="Compare the others with this method, image by image.")
+    ] = "",
+    baselines: Annotated[
+        str,
+        typer.Option(help="With --against: names or groups to compare, one family; all if empty."),
+    ] = "",
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="With the rows of the controls.")
+    ] = True,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table, not the answer alone.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Also write every row as CSV.")] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write the tables as Markdown.")
+        Path | None, typer.Option(help="Also write every table as Markdown.")
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the tables of accuracy and calibration.
 
-    One table per data set and a summary, and a JSON record in the store. Applies the fits of
-    train-nlc, each data set's own or those of another one; nothing is fitted.
+    Prints the answer: a headline and a summary; --full prints every table. Leaves a JSON record in
+    the store. Applies the fits of train-nlc, each data set's own or those of another one; nothing
+    is fitted. With --against, the differences from one method with intervals and tests; they are
+    then in CSV, Markdown and JSON, and in a record of their own.
 
     Example: clipnlc evaluate --dataset digits --markdown table.md
     """
-    from clipnlc.reports.tables import evaluation_report
+    from clipnlc.heads import HEADS
     from clipnlc.runs.members import members_name
-    from clipnlc.runs.records import evaluation_path
+    from clipnlc.runs.records import comparison_path, evaluation_path
+    from clipnlc.stages.evaluate import compare
     from clipnlc.stages.evaluate import evaluate as stage
     from clipnlc.stores.layout import Layout
 
+    if baselines.strip() and not against.strip():
+        raise DataError("--baselines names what is compared; name with what in --against METHOD")
     say = Sayer(quiet=quiet or as_json)
     measured = False
     with progress(say, "evaluate") as advance:
@@ -75,36 +99,79 @@ def evaluate(
             measured = True
             advance(name, done, total, "")
 
-        evaluation = stage(
+        asked = _Asked(
             store=store,
             datasets=keys_of(dataset) or None,
             backbones=backbones_of(backbones) or None,
             head=head_of(head),
             fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
-            keep_scores=keep_scores,
-            on_progress=on_progress,
         )
-    report = evaluation_report(evaluation)
-    if csv is not None:
-        from clipnlc.reports.spreadsheet import evaluation_csv
-
-        write("--csv", csv, evaluation_csv(evaluation))
-    if markdown is not None:
-        from clipnlc.reports.markdown import markdown as rendered
-
-        write("--markdown", markdown, rendered(report))
-    show_report(report, evaluation, say, as_json=as_json)
+        evaluation = stage(**asked, keep_scores=keep_scores, on_progress=on_progress)
+        comparison = (
+            compare(**asked, against=against.strip(), baselines=listed(baselines))
+            if against.strip()
+            else None
+        )
+    record: Record = comparison or evaluation
     keys = [one.dataset for one in evaluation.datasets]
-    record = evaluation_path(
-        Layout(store),
-        head,
-        members_name(evaluation.backbones),
-        dataset=keys[0] if len(keys) == 1 else None,
-        fitted_on=evaluation.fitted_on or None,
-    )
-    say(f"record: {record} ({'written' if measured else 'cached'})")
-    command = f"diversity{head_option(head)}"
-    say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+    place = {
+        "dataset": keys[0] if len(keys) == 1 else None,
+        "fitted_on": evaluation.fitted_on or None,
+    }
+    layout, members = Layout(store), members_name(evaluation.backbones)
+    path = evaluation_path(layout, head, members, **place)
+    if comparison is not None:
+        path = comparison_path(layout, head, members, comparison.against, **place)
+    _write_tables(record, csv, markdown, controls=controls)
+    show_report(_report(record, full=full, controls=controls), record, say, as_json=as_json)
+    options = {"dataset": dataset, "backbones": backbones, "head": head * (head != "zero-shot")}
+    if not full:
+        options |= {"fitted_on": fitted_on.strip(), "against": against.strip()}
+        say(f"everything: {command('evaluate --full', store=store, **options)}")
+    say(f"record: {path} ({'written' if measured or comparison else 'cached'})")
+    if HEADS.get(head).per_draw:  # diversity compares heads that are fitted once
+        return
+    after = f"diversity{head_option(head)}"
+    say_next(say, after, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+class _Asked(TypedDict):
+    """What is measured, as the stage takes it."""
+
+    store: Path
+    datasets: tuple[str, ...] | None
+    backbones: tuple[str, ...] | None
+    head: str
+    fitted_on: str | None
+
+
+def _report(record: "Record", *, full: bool, controls: bool) -> "Report":
+    """Lay out an evaluation or a comparison: every table, or the answer alone."""
+    from clipnlc.reports.answer import answer
+    from clipnlc.reports.comparison_tables import comparison_report
+    from clipnlc.reports.record import Comparison, Evaluation
+    from clipnlc.reports.tables import evaluation_report
+
+    if isinstance(record, Comparison):
+        return comparison_report(record, each=full, controls=controls)
+    assert isinstance(record, Evaluation)
+    return (evaluation_report if full else answer)(record, controls=controls)
+
+
+def _write_tables(
+    record: "Record", csv: Path | None, markdown: Path | None, *, controls: bool
+) -> None:
+    """Write the files that options asked for: always everything."""
+    from clipnlc.reports.markdown import markdown as rendered
+    from clipnlc.reports.record import Comparison, Evaluation
+    from clipnlc.reports.spreadsheet import comparison_csv, evaluation_csv
+
+    if csv is not None and isinstance(record, Comparison):
+        write("--csv", csv, comparison_csv(record))
+    elif csv is not None and isinstance(record, Evaluation):
+        write("--csv", csv, evaluation_csv(record))
+    if markdown is not None:
+        write("--markdown", markdown, rendered(_report(record, full=True, controls=controls)))
 
 
 def diversity(
@@ -129,7 +196,7 @@ def diversity(
 
     Example: clipnlc diversity --dataset digits --plots plots
     """
-    from clipnlc.reports.tables import diversity_report
+    from clipnlc.reports.diversity_tables import diversity_report
     from clipnlc.runs.members import members_name
     from clipnlc.runs.records import diversity_path
     from clipnlc.stages.diversity import diversity as stage

@@ -20,7 +20,7 @@ from clipnlc.wording import count, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from clipnlc.reports.record import DiversityReport, Evaluation
+    from clipnlc.reports.files import Record
     from clipnlc.reports.tables import Report
 
 T = TypeVar("T")
@@ -123,9 +123,7 @@ def writing(option: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def show_report(
-    report: "Report", record: "Evaluation | DiversityReport", say: Sayer, *, as_json: bool
-) -> None:
+def show_report(report: "Report", record: "Record", say: Sayer, *, as_json: bool) -> None:
     """Print the tables, or the record as JSON."""
     if as_json:
         from clipnlc.reports.files import to_json

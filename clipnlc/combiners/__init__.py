@@ -6,7 +6,9 @@ To add one:
    sum of the backbones' logits (then only `weights` is yours to write). Settings go to `__init__`
    as keywords; what is learnt is set in `_learn`, has a name ending in `_` and is listed in
    `learnt`.
-2. Say in its docstring where the definition comes from and what `softmax` of its scores means.
+2. Say in its docstring where the definition comes from and what `softmax` of its scores means. Its
+   first line is what `clipnlc combiners` and the tables say of it; `selected_on` says on what its
+   default settings were chosen.
 3. Add one row to `COMBINERS`. The conformance test of the family then covers it.
 """
 
@@ -23,18 +25,24 @@ COMBINERS = Registry(
         "vote-3": "clipnlc.combiners.votes:Vote3",
         "conf": "clipnlc.combiners.confidence:Confidence",
         "log-avg": "clipnlc.combiners.averages:LogitAverage",
+        "prob-avg": "clipnlc.combiners.averages:ProbabilityAverage",
         "c-conf": "clipnlc.combiners.confidence:CalibratedConfidence",
         "c-log-avg": "clipnlc.combiners.averages:CalibratedLogitAverage",
         "static": "clipnlc.combiners.static:StaticWeights",
         "gac": "clipnlc.combiners.genetic:GeneticCalibration",
         "super-learner": "clipnlc.combiners.static:SuperLearner",
         "balanced": "clipnlc.combiners.balanced:Balanced",
+        "probe": "clipnlc.combiners.probe:Probe",
+        "probe-static": "clipnlc.combiners.probe:ProbeStatic",
+        "gp": "clipnlc.combiners.gaussian:GaussianProcess",
+        "balanced-gp": "clipnlc.combiners.balanced_gp:BalancedGaussianProcess",
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
     },
     groups={
-        "parameter-free": ("vote-1", "vote-3", "conf", "log-avg"),
+        "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
+        "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
     },
 )

@@ -1,11 +1,11 @@
-"""Averages of logits, plain and calibrated, and the one backbone that does best on the labels."""
+"""Averages of logits and probabilities, and the one backbone that does best on the labels."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.combiners.base import ConstantWeigher
+from clipnlc.combiners.base import Combiner, ConstantWeigher, Scores
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import cross_entropy, fit_temperatures
+from clipnlc.fitting import cross_entropy, fit_temperatures, log_softmax
 
 
 class LogitAverage(ConstantWeigher):
@@ -18,6 +18,25 @@ class LogitAverage(ConstantWeigher):
 
     def _constant(self, backbones: int) -> Float[np.ndarray, " fitted"]:
         return np.full(backbones, 1 / backbones)
+
+
+class ProbabilityAverage(Combiner):
+    """PROB-AVG: the mean of the backbones' probabilities; scores are its logarithm.
+
+    How regularised linear adapters are put together (ProLIP, arXiv 2410.05270, and others); unlike
+    in LOG-AVG, one backbone cannot veto a class. `softmax` of the scores is the mean probability.
+    """
+
+    probabilistic = True
+
+    def _combine(self, ensemble: Ensemble) -> Scores:
+        """Return log mean_b p_b, without rounding small probabilities to 0."""
+        members, samples, classes = ensemble.logits.shape
+        total: np.ndarray = np.full((samples, classes), -np.inf)
+        for one in ensemble.logits:
+            np.logaddexp(total, log_softmax(one.astype(np.float64)), out=total)
+        total -= np.log(members)
+        return total
 
 
 class CalibratedLogitAverage(ConstantWeigher):

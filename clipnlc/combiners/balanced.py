@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh
+from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
 from clipnlc.fitting import softmax
@@ -89,15 +89,36 @@ def agreement_weights(
     probable = np.stack([softmax(one.astype(np.float64)) for one in logits])
     samples = np.arange(logits.shape[1])
     for _ in range(ROUNDS):
-        answer = weigh(logits, np.tile(weights, (len(samples), 1))).argmax(axis=1)
+        answer = weigh_alike(logits, weights).argmax(axis=1)
         agreement = probable[:, samples, answer].mean(axis=1)
         weights = agreement**power
         weights /= weights.sum()
     return weights
 
 
-def shares(
-    proportions: Sequence[float] | Literal["uniform"] | None, classes: int
+Proportions = Sequence[float] | Literal["uniform", "labels"] | None
+
+
+def checked_balance(strength: float | None, proportions: Proportions) -> tuple[float, Proportions]:
+    """Check and complete the settings of `Balanced`, whose docstring says what they mean.
+
+    Raises:
+        DataError: the strength is out of range, or a proportion is not positive.
+    """
+    if strength is None:
+        strength = HALF if proportions is None else FULL
+    if not 0 <= strength <= 1:
+        raise DataError(f"the strength of offsets is {strength:g}; give 0 to 1")
+    if proportions is None or isinstance(proportions, str):
+        return strength, proportions
+    found = [float(share) for share in proportions]
+    if not all(share > 0 for share in found):
+        raise DataError("class proportions must be positive; give every class a share")
+    return strength, found
+
+
+def declared_shares(
+    proportions: Proportions, classes: int, labels: Int[np.ndarray, " samples"]
 ) -> Float[np.ndarray, " classes"]:
     """Return the share of each class, with sum 1; equal ones unless others are declared.
 
@@ -106,11 +127,30 @@ def shares(
     """
     if proportions is None or proportions == "uniform":
         return np.full(classes, 1 / classes)
-    if len(proportions) != classes:
-        raise DataError(f"{len(proportions)} proportions for {classes} classes; give one for each")
-    declared: np.ndarray = np.array(proportions, dtype=np.float64)
+    declared: np.ndarray = (
+        np.bincount(labels, minlength=classes) + 1.0
+        if proportions == "labels"
+        else np.array(proportions, dtype=np.float64)
+    )
+    if len(declared) != classes:
+        raise DataError(f"{len(declared)} proportions for {classes} classes; give one for each")
     declared /= declared.sum()
     return declared
+
+
+def balance(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    shares: Float[np.ndarray, " classes"],
+    *,
+    strength: float,
+    spread: float,
+    power: float,
+) -> tuple[Float[np.ndarray, " backbones"], Float[np.ndarray, " classes"]]:
+    """Return the weights of the backbones and the offsets of their weighted sum."""
+    offsets = np.stack([class_offsets(one, shares, spread=spread) for one in logits])
+    offsets *= strength
+    weights = agreement_weights(logits + offsets[:, None].astype(np.float32), power=power)
+    return weights, weights @ offsets
 
 
 class Balanced(Combiner):
@@ -157,37 +197,24 @@ class Balanced(Combiner):
             DataError: the strength is out of range, or a proportion is not positive.
         """
         super().__init__(seed=seed)
-        declared = proportions is not None
-        self.strength = (FULL if declared else HALF) if strength is None else strength
-        self.proportions = (
-            proportions if proportions is None or proportions == "uniform" else list(proportions)
-        )
+        self.strength, self.proportions = checked_balance(strength, proportions)
         self.spread = spread
         self.power = power
-        if not 0 <= self.strength <= 1:
-            raise DataError(f"the strength of offsets is {self.strength:g}; give 0 to 1")
-        if isinstance(self.proportions, list) and not all(p > 0 for p in self.proportions):
-            raise DataError("class proportions must be positive; give every class a share")
 
     def _learn_with_pool(
         self,
         ensemble: Ensemble,  # noqa: ARG002  (no label is read)
-        labels: Int[np.ndarray, " samples"],  # noqa: ARG002
+        labels: Int[np.ndarray, " samples"],
         pool: Ensemble,
     ) -> None:
-        proportions = shares(self.proportions, pool.logits.shape[2])
-        offsets = np.stack(
-            [class_offsets(one, proportions, spread=self.spread) for one in pool.logits]
+        shares = declared_shares(self.proportions, pool.logits.shape[2], labels[:0])
+        self.weight_, self.offset_ = balance(
+            pool.logits, shares, strength=self.strength, spread=self.spread, power=self.power
         )
-        offsets *= self.strength
-        balanced = pool.logits + offsets[:, None].astype(np.float32)
-        self.weight_ = agreement_weights(balanced, power=self.power)
-        self.offset_ = self.weight_ @ offsets
 
     def _combine(self, ensemble: Ensemble) -> Scores:
         self.require_fitted()
         require_backbones(len(self.weight_), ensemble)
-        samples = len(ensemble.sample_id)
-        scores = weigh(ensemble.logits, np.tile(self.weight_, (samples, 1)))
+        scores = weigh_alike(ensemble.logits, self.weight_)
         scores += self.offset_
         return scores

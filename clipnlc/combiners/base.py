@@ -33,6 +33,14 @@ def weigh(
     return scores
 
 
+def weigh_alike(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    weight: Float[np.ndarray, " backbones"],
+) -> Float[np.ndarray, "samples classes"]:
+    """Sum the backbones' logits with the same weights for every sample; see `weigh`."""
+    return weigh(logits, np.tile(weight, (logits.shape[1], 1)))
+
+
 class Combiner(Learner):
     """The contract of the family.
 
@@ -52,6 +60,8 @@ class Combiner(Learner):
         per_class: it learns something for each class by itself, so it can only score all the
             classes that it was fitted on.
         probabilistic: `softmax` of the scores may be printed as a probability.
+        selected_on: what its default settings were chosen on; `nothing` where they were fixed
+            beforehand, as published.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -62,6 +72,7 @@ class Combiner(Learner):
     row_wise: ClassVar[bool] = True
     per_class: ClassVar[bool] = False
     probabilistic: ClassVar[bool] = False
+    selected_on: ClassVar[str] = "nothing"
 
     def fit(  # noqa: PYI019  (see Learner)
         self: _Combiner,

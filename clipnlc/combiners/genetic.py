@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import ConstantWeigher
-from clipnlc.combiners.static import LOG_SCALE_LIMIT
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import fit_temperatures
+
+LOG_SCALE_LIMIT = 3.0
+"""How far, in log scale, `gac` may go from C-LOG-AVG."""
 
 _MEMBERS_PER_BACKBONE = 7
 _SCORES_AT_ONCE = 2**22

@@ -3,16 +3,23 @@
 `k(x, x') = exp(-beta (1 - mean_b cos_b(x, x')))`, where cos_b is the cosine of backbone b's
 features after they are divided by their length, a mean is taken off and they are divided by their
 length again. Without the mean, the features of CLIP all point the same way, and every two images
-are alike.
+are alike. The other form is `mean_b exp(-beta (1 - cos_b(x, x')))`, a kernel for each backbone.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
-EXACT_ROWS = 2048
+from clipnlc.combiners.logistic import fit_kernel, fit_primal
+
+DOUBLE_ROWS = 1024
 """Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
+
+Widths = Sequence[int]
+
+_SUMMED_ROWS = 1024
 
 _AT_ONCE = 128
 """Rows whose kernel is taken together, filled up with zeros: products of matrices of one shape give
@@ -29,7 +36,10 @@ def unit_mean(features: Sequence[Float[np.ndarray, "rows _"]]) -> Float[np.ndarr
         ValueError: there are no features.
     """
     _require(features)
-    return np.concatenate([_unit(block).mean(axis=0) for block in features])
+    sums = [
+        sum(_unit(block[rows]).sum(axis=0) for rows in _blocks(len(block))) for block in features
+    ]
+    return np.concatenate(sums) / len(features[0])
 
 
 def centred_rows(
@@ -70,20 +80,27 @@ def joint_kernel(
     others: Float[np.ndarray, "others width"] | None = None,
     *,
     beta: float,
+    widths: Widths = (),
     dtype: type[np.floating] = np.float64,
 ) -> Float[np.ndarray, "rows others"]:
-    """Return `exp(-beta (1 - rows @ others'))`; without others, of the rows with themselves.
+    """Return the kernel of the rows with others; without others, of the rows with themselves.
 
     Args:
         rows: of `centred_rows`.
         others: likewise.
         beta: how fast the kernel falls; 0 makes all rows alike.
+        widths: of the backbones' features, for the mean of one kernel per backbone; without, it is
+            one kernel of the mean cosine.
         dtype: of the result and the arithmetic.
     """
     left = rows.astype(dtype, copy=False)
     right = left if others is None else others.astype(dtype, copy=False)
-    kernel: np.ndarray = left @ right.T
-    _from_cosines(kernel, beta)
+    if not widths:
+        return _values(left, right.T, beta, widths)
+    kernel = np.empty((len(left), len(right)), dtype=dtype)
+    for start in range(0, len(left), _SUMMED_ROWS):  # a second matrix of that size may not fit
+        part = slice(start, start + _SUMMED_ROWS)
+        kernel[part] = _values(left[part], right.T, beta, widths)
     return kernel
 
 
@@ -111,6 +128,7 @@ def kernel_means(
     pool: Float[np.ndarray, "pool width"],
     *,
     beta: float,
+    widths: Widths = (),
     weights: Float[np.ndarray, " pool"] | None = None,
 ) -> Float[np.ndarray, " rows"]:
     """Return the mean (or weighted sum) of each row's kernel with a pool, in float64.
@@ -118,7 +136,7 @@ def kernel_means(
     A row has the same bits whatever rows stand beside it.
     """
     share = np.full(len(pool), 1 / len(pool)) if weights is None else weights
-    return kernel_scores(rows, pool, share[:, None], beta=beta)[:, 0]
+    return kernel_scores(rows, pool, share[:, None], beta=beta, widths=widths)[:, 0]
 
 
 def kernel_scores(
@@ -127,6 +145,7 @@ def kernel_scores(
     coefficients: Float[np.ndarray, "others outputs"],
     *,
     beta: float,
+    widths: Widths = (),
 ) -> Float[np.ndarray, "samples outputs"]:
     """Return `k(rows, others) @ coefficients` in float64, a few rows at a time.
 
@@ -144,13 +163,121 @@ def kernel_scores(
         count = part.stop - part.start
         block[:count] = rows[part]
         block[count:] = 0
-        kernel = block @ right
-        _from_cosines(kernel, beta)
+        kernel = _values(block, right, beta, widths)
         scores[part] = (kernel @ coefficients)[:count]
     return scores
 
 
-def landmarks(
+@dataclass(frozen=True)
+class Residual:
+    """A function of centred rows, one output per class: `k(x, rows) coefficients + bias`.
+
+    Attributes:
+        rows: of `centred_rows`.
+        coefficients: one line per row; their dtype is that of the arithmetic.
+        bias: zeros, unless the kernel was centred on a pool.
+    """
+
+    rows: Float32[np.ndarray, "rows width"]
+    coefficients: Float[np.ndarray, "rows classes"]
+    bias: Float[np.ndarray, " classes"]
+
+    def scores(
+        self, rows: Float[np.ndarray, "samples width"], *, beta: float, widths: Widths = ()
+    ) -> Float[np.ndarray, "samples classes"]:
+        """Return its values, in float64; a row has the same bits in any block of rows."""
+        scores = kernel_scores(rows, self.rows, self.coefficients, beta=beta, widths=widths)
+        scores += self.bias
+        return scores
+
+
+def fit_residual(
+    rows: Float32[np.ndarray, "rows width"],
+    offset: Float[np.ndarray, "rows classes"],
+    labels: Int[np.ndarray, " rows"],
+    *,
+    sigma: float,
+    beta: float,
+    widths: Widths = (),
+    pool: Float32[np.ndarray, "pool width"] | None = None,
+    exact_rows: int = 20_000,
+    landmarks: int = 8192,
+    seed: int = 0,
+) -> Residual:
+    """Fit what the kernel adds to given logits: the mode of a Gaussian process around them.
+
+    It minimises `sum CE(offset + K A, labels) + tr(A' K A) / (2 sigma^2)`; see
+    `clipnlc.combiners.logistic`. Up to `DOUBLE_ROWS` rows in float64, above in float32.
+
+    Above `exact_rows` rows it is Nystrom's approximation (Williams & Seeger 2001): A is only of
+    landmarks, rows drawn from the classes in turn, and the fit is to all rows. Then the memory grows
+    with rows times landmarks.
+
+    Args:
+        rows: the labelled rows, of `centred_rows`.
+        offset: fixed logits of the rows.
+        labels: their class numbers.
+        sigma: the standard deviation of the residual's prior.
+        beta: how fast the kernel falls.
+        widths: see `joint_kernel`.
+        pool: unlabelled rows, centred on the same mean. With them, the kernel is centred twice,
+            `k - m(x) - m(x') + M` with m the mean over the pool: no class can gain on the average of
+            the pool, so class counts among the labels are no bias. They become part of the result.
+        exact_rows: the most rows for which every row has its own coefficients.
+        landmarks: how many rows have, where there are more.
+        seed: of the landmarks.
+    """
+    dtype = np.float64 if len(rows) <= DOUBLE_ROWS else np.float32
+    exact = len(rows) <= exact_rows
+    kept = rows if exact else rows[draw_landmarks(labels, landmarks, seed=seed)]
+    gram = joint_kernel(kept, beta=beta, widths=widths, dtype=dtype)
+    of_kept, whole = np.zeros(len(kept)), 0.0
+    if pool is not None:
+        of_kept = kernel_means(kept, pool, beta=beta, widths=widths)
+        whole = float(kernel_means(pool, pool, beta=beta, widths=widths).mean())
+        gram = centred_kernel(gram, of_kept, of_kept, whole)
+    if exact:
+        found = fit_kernel(gram, offset, labels, sigma=sigma)
+    else:
+        cross = joint_kernel(rows, kept, beta=beta, widths=widths, dtype=dtype)
+        if pool is not None:
+            cross = centred_kernel(
+                cross, kernel_means(rows, pool, beta=beta, widths=widths), of_kept, whole
+            )
+        found = _fit_landmarks(gram, cross, offset, labels, sigma=sigma)
+    if pool is None:
+        return Residual(kept, found, np.zeros(offset.shape[1]))
+    # k_c(x, X) A = k(x, X) A - m(x) sum A - (m(X) - M)' A, and m(x) is a mean of k(x, pool).
+    total = found.sum(axis=0, dtype=np.float64)
+    of_pool = np.tile(-total / len(pool), (len(pool), 1)).astype(dtype)
+    bias = -(of_kept - whole) @ found.astype(np.float64)
+    return Residual(np.concatenate([kept, pool]), np.concatenate([found, of_pool]), bias)
+
+
+def _fit_landmarks(
+    gram: Float[np.ndarray, "landmarks landmarks"],
+    cross: Float[np.ndarray, "rows landmarks"],
+    offset: Float[np.ndarray, "rows classes"],
+    labels: Int[np.ndarray, " rows"],
+    *,
+    sigma: float,
+) -> Float[np.ndarray, "landmarks classes"]:
+    """Fit the landmarks' coefficients to all rows; both kernels are overwritten.
+
+    With `gram = L L'` the inputs `cross L^-T` have the plain inner product for a norm.
+    """
+    from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415  (prediction spares it)
+
+    gram[np.diag_indices(len(gram))] += gram.dtype.type(np.finfo(gram.dtype).eps ** 0.5)
+    factor = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    inputs = solve_triangular(factor, cross.T, lower=True, overwrite_b=True, check_finite=False).T
+    weights = fit_primal(np.ascontiguousarray(inputs), offset, labels, sigma=sigma)
+    solved = solve_triangular(factor, weights, lower=True, trans="T", check_finite=False)
+    found: np.ndarray = np.ascontiguousarray(solved)
+    return found
+
+
+def draw_landmarks(
     labels: Int[np.ndarray, " rows"], count: int, *, seed: int
 ) -> Int[np.ndarray, " count"]:
     """Draw rows that stand for all, the classes in turn; their numbers, ascending."""
@@ -161,6 +288,29 @@ def landmarks(
     turn[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
     chosen: np.ndarray = np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")[:count]])
     return chosen
+
+
+def _values(
+    rows: Float[np.ndarray, "rows width"],
+    others: Float[np.ndarray, "width others"],
+    beta: float,
+    widths: Widths,
+) -> Float[np.ndarray, "rows others"]:
+    """Return the kernel of rows with the columns of a matrix."""
+    if not widths:
+        kernel: np.ndarray = rows @ others
+        _from_cosines(kernel, beta)
+        return kernel
+    kernel, start = np.zeros((len(rows), others.shape[1]), dtype=rows.dtype), 0
+    for width in widths:
+        own = slice(start, start + width)
+        one = np.ascontiguousarray(rows[:, own]) @ others[own]
+        one *= len(widths)  # the rows' share of the mean cosine, back to a cosine
+        _from_cosines(one, beta)
+        kernel += one
+        start += width
+    kernel /= len(widths)
+    return kernel
 
 
 def _from_cosines(cosines: Float[np.ndarray, "rows others"], beta: float) -> None:

@@ -1,7 +1,7 @@
 """NLC, the Neural Logit Controller: a small network weighs the backbones, image by image."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,12 @@ from clipnlc.fitting import Adam, cross_entropy_gradient, fit_temperatures
 from clipnlc.registry import unknown_name
 
 STARTS = ("log-avg", "c-log-avg")
-FULL_BATCH_ROWS = 4096
-MINIBATCH_ROWS = 256
+BLOCK_ROWS = 4096
+"""Rows that a step works on at a time; more are cut into equal blocks, whose gradients add up."""
+
+PREPARED_CELLS = 2**27
+"""Numbers, half a gigabyte, up to which what the network reads is prepared once and not in every
+step: a second copy of more may not fit."""
 
 Reader = Callable[[Int[np.ndarray, " rows"]], Float[np.ndarray, "rows width"]]
 """Gives the network's input for some rows of an ensemble, before the factor on it."""
@@ -48,6 +52,7 @@ class NeuralLogitController(Weigher):
     needs_features = True
     reads_logits = False
     probabilistic = True
+    selected_on = "nano training pools"
     learnt = (
         "hidden_weight_",
         "hidden_bias_",
@@ -79,13 +84,17 @@ class NeuralLogitController(Weigher):
         Args:
             parametrisation: how outputs become scales, a key of `PARAMETRISATIONS`.
             start: what training starts at and `pull` holds on to: `log-avg` or `c-log-avg`.
-            steps: steps of the full batch; passes of minibatches above `FULL_BATCH_ROWS` rows.
+            steps: of the full batch, however many rows there are. How far Adam goes from LOG-AVG
+                is decided by the number of its steps and by how steady the gradient is, and that
+                distance is what holds NLC back where there are few labels. So neither may change
+                at some number of rows: minibatches of 400 out of 401 rows already end at two
+                thirds of the distance. The time grows with the rows. Not published; our reading.
             learning_rate: Adam's.
             weight_decay: decoupled.
             pull: strength of the penalty `pull * mean (s - 1)^2` towards the start.
             hidden: width of the hidden layer.
             input_scale: factor on the unit-length features.
-            seed: of the first layer's start and of the minibatches.
+            seed: of the first layer's start.
 
         Raises:
             UnknownNameError: no such parametrisation or start.
@@ -138,14 +147,19 @@ class NeuralLogitController(Weigher):
             np.zeros(backbones, dtype=np.float32),
         ]
         adam = Adam(parameters, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
-        if samples <= FULL_BATCH_ROWS:
-            inputs, logits = data.inputs(every), data.logits(every)
-            for _ in range(self.steps):
-                adam.step(self._gradients(parameters, inputs, logits, labels))
-        else:  # a minibatch is prepared when its turn comes: a second copy of all may not fit
-            for rows in _minibatches(samples, passes=self.steps, random=random):
-                inputs, logits = data.inputs(rows), data.logits(rows)
-                adam.step(self._gradients(parameters, inputs, logits, labels[rows]))
+        blocks = np.array_split(every, math.ceil(samples / BLOCK_ROWS))
+        cells = samples * (width + data.ensemble.logits[:, 0].size)
+        prepared = [data.batch(rows) for rows in blocks] if cells <= PREPARED_CELLS else []
+        for _ in range(self.steps):
+            total: list[np.ndarray] = []
+            for number, rows in enumerate(blocks):
+                inputs, logits = prepared[number] if prepared else data.batch(rows)
+                found = self._gradients(parameters, inputs, logits, labels[rows])
+                if len(blocks) > 1:
+                    found = [np.multiply(one, len(rows) / samples, out=one) for one in found]
+                pairs = zip(total, found, strict=True) if total else ()
+                total = [np.add(one, two, out=one) for one, two in pairs] or found
+            adam.step(total)
         return parameters
 
     def _gradients(
@@ -217,22 +231,22 @@ class _Rows:
     temperature: Float[np.ndarray, " backbones"]
     input_scale: float
 
+    def batch(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Float[np.ndarray, "rows width"], Float[np.ndarray, "rows backbones classes"]]:
+        """Return both."""
+        return self.inputs(rows), self.logits(rows)
+
     def inputs(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows width"]:
         scaled: np.ndarray = self.read(rows) * np.float32(self.input_scale)
         return scaled
 
     def logits(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows backbones classes"]:
         # The cross-entropy does not see a shift of a sample's logits; small numbers round less.
-        logits = self.ensemble.logits[:, rows] / self.temperature[:, None, None]
-        logits -= logits.mean(axis=2, keepdims=True)
-        return np.ascontiguousarray(logits.transpose(1, 0, 2), dtype=np.float32)
-
-
-def _minibatches(
-    samples: int, *, passes: int, random: np.random.Generator
-) -> Iterator[Int[np.ndarray, " rows"]]:
-    """Yield the row numbers of shuffled minibatches, `passes` times over all rows."""
-    for _ in range(passes):
-        order = random.permutation(samples)
-        for begin in range(0, samples, MINIBATCH_ROWS):
-            yield order[begin : begin + MINIBATCH_ROWS]
+        backbones, _, classes = self.ensemble.logits.shape
+        found = np.empty((len(rows), backbones, classes), dtype=np.float32)
+        for number, one in enumerate(self.ensemble.logits):
+            exact = one[rows] / self.temperature[number : number + 1]  # in float64, one at a time
+            exact -= exact.mean(axis=1, keepdims=True)
+            found[:, number] = exact
+        return found

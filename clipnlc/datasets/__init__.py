@@ -20,6 +20,7 @@ from clipnlc.datasets import hub, nano
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import divided
 from clipnlc.datasets.hub.dataset import PublishedDataset
+from clipnlc.datasets.nano.dataset import NanoDataset
 from clipnlc.datasets.prompts import templates_of
 from clipnlc.errors import DataError
 from clipnlc.registry import unknown_name
@@ -151,7 +152,7 @@ def _find(
         return LocalDataset(path_key(root, key), templates_of(root), root)
     if name in nano.KEYS:
         root = nano.dataset_root(name)
-        return LocalDataset(name, templates_of(root), root)
+        return NanoDataset(name, templates_of(root), root)
     if name not in hub.entries():
         raise unknown_name("dataset", name, [*keys(), "a path"])
     entry = hub.entries()[name]

@@ -3,19 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipnlc.fitting import product_by_blocks
 from clipnlc.labels import canonical_rows
 from clipnlc.learner import Learner
 
 _Head = TypeVar("_Head", bound="Head")
-
-_ROWS: Final = 512
-"""Rows of one product of `product_by_blocks`. With 1000 classes, 512 take 2 to 6 % longer than all
-rows at once, 256 take 10 %; more would make a few rows slow."""
 
 
 @dataclass(frozen=True)
@@ -215,25 +212,6 @@ def unit_rows(features: Float[np.ndarray, "samples dim"]) -> Float[np.ndarray, "
     """Normalise rows in float32, each with the same bits whatever rows stand beside it."""
     # In another memory layout, the order of a row's sum depends on how many rows there are.
     return normalise(np.ascontiguousarray(features, dtype=np.float32))
-
-
-def product_by_blocks(
-    rows: Float[np.ndarray, "samples dim"], matrix: Float[np.ndarray, "dim outputs"]
-) -> Float[np.ndarray, "samples outputs"]:
-    """Return `rows @ matrix`, each row with the same bits whatever rows stand beside it.
-
-    Matrix libraries choose how to sum by the sizes of a product, so a row's last bits depend on the
-    number of rows. Here every product has the same number: the last ones are filled up with zeros.
-    """
-    product = np.empty((len(rows), matrix.shape[1]), dtype=np.result_type(rows, matrix))
-    whole = len(rows) - len(rows) % _ROWS
-    for begin in range(0, whole, _ROWS):
-        np.matmul(rows[begin : begin + _ROWS], matrix, out=product[begin : begin + _ROWS])
-    if rest := len(rows) - whole:
-        filled = np.zeros((_ROWS, rows.shape[1]), dtype=rows.dtype)
-        filled[:rest] = rows[whole:]
-        product[whole:] = (filled @ matrix)[:rest]
-    return product
 
 
 def _check_rows(

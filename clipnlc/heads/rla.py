@@ -5,8 +5,13 @@ from typing import ClassVar, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from clipnlc.fitting import Adam, cosine_schedule, cross_entropy_gradient
-from clipnlc.heads.base import Examples, Head, product_by_blocks, unit_rows
+from clipnlc.fitting import (
+    Adam,
+    cosine_schedule,
+    cross_entropy_gradient,
+    product_by_blocks,
+)
+from clipnlc.heads.base import Examples, Head, unit_rows
 
 _EPSILON: Final = 1e-4
 

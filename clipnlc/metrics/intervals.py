@@ -1,12 +1,29 @@
-"""How sure a mean over seeds, or an accuracy of one run, is."""
+"""How sure an accuracy, or a paired difference, is: over the images, and over the draws of labels.
+
+Images are resampled with replacement. Three draws are too few to be resampled so: their share of
+the uncertainty is Student's t with the variance that they show beyond that of the images.
+"""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
-LEVEL = 0.95
+LEVEL: Final = 0.95
+
+RESAMPLES: Final = 2000
+"""Of a bootstrap: a bound moves by a thirtieth of the interval from one seed to another."""
+
+_TOGETHER: Final = 2**22
+"""Numbers of a block of resamples that are in memory at a time."""
+
+_LAST_BITS: Final = 1e-12
+"""A variance below is rounding."""
+
+_ORDER: Final = 1
+"""Seed of the order in which quantiles of the draws meet resamples of the images."""
 
 
 class Interval(NamedTuple):
@@ -17,21 +34,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def seed_interval(values: Sequence[float]) -> Interval:
-    """Return the mean over seeds and its 95 % interval by Student's t; one value has nan bounds.
+class DrawSpread(NamedTuple):
+    """What draws add to the uncertainty of their mean, beyond that of the images.
 
-    >>> [round(v, 3) for v in seed_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
+    Attributes:
+        variance: of the mean over the draws.
+        freedom: degrees of freedom of that variance; none where it is zero.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415  (keeps the import of metrics quick)
 
-    count = len(values)
-    mean = float(np.mean(values))
-    if count == 1:
-        return Interval(mean, math.nan, math.nan)
-    error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    return Interval(mean, mean - half, mean + half)
+    variance: float = 0.0
+    freedom: float = math.inf
 
 
 def accuracy_interval(accuracy: float, samples: int) -> Interval:
@@ -48,3 +60,92 @@ def accuracy_interval(accuracy: float, samples: int) -> Interval:
     scale = 1 + z**2 / samples
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return Interval(accuracy, max(low, 0.0), min(high, 1.0))
+
+
+def resampled_means(
+    values: Float[np.ndarray, "images columns"], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Float[np.ndarray, "resamples columns"]:
+    """Return the mean of every column over images drawn anew, with replacement.
+
+    A resample draws the same images for all columns, and for every array of as many images with
+    the same seed: what is subtracted from one another is paired.
+    """
+    images = len(values)
+    block = max(1, _TOGETHER // images)
+    found = np.empty((resamples, values.shape[1]))
+    random = np.random.default_rng(seed)
+    for start in range(0, resamples, block):
+        count = min(block, resamples - start)
+        found[start : start + count] = _counts(random, count, images) @ values / images
+    return found
+
+
+def _counts(
+    random: np.random.Generator, resamples: int, images: int
+) -> Float[np.ndarray, "resamples images"]:
+    """Return how often each image is in each resample."""
+    drawn: Int[np.ndarray, "resamples images"] = random.integers(images, size=(resamples, images))
+    drawn += images * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * images)
+    return counts.reshape(resamples, images).astype(np.float64)
+
+
+def draw_spread(values: Float[np.ndarray, "draws images"]) -> DrawSpread:
+    """Estimate what the draws add to the variance of the mean of all values.
+
+    Images and draws are crossed random effects without replication: the variance of the draws'
+    means, less what the residuals alone give it, as in an analysis of variance; not below zero.
+    One draw shows nothing of it.
+
+    >>> draw_spread(np.array([[0.0, 0.0], [1.0, 1.0]]))
+    DrawSpread(variance=0.25, freedom=1.0)
+    """
+    draws, images = values.shape
+    if draws == 1:
+        return DrawSpread()
+    means = values.mean(axis=1)
+    residuals = values - means[:, None] - values.mean(axis=0) + values.mean()
+    free = max(1, (images - 1) * (draws - 1))
+    between = float(means.var(ddof=1) - np.square(residuals).sum() / free / images)
+    return DrawSpread(between / draws, draws - 1.0) if between > _LAST_BITS else DrawSpread()
+
+
+def mean_spread(spreads: Sequence[DrawSpread]) -> DrawSpread:
+    """Return the spread of the mean over data sets, whose draws are independent of each other.
+
+    Degrees of freedom by Satterthwaite 1946.
+
+    >>> mean_spread([DrawSpread(1.0, 2.0), DrawSpread(1.0, 2.0)])
+    DrawSpread(variance=0.5, freedom=4.0)
+    """
+    total = sum(one.variance for one in spreads)
+    if total <= 0:
+        return DrawSpread()
+    freedom = total**2 / sum(one.variance**2 / one.freedom for one in spreads)
+    return DrawSpread(total / len(spreads) ** 2, freedom)
+
+
+def bootstrap_interval(
+    centre: float, resampled: Float[np.ndarray, " resamples"], draws: DrawSpread
+) -> Interval:
+    """Return a mean and its 95 % interval, the percentiles of the resamples with the draws added.
+
+    To every resample of the images comes one of Student's t with the variance of the draws. Without
+    variance of the draws it is the percentile bootstrap; without variance of the images the t
+    interval of the draws' means. Where three draws vary as much as the images it holds in 92 % of
+    simulations, where only the images vary in 95 %.
+
+    >>> [round(v, 1) for v in bootstrap_interval(2.0, np.full(2000, 2.0), DrawSpread(1 / 3, 2.0))]
+    [2.0, -0.5, 4.5]
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415  (keeps the import of metrics quick)
+
+    found = resampled
+    if draws.variance > 0:
+        count = len(resampled)
+        # One quantile for each resample, not a random number: tails as of infinitely many.
+        quantiles = stdtrit(draws.freedom, (np.arange(count) + 0.5) / count)
+        order = np.random.default_rng(_ORDER).permutation(count)
+        found = resampled + math.sqrt(draws.variance) * quantiles[order]
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(centre, float(low), float(high))

@@ -7,6 +7,7 @@ are read as today's.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from clipnlc.reports.older import todays_diversity, todays_evaluation
 from clipnlc.reports.record import (
     BEST_SINGLE,
     ORACLE,
+    Compared,
+    Comparison,
     Diversity,
     DiversityReport,
     Evaluation,
@@ -34,12 +37,16 @@ from clipnlc.reports.typed import typed
 
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
-VERSIONS = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
-DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2}
+COMPARISON_FORMAT = "clipnlc-comparison"
+VERSIONS = {EVALUATION_FORMAT: 4, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
+DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
 """The first versions whose records carry a digest."""
 
 LARGEST_RECORD: Final = 32 * 2**20
 """Bytes; one of thirty data sets takes a tenth."""
+
+AGAINST: Final = "-against-"
+"""Before the method, in the name of a comparison's file."""
 
 SHARE: Bounds = (0.0, 1.0)
 DIFFERENCE: Bounds = (-1.0, 1.0)
@@ -47,13 +54,22 @@ ROUNDING = 1e-9
 """How far a value may lie outside its bounds."""
 
 
-def to_json(record: Evaluation | DiversityReport) -> str:
+Record = Evaluation | DiversityReport | Comparison
+
+FORMATS: Mapping[type, str] = {
+    Evaluation: EVALUATION_FORMAT,
+    DiversityReport: DIVERSITY_FORMAT,
+    Comparison: COMPARISON_FORMAT,
+}
+
+
+def to_json(record: Record) -> str:
     """Write a record as the one JSON text it has.
 
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    name = EVALUATION_FORMAT if isinstance(record, Evaluation) else DIVERSITY_FORMAT
+    name = FORMATS[type(record)]
     tree = with_digest({"format": name, "format-version": VERSIONS[name], **_plain(record)})
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -80,6 +96,17 @@ def diversity_from_json(text: str | bytes, *, where: str) -> DiversityReport:
     return record
 
 
+def comparison_from_json(text: str | bytes, *, where: str) -> Comparison:
+    """Read back what `to_json` wrote of a comparison; `where` names the text in errors.
+
+    Raises:
+        StoreError: the text is no comparison record, an altered one, or one of a newer clipnlc.
+    """
+    record = _read(text, COMPARISON_FORMAT, Comparison, where)
+    assert isinstance(record, Comparison)
+    return record
+
+
 def record_bytes(path: Path) -> bytes:
     """Read the file of a record.
 
@@ -100,7 +127,7 @@ def delete_and_run(where: str) -> str:
     return f"delete it and run `{_maker(where)}` again"
 
 
-def _read(text: str | bytes, name: str, kind: type, where: str) -> Evaluation | DiversityReport:
+def _read(text: str | bytes, name: str, kind: type, where: str) -> Record:
     again, newest = delete_and_run(where), VERSIONS[name]
     try:
         tree = json.loads(text)
@@ -119,9 +146,7 @@ def _read(text: str | bytes, name: str, kind: type, where: str) -> Evaluation | 
             raise StoreError(f"{where} was altered: it does not match its digest; {again}")
         envelope = ("format", "format-version", "digest")
         said = {n: value for n, value in tree.items() if n not in envelope}
-        record: Evaluation | DiversityReport = typed(
-            kind, said if version == newest else TODAYS[name](said)
-        )
+        record: Record = typed(kind, said if version == newest else TODAYS[name](said))
         CHECKS[name](record)
         to_json(record).encode()  # every text in it is text
     except (
@@ -137,12 +162,14 @@ def _read(text: str | bytes, name: str, kind: type, where: str) -> Evaluation | 
 
 def _maker(where: str) -> str:
     """Spell the command that makes the record at this place; those of one data set lie deeper."""
-    stage = "diversity" if Path(where).name.startswith("diversity") else "evaluate"
-    folder = Path(where).parent
+    name, folder = Path(where).name, Path(where).parent
+    stage = "diversity" if name.startswith("diversity") else "evaluate"
+    method = re.sub(r"(\.[0-9a-f]{8})?\.json$", "", name.rpartition(AGAINST)[2])
+    against = unquote(method) if AGAINST in name else None
     if folder.name == "records":
         dataset, store = unquote(folder.parent.name), folder.parent.parent
-        return command(stage, dataset=dataset, store=store)
-    return command(stage, store=folder)
+        return command(stage, dataset=dataset, against=against, store=store)
+    return command(stage, against=against, store=folder)
 
 
 def _is_unaltered(text: str | bytes) -> bool:
@@ -153,7 +180,7 @@ def _is_unaltered(text: str | bytes) -> bool:
         return False
 
 
-def save(path: Path, record: Evaluation | DiversityReport) -> None:
+def save(path: Path, record: Record) -> None:
     """Write a record to `path`; another one that is there is kept beside it.
 
     The older record moves to `<stem>.<8 digits of its digest>.json`. A file with the same bytes is
@@ -226,18 +253,26 @@ def _check_row(row: Row, record: Evaluation) -> None:
         )
     if len(set(row.seeds)) != len(row.accuracies) or not row.seeds:
         raise ValueError(f"{which} has {len(row.accuracies)} accuracies of seeds {row.seeds}")
-    for number in (*row.seeds, row.labels):
-        _check_number(f"{which}: a seed or number of labels", float(number), (0.0, None))
+    for number in (*row.seeds, row.labels, row.unlabelled):
+        _check_number(f"{which}: a seed or number of samples", float(number), (0.0, None))
+    _check_known(f"{which}: shared", row.shared, SHARE)
+    if not set(row.level) <= record.measures.keys():
+        raise ValueError(f"{which} is level in {', '.join(row.level)}, which are no measures")
     for value in (row.accuracy, *row.accuracies):
         _check_number(f"{which}: accuracy", value, SHARE)
-    if (row.low is None) != (row.high is None):
-        raise ValueError(f"{which} has half an interval")
-    if row.low is not None and row.high is not None:
-        _check_number(f"{which}: high", row.high, (row.low, None))
+    for low, high in ((row.low, row.high), (row.gain_low, row.gain_high)):
+        _check_interval(which, low, high)
     _check_number(f"{which}: gain", row.gain, DIFFERENCE)
     _check_known(f"{which}: gap_closed", row.gap_closed, (None, 1.0))
     for name, its in record.measures.items():
         _check_known(f"{which}: {name}", row.measures[name], its.bounds)
+
+
+def _check_interval(which: str, low: float | None, high: float | None) -> None:
+    if (low is None) != (high is None):
+        raise ValueError(f"{which} has half an interval")
+    if low is not None and high is not None:
+        _check_number(f"{which}: high", high, (low, None))
 
 
 def _check_published(beside: Published) -> None:
@@ -246,6 +281,25 @@ def _check_published(beside: Published) -> None:
         _check_number(f"{which}: accuracy", value, SHARE)
     _check_number(f"{which}: difference", beside.difference, DIFFERENCE)
     _check_number(f"{which}: samples", float(beside.published_samples), (1.0, None))
+
+
+def _check_comparison(record: Comparison) -> None:
+    _check_backbones(record.backbones)
+    for compared in record.summary:
+        _check_compared(compared)
+    for one in record.datasets:
+        _check_number(f"samples of {one.dataset}", float(one.samples), (1.0, None))
+        _check_sources(one.sources)
+        for compared in one.rows:
+            _check_compared(compared)
+
+
+def _check_compared(row: Compared) -> None:
+    which = f"{row.method} {row.column.phrase}"
+    _check_number(f"{which}: difference", row.difference, DIFFERENCE)
+    _check_interval(which, row.low, row.high)
+    for p in (*row.mcnemar, row.signed_rank, row.holm):
+        _check_known(f"{which}: a p-value", p, SHARE)
 
 
 def _check_diversity(record: DiversityReport) -> None:
@@ -311,4 +365,5 @@ def _spelled(bounds: Bounds) -> str:
 CHECKS: Mapping[str, Callable[[Any], None]] = {
     EVALUATION_FORMAT: _check_evaluation,
     DIVERSITY_FORMAT: _check_diversity,
+    COMPARISON_FORMAT: _check_comparison,
 }

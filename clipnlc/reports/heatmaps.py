@@ -12,8 +12,8 @@ import numpy as np
 
 from clipnlc.files import open_regular, replacing
 from clipnlc.measures import Facts
+from clipnlc.reports.diversity_tables import READ
 from clipnlc.reports.record import Diversity, DiversityReport, Matrix
-from clipnlc.reports.tables import READ
 from clipnlc.wording import count
 
 DPI = 130

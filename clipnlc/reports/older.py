@@ -56,11 +56,37 @@ PAIR_MEASURES: Mapping[str, tuple[str, str, str, float, str]] = {
 
 
 def todays_evaluation(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the JSON of an evaluation of version 1 or 2 into today's.
+    """Turn the JSON of an evaluation of version 1 to 3 into today's.
 
     Raises:
         KeyError, TypeError, ValueError: it is no such record.
     """
+    third = tree if "measures" in tree else _third(tree)
+    return {
+        **third,
+        "methods": {},
+        "datasets": [
+            {**one, "cluster": one["dataset"], "rows": [_fourth(row) for row in one["rows"]]}
+            for one in third["datasets"]
+        ],
+        "summary": [_fourth(row) for row in third["summary"]],
+    }
+
+
+def _fourth(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a row of version 3 into one of 4: what it did not say of its differences is unknown."""
+    return {
+        **row,
+        "unlabelled": 0,
+        "shared": None,
+        "gain_low": None,
+        "gain_high": None,
+        "level": [],
+    }
+
+
+def _third(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the JSON of an evaluation of version 1 or 2 into one of version 3."""
     return {
         "published_digest": "",  # version 1 had no published numbers
         **tree,

@@ -16,10 +16,14 @@ from clipnlc.labels import Labels
 from clipnlc.measures import Facts
 
 Kind = Literal["backbone", "reference", "method", "control"]
+Learns = Literal["labels", "unlabelled"]
+IntervalKind = Literal["samples", "images", "images-and-draws", "seeds", "not-estimable"]
 Matrix = tuple[tuple[float | None, ...], ...]
 
 BEST_SINGLE = "best-single-test"
 ORACLE = "oracle"
+RIVALS: tuple[Kind, ...] = ("method", "control")
+"""Who can be the best of a column: whatever did not need the test labels to be chosen."""
 PACKAGES = ("clipnlc", "h5py", "numpy", "scipy")
 
 
@@ -48,14 +52,23 @@ class Row:
             are there to be compared with, not to be used.
         drawn: which labels the combiner was fitted on, whatever the seed.
         labels: labelled samples it was fitted on (most over the seeds), summed over data sets.
+        unlabelled: samples of train that it learnt from without their labels, likewise.
+        shared: share of its labels that two draws are expected to have in common, mean over the
+            data sets; None without labels, or where what they were drawn from is gone.
         seeds: of the draws of the labelled samples.
         accuracies: one per seed, in [0, 1]; each the mean over the data sets.
         accuracy: their mean.
         low, high: 95 % interval of `accuracy`; None where there is none.
-        interval: `seeds`, Student's t over the seeds; `samples`, Wilson's over the samples.
+        interval: `samples`, Wilson's over the images; `images`, a bootstrap over them;
+            `images-and-draws`, over the draws of labels too; `not-estimable`, there is none, for
+            the draws are one or share too many labels; `seeds`, of older records, Student's t over
+            the seeds.
         gain: accuracy minus that of the best single backbone, which is chosen on each data set's
             own test labels.
+        gain_low, gain_high: 95 % interval of this paired difference: over images and draws on one
+            data set, over the data sets on several; None where there is none.
         gap_closed: gain over the oracle's gain; None where the oracle gains nothing.
+        level: the measures in which it is not separable from the best of its column.
         measures: mean over the seeds of every measure of the record, by name; None where the
             method has no probabilities.
     """
@@ -64,15 +77,37 @@ class Row:
     kind: Kind
     drawn: Labels
     labels: int
+    unlabelled: int
+    shared: float | None
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     accuracy: float
     low: float | None
     high: float | None
-    interval: Literal["seeds", "samples"] | None
+    interval: IntervalKind | None
     gain: float
+    gain_low: float | None
+    gain_high: float | None
     gap_closed: float | None
+    level: tuple[str, ...]
     measures: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a reader should know of a combiner, whatever it was fitted on.
+
+    Attributes:
+        meaning: one line.
+        learns_from: labels, unlabelled images of train, both or neither.
+        selected_on: what its settings were chosen on.
+        recommended: whether it is what we recommend.
+    """
+
+    meaning: str
+    learns_from: tuple[Learns, ...]
+    selected_on: str
+    recommended: bool
 
 
 @dataclass(frozen=True)
@@ -104,6 +139,7 @@ class DatasetEvaluation:
 
     Attributes:
         dataset: name in the store.
+        cluster: of the data sets that share images with this one; its own name where none does.
         samples, classes: size of the split.
         best_single: the backbone with the highest accuracy on this split's labels.
         rows: backbones, references, methods, controls.
@@ -113,6 +149,7 @@ class DatasetEvaluation:
     """
 
     dataset: str
+    cluster: str
     samples: int
     classes: int
     best_single: str
@@ -131,6 +168,7 @@ class Evaluation:
         split: whose samples were predicted.
         backbones: of the ensemble.
         measures: the facts of every measure of the rows, in the order of the tables.
+        methods: of every combiner in the rows, in the order of the tables.
         datasets: one per data set, by name.
         summary: the rows that every data set has, averaged over the data sets.
         notes: of the summary.
@@ -143,11 +181,82 @@ class Evaluation:
     split: str
     backbones: tuple[str, ...]
     measures: Mapping[str, Facts]
+    methods: Mapping[str, Method]
     datasets: tuple[DatasetEvaluation, ...]
     summary: tuple[Row, ...]
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     published_digest: str = ""
+    fitted_on: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One method compared with another on the same images and labels.
+
+    Attributes:
+        method, kind, drawn: of its row.
+        column: which labels the two are compared at; one of them may need none.
+        seeds: of the draws that both have.
+        difference: its accuracy minus the other's; the mean over the data sets.
+        low, high: 95 % interval of `difference`; None where there is none.
+        interval: `images` or `images-and-draws`, on one data set; `data-sets`, Student's t over the
+            clusters of data sets; `not-estimable`, as in a row.
+        mcnemar: exact p-value for each seed, each of two single fits; empty over data sets.
+        signed_rank: exact p-value of Wilcoxon's test over the clusters; None on one data set.
+        holm: the same, adjusted for all that are compared at these labels.
+    """
+
+    method: str
+    kind: Kind
+    drawn: Labels
+    column: Labels
+    seeds: tuple[int, ...]
+    difference: float
+    low: float | None
+    high: float | None
+    interval: Literal["images", "images-and-draws", "data-sets", "not-estimable"] | None
+    mcnemar: tuple[float, ...] = ()
+    signed_rank: float | None = None
+    holm: float | None = None
+
+
+@dataclass(frozen=True)
+class DatasetComparison:
+    """What was compared on one data set.
+
+    Attributes:
+        dataset, cluster, samples, sources: as of an evaluation.
+        rows: by columns of labels, then by method.
+    """
+
+    dataset: str
+    cluster: str
+    samples: int
+    rows: tuple[Compared, ...]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `evaluate --against` compared.
+
+    Attributes:
+        head, split, backbones, versions, fitted_on: as of an evaluation.
+        against: the method that all others are compared with.
+        datasets: one per data set, by name.
+        summary: over several data sets; empty for one.
+        notes: what a reader should know, one sentence each.
+    """
+
+    head: str
+    split: str
+    backbones: tuple[str, ...]
+    against: str
+    datasets: tuple[DatasetComparison, ...]
+    summary: tuple[Compared, ...]
+    notes: tuple[str, ...]
+    versions: Mapping[str, str]
     fitted_on: str = ""
 
 

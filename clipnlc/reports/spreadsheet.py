@@ -5,7 +5,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
-from clipnlc.reports.record import DiversityReport, Evaluation, Published, Row
+from clipnlc.reports.record import (
+    Compared,
+    Comparison,
+    DiversityReport,
+    Evaluation,
+    Published,
+    Row,
+)
 
 SUMMARY = "(all)"  # in place of a data set; no store can hold one of this name by accident
 
@@ -39,6 +46,35 @@ def evaluation_csv(evaluation: Evaluation) -> str:
                 "dataset": dataset,
                 **_spelled(row, further),
                 **published.get((dataset, row.method), {}),
+            }
+            for dataset, row in rows
+        ),
+    )
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Write every comparison on each data set, then those over all under the data set `(all)`.
+
+    Columns: `dataset` and `against`; `drawn_kind` and `drawn_amount`, what the method was fitted on;
+    `column_kind` and `column_amount`, the labels that the two are compared at; the other fields of
+    `record.Compared`. Differences are of shares; several values are separated by spaces; what is
+    undefined is empty.
+    """
+    rows = [(one.dataset, row) for one in comparison.datasets for row in one.rows]
+    rows += [(SUMMARY, row) for row in comparison.summary]
+    plain = [f.name for f in fields(Compared) if f.name not in ("drawn", "column")]
+    labels = ("drawn_kind", "drawn_amount", "column_kind", "column_amount")
+    return _written(
+        ("dataset", "against", *plain[:2], *labels, *plain[2:]),
+        (
+            {
+                "dataset": dataset,
+                "against": comparison.against,
+                "drawn_kind": row.drawn.kind,
+                "drawn_amount": row.drawn.amount,
+                "column_kind": row.column.kind,
+                "column_amount": row.column.amount,
+                **{name: _joined(getattr(row, name)) for name in plain},
             }
             for dataset, row in rows
         ),
@@ -86,10 +122,11 @@ def _spelled(row: Row, further: Sequence[str]) -> dict[str, object]:
         **{name: getattr(row, name) for name in _ROW},
         **{name: row.measures[name] for name in further},
     }
-    return {
-        name: " ".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in values.items()
-    }
+    return {name: _joined(value) for name, value in values.items()}
+
+
+def _joined(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _written(columns: Iterable[str], lines: Iterable[Mapping[str, object]]) -> str:

@@ -4,17 +4,17 @@ Shares become per cent with one decimal; differences of shares become points.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clipnlc.commands import command
-from clipnlc.labels import Labels
-from clipnlc.measures import Direction, Facts, Unit
+from clipnlc.labels import LabelKind, Labels
+from clipnlc.measures import Facts, Unit
+from clipnlc.reports.notes import PUBLISHED_NOTE, explanations, further
 from clipnlc.reports.record import (
     BEST_SINGLE,
     ORACLE,
+    RIVALS,
     DatasetEvaluation,
-    Diversity,
-    DiversityReport,
     Evaluation,
     Row,
 )
@@ -25,7 +25,7 @@ UNDEFINED = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """One value as text; `spread` is half its interval, `best` marks the best of its column."""
+    """One value as text; `spread` is half its interval, `best` what is level with the best."""
 
     text: str
     spread: str = ""
@@ -60,10 +60,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """Tables in reading order, and what must be known to read them."""
+    """What tables say, they in reading order, and what must be known to read them.
+
+    On a terminal no more than `width` columns are used.
+    """
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
+    headline: tuple[str, ...] = ()
+    width: int = 1000
 
 
 def points(value: float | None) -> str:
@@ -93,26 +98,32 @@ def decimal(value: float | None) -> str:
     return UNDEFINED if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
+Sections = tuple[tuple[str, Callable[[Row], bool]], ...]
+"""Titles of sections, and which rows stand in them."""
+
 # Evaluation ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One number of a row, how it is spelled, and which direction is better.
+    """One number of a row, how it and its interval are spelled, and what says who is level.
 
     Attributes:
-        spread: whether the interval of the accuracy belongs to it.
+        of: the number.
+        level: the measure in which a row may be level with the best.
+        spell: the number as text.
+        spread: half the interval as text; empty for none.
     """
 
     of: Callable[[Row], float | None]
+    level: str = "accuracy"
     spell: Callable[[float | None], str] = percent
-    better: Direction = "higher"
-    spread: bool = False
+    spread: Callable[[Row], str] = lambda _row: ""
 
     @classmethod
     def measure(cls, name: str, facts: Facts) -> "Shown":
         """Return a measure of the record."""
-        return cls(lambda row: row.measures[name], SPELLED[facts.unit], facts.better)
+        return cls(lambda row: row.measures[name], name, SPELLED[facts.unit])
 
 
 SPELLED: Mapping[Unit, Callable[[float | None], str]] = {
@@ -120,46 +131,77 @@ SPELLED: Mapping[Unit, Callable[[float | None], str]] = {
     "nats": decimal,
     "": decimal,
 }
-ACCURACY = "accuracy"
-"""The measure that rows also hold seed by seed; it has tables of its own."""
+UNKNOWN = "?"
+"""In place of half an interval where the draw variance is not estimable."""
 
-SHOWN_ACCURACY = Shown(lambda row: row.accuracy, spread=True)
-GAIN = Shown(lambda row: row.gain, points)
+
+def half(row: Row, low: float | None, high: float | None) -> str:
+    """Write half an interval; `?` where the draws do not show their variance."""
+    if low is None or high is None:
+        return UNKNOWN if row.interval == "not-estimable" else ""
+    return percent((high - low) / 2)
+
+
+def _half_gain(row: Row) -> str:
+    return "" if row.method == BEST_SINGLE else half(row, row.gain_low, row.gain_high)
+
+
+SHOWN_ACCURACY = Shown(lambda row: row.accuracy, spread=lambda row: half(row, row.low, row.high))
+GAIN = Shown(lambda row: row.gain, spell=points, spread=_half_gain)
 GAP_CLOSED = Shown(lambda row: row.gap_closed)
 
-RIVALS = ("method", "control")
-"""Who can be the best of a column: whatever did not need the test labels to be chosen."""
 
+def evaluation_report(evaluation: Evaluation, *, controls: bool = True) -> Report:
+    """Lay out one table per data set, then the summary over all of them.
 
-def evaluation_report(evaluation: Evaluation) -> Report:
-    """Lay out one table per data set, then the summary over all of them."""
-    several = len(evaluation.datasets) > 1
-    over = f"summary over {len(evaluation.datasets)} data sets" if several else "summary"
+    Args:
+        evaluation: the record.
+        controls: with the rows of controls.
+    """
+    if not controls:
+        evaluation = without_controls(evaluation)
+    over = summary_of(evaluation)
     tables = [_dataset_table(evaluation, one) for one in evaluation.datasets]
     rows = evaluation.summary
-    if several:
+    if len(evaluation.datasets) > 1:
         title = f"{over}: mean accuracy in %"
-        tables.append(_table(title, rows, SHOWN_ACCURACY, notes=evaluation.notes))
+        tables.append(accuracy_table(title, rows, SHOWN_ACCURACY, notes=evaluation.notes))
     combined = [row for row in rows if row.kind in RIVALS]
+    gain = f"{over}: gain over the best single backbone (on test), in points"
     tables += [
-        _table(f"{over}: gain over the best single backbone (on test), in points", combined, GAIN),
-        _table(f"{over}: share of the oracle's gain reached, in %", combined, GAP_CLOSED),
+        accuracy_table(gain, combined, GAIN),
+        accuracy_table(f"{over}: share of the oracle's gain reached, in %", combined, GAP_CLOSED),
     ]
     for name, facts in further(evaluation).items():
         title = f"{over}: {facts.title}{f' in {facts.unit}' * bool(facts.unit)}"
         measured = [row for row in rows if row.measures[name] is not None]
-        tables.append(
-            _table(f"{title}, {facts.better} is better", measured, Shown.measure(name, facts))
-        )
+        shown = Shown.measure(name, facts)
+        tables.append(accuracy_table(f"{title}, {facts.better} is better", measured, shown))
+    if evaluation.methods:
+        tables.append(_used_table(evaluation))
     known = [one for one in evaluation.datasets if one.published]
     if known:
         tables.append(_published_table(known))
-    return Report(tuple(tables), _explanations(evaluation))
+    return Report(tuple(tables), explanations(evaluation))
 
 
-def further(evaluation: Evaluation) -> dict[str, Facts]:
-    """Return the facts of every measure but the accuracy, in the order of the tables."""
-    return {name: facts for name, facts in evaluation.measures.items() if name != ACCURACY}
+def without_controls(evaluation: Evaluation) -> Evaluation:
+    """Leave out the rows of controls."""
+
+    def kept(rows: Sequence[Row]) -> tuple[Row, ...]:
+        return tuple(row for row in rows if row.kind != "control")
+
+    return replace(
+        evaluation,
+        datasets=tuple(replace(one, rows=kept(one.rows)) for one in evaluation.datasets),
+        summary=kept(evaluation.summary),
+    )
+
+
+def summary_of(evaluation: Evaluation) -> str:
+    """Spell what the summary is over."""
+    several = len(evaluation.datasets)
+    return f"summary over {several} data sets" if several > 1 else "summary"
 
 
 def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
@@ -168,30 +210,21 @@ def _dataset_table(evaluation: Evaluation, one: DatasetEvaluation) -> Table:
         f"{count(one.classes, 'class')}, {evaluation.head} heads"
     )
     notes = (f"best single: {one.best_single}", *one.notes)
-    return _table(title, one.rows, SHOWN_ACCURACY, notes=notes)
+    return accuracy_table(title, one.rows, SHOWN_ACCURACY, notes=notes)
 
 
-def _table(
+def accuracy_table(
     title: str,
     rows: Sequence[Row],
     shown: Shown,
     *,
     notes: tuple[str, ...] = (),
+    sections: Sections | None = None,
 ) -> Table:
-    """Lay out rows by method and what they were fitted on; mark the best that needed no test label."""
+    """Lay out rows by method and what they were fitted on; mark what is level with the best."""
     columns = sorted({row.drawn for row in rows})
-    best = {}
-    for column in columns:
-        values = [
-            value
-            for row in rows
-            for value in [shown.of(row)]
-            if row.drawn == column and row.kind in RIVALS and value is not None
-        ]
-        if values:
-            best[column] = min(values) if shown.better == "lower" else max(values)
-    sections = []
-    for heading, wanted in SECTIONS:
+    filled = []
+    for heading, wanted in sections or SECTIONS:
         by_method: dict[str, dict[Labels, Row]] = {}
         for row in rows:
             if wanted(row):
@@ -199,25 +232,71 @@ def _table(
         lines = []
         for method, cells in by_method.items():
             spelled = [
-                _cell(cells[column], shown, best.get(column)) if column in cells else Cell("")
-                for column in columns
+                _cell(cells[column], shown) if column in cells else Cell("") for column in columns
             ]
             lines.append(Line(LABELS.get(method, method), tuple(spelled)))
         if lines:
-            sections.append(Section(heading, tuple(lines)))
+            filled.append(Section(heading, tuple(lines)))
     labels = [Cell(str(max(r.labels for r in rows if r.drawn == column))) for column in columns]
-    sections.append(Section("", (Line("labels used", tuple(labels)),)))
-    return Table(title, tuple(column.heading for column in columns), tuple(sections), notes)
+    filled.append(Section("", (Line("labels used", tuple(labels)),)))
+    return Table(title, tuple(column.heading for column in columns), tuple(filled), notes)
 
 
-def _cell(row: Row, shown: Shown, best: float | None) -> Cell:
+def _cell(row: Row, shown: Shown) -> Cell:
     value = shown.of(row)
-    half = (row.high - row.low) / 2 if row.low is not None and row.high is not None else None
-    return Cell(
-        shown.spell(value),
-        spread=percent(half) if shown.spread and half is not None else "",
-        best=row.kind in RIVALS and value is not None and value == best,
+    return Cell(shown.spell(value), spread=shown.spread(row), best=shown.level in row.level)
+
+
+def _used_table(evaluation: Evaluation) -> Table:
+    """Say of every method what it learnt from, and what its settings were selected on."""
+    rows: dict[str, list[Row]] = {}
+    for row in evaluation.summary:
+        if row.method in evaluation.methods:
+            rows.setdefault(row.method, []).append(row)
+    lines = [
+        Line(
+            method,
+            (
+                Cell(_labels_used(its)),
+                Cell(_unlabelled_used(its, evaluation)),
+                Cell(evaluation.methods[method].selected_on),
+            ),
+        )
+        for method, its in rows.items()
+    ]
+    return Table(
+        "what each method used",
+        ("labels", "unlabelled images", "settings selected on"),
+        (Section("", tuple(lines)),),
+        tuple(f"{name}: {evaluation.methods[name].meaning}" for name in rows),
     )
+
+
+def _labels_used(rows: Sequence[Row]) -> str:
+    drawn = [row for row in rows if row.drawn.kind != "none"]
+    if not drawn:
+        return "none"
+    few, many = min(row.labels for row in drawn), max(row.labels for row in drawn)
+    ways = dict.fromkeys(HOW_DRAWN[row.drawn.kind] for row in drawn)
+    return f"{few if few == many else f'{few} to {many}'}, {' or '.join(ways)}"
+
+
+def _unlabelled_used(rows: Sequence[Row], evaluation: Evaluation) -> str:
+    most = max(row.unlabelled for row in rows)
+    return (
+        f"{most} of train{f' of {evaluation.fitted_on}' * bool(evaluation.fitted_on)}"
+        if most
+        else "none"
+    )
+
+
+HOW_DRAWN: Mapping[LabelKind, str] = {
+    "none": "none",
+    "shots": "k per class",
+    "count": "at random",
+    "holdout": "stratified",
+    "all": "all",
+}
 
 
 def _published_table(datasets: Sequence[DatasetEvaluation]) -> Table:
@@ -272,139 +351,24 @@ MEASURED_BY = {"accuracy": "accuracy", "class-mean-accuracy": "mean over classes
 
 LABELS = {BEST_SINGLE: "best single (on test)", ORACLE: "oracle"}
 
-SECTIONS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+SECTIONS: Sections = (
     ("backbones alone", lambda row: row.kind == "backbone"),
     ("read off the test labels", lambda row: row.kind == "reference"),
     (
         "combined without labels",
-        lambda row: row.kind == "method" and row.drawn.kind == "none",
+        lambda row: row.kind == "method" and row.drawn.kind == "none" and not row.unlabelled,
     ),
-    ("combined with labels", lambda row: row.kind == "method" and row.drawn.kind != "none"),
+    (
+        "combined without labels, with unlabelled images of train",
+        lambda row: row.kind == "method" and row.drawn.kind == "none" and row.unlabelled > 0,
+    ),
+    (
+        "combined with labels",
+        lambda row: row.kind == "method" and row.drawn.kind != "none" and not row.unlabelled,
+    ),
+    (
+        "combined with labels and unlabelled images of train",
+        lambda row: row.kind == "method" and row.drawn.kind != "none" and row.unlabelled > 0,
+    ),
     ("controls", lambda row: row.kind == "control"),
 )
-
-
-PUBLISHED_NOTE = (
-    "published: from open_clip's results table, measured by others with CLIP_benchmark's prompts; "
-    "in no average here."
-)
-BEST_SINGLE_NOTE = (
-    "best single (on test): the most accurate backbone of each data set, chosen with the very "
-    "labels it is measured on, as in the NLC paper; no one can choose so well beforehand."
-)
-ORACLE_NOTE = (
-    "oracle: right where any backbone is right; a bound for picking one backbone per image."
-)
-CONTROLS_NOTE = (
-    "controls: nlc-shuffled reads another image's features, nlc-constant reads none, static is one "
-    "weight per backbone; a gain that they show too is not owed to looking at the image."
-)
-SHOTS_NOTE = (
-    "shots: labelled images per class, drawn from the training split anew for each seed; "
-    "labels used: all classes (and data sets) together."
-)
-ASSUMED_NOTE = (
-    "country211 is in the summary: the NLC paper speaks of 21 data sets and names 20, and this one "
-    "as the 21st is our assumption."
-)
-
-
-def _explanations(evaluation: Evaluation) -> tuple[str, ...]:
-    seeds = sorted({len(r.seeds) for r in evaluation.summary if r.drawn.kind != "none"})
-    kinds = {r.interval for one in evaluation.datasets for r in one.rows}
-    counted = " or ".join(str(count) for count in seeds)
-    notes = [BEST_SINGLE_NOTE, ORACLE_NOTE]
-    if any(row.kind == "control" for row in evaluation.summary):
-        notes.append(CONTROLS_NOTE)
-    if seeds:
-        draws = f"{counted} seed{'' if seeds == [1] else 's'}"
-        notes.append(f"{SHOTS_NOTE} Mean over {draws}.")
-    if "seeds" in kinds:
-        notes.append("± with labels: half the 95 % interval over the seeds (Student's t).")
-    if "samples" in kinds:
-        notes.append(
-            "± without labels: half the 95 % interval over the test images (Wilson), "
-            "on single data sets."
-        )
-    notes += [f"{facts.title}: {facts.meaning}." for facts in further(evaluation).values()]
-    if len(evaluation.datasets) > 1 and "country211" in (d.dataset for d in evaluation.datasets):
-        notes.append(ASSUMED_NOTE)
-    if evaluation.head != "zero-shot":
-        notes.append(
-            f"The {evaluation.head} heads were fitted on labels that are not counted here."
-        )
-    notes.append("Bold or starred: best of its column among all that never saw a test label.")
-    return tuple(notes)
-
-
-# Diversity -------------------------------------------------------------------------------------
-
-
-def diversity_report(report: DiversityReport) -> Report:
-    """Lay out one line per data set and their mean, and the correlations with NLC's gain."""
-    several = len(report.datasets) > 1
-    lines = [_diversity_line(one, report.measures) for one in report.datasets]
-    sections = [Section("", tuple(lines))]
-    if several:
-        sections.append(Section("", (_diversity_line(report.mean, report.measures),)))
-    table = Table(
-        f"diversity of {count(len(report.backbones), 'backbone')} on {report.split} images, "
-        f"{report.head} heads",
-        (
-            "right for some %",
-            "best single %",
-            "oracle %",
-            "oracle gain",
-            *(facts.heading or facts.title for facts in report.measures.values()),
-        ),
-        tuple(sections),
-        tuple(f"{one.dataset}: {note}" for one in report.datasets for note in one.notes),
-    )
-    tables = (table, _correlations(report)) if report.correlations else (table,)
-    return Report(tables, (*DIVERSITY_NOTES, _pairs_note(report.measures)))
-
-
-READ: Mapping[Direction, str] = {"higher": "high is diverse", "lower": "low is diverse"}
-"""What the direction of a pairwise measure means."""
-
-DIVERSITY_NOTES = (
-    (
-        "right for some: share of images that some backbones, but not all, get right: what there "
-        "is to win or lose by choosing among them."
-    ),
-    (
-        "oracle gain: points from the best single backbone (chosen on test) to the oracle, which "
-        "is right where any backbone is."
-    ),
-)
-
-
-def _pairs_note(measures: Mapping[str, Facts]) -> str:
-    meanings = [
-        f"{facts.heading or facts.title}: {facts.meaning} ({READ[facts.better]})"
-        for facts in measures.values()
-    ]
-    return f"The other columns are means over pairs of backbones. {'; '.join(meanings)}."
-
-
-def _diversity_line(one: Diversity, measures: Mapping[str, Facts]) -> Line:
-    shares = (percent(one.right_for_some), percent(one.best_single), percent(one.oracle))
-    pairs = (one.pair_means[name] for name in measures)
-    spelled = (UNDEFINED if mean is None else f"{mean + 0.0:.2f}" for mean in pairs)
-    cells = (*shares, points(one.oracle_gain), *spelled)
-    return Line(one.dataset, tuple(Cell(text) for text in cells))
-
-
-def _correlations(report: DiversityReport) -> Table:
-    settings = dict.fromkeys(one.drawn for one in report.correlations)
-    by_measure: dict[str, list[Cell]] = {}
-    for one in report.correlations:
-        text = UNDEFINED if one.rho is None else f"{one.rho + 0.0:.2f}"
-        by_measure.setdefault(one.measure.replace("-", " "), []).append(Cell(text))
-    lines = tuple(Line(measure, tuple(cells)) for measure, cells in by_measure.items())
-    datasets = report.correlations[0].datasets
-    return Table(
-        f"Spearman's rank correlation with NLC's gain over {datasets} data sets",
-        tuple(setting.heading for setting in settings),
-        (Section("", lines),),
-    )

@@ -24,19 +24,24 @@ def console() -> Console:
 
 
 def show(report: Report, to: Console) -> None:
-    """Print the tables of a report, and below them what must be known to read them.
+    """Print what a report says, its tables, and below them what must be known to read them.
 
     A table too wide for the console is printed in parts, each with the names.
     """
+    width = min(to.width, report.width)
+    for sentence in report.headline:
+        to.print(Text(printable(sentence)), width=width)
+    if report.headline:
+        to.print()
     for table in report.tables:
-        to.print(Text(printable(table.title), style="bold"))
-        for part in _parts(table, to.width):
-            to.print(_drawn(table, part))
+        to.print(Text(printable(table.title), style="bold"), width=width)
+        for part in _parts(table, width):
+            to.print(_drawn(table, part), width=width)
         for note in table.notes:
-            to.print(Text(f" {printable(note)}", style="dim"))
+            to.print(Text(f" {printable(note)}", style="dim"), width=width)
         to.print()
     for note in report.notes:
-        to.print(Text(printable(note), style="dim"))
+        to.print(Text(printable(note), style="dim"), width=width)
 
 
 def _parts(table: Table, width: int) -> Iterator[range]:

@@ -45,7 +45,7 @@ def backbones_with_logits(layout: Layout, dataset: str, head: str) -> tuple[str,
     return tuple(sorted({b for run in runs for b in layout.logit_backbones(dataset, head, run)}))
 
 
-def _any_logits(layout: Layout, dataset: str, head: str) -> Path | None:
+def any_logits(layout: Layout, dataset: str, head: str) -> Path | None:
     """Return one of the files of this head, or None."""
     runs = layout.logit_runs(dataset, head) if HEADS.get(head).per_draw else (None,)
     return next(
@@ -212,7 +212,7 @@ def others_that_share_classes(
     """
 
     def classes(dataset: str, head: str) -> set[str]:
-        path = _any_logits(layout, dataset, head)
+        path = any_logits(layout, dataset, head)
         return set(read_class_names(path)) if path else set()
 
     known = classes(source, head)

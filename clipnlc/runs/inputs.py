@@ -1,15 +1,16 @@
-"""What names the content of every input of a data set's fits: the field `inputs` of their keys."""
+"""Which runs there are to fit, and what each is made from: the field `inputs` of its keys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
+from clipnlc.datasets.proportions import in_order
 from clipnlc.digests import content_digest
-from clipnlc.errors import MissingStageError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import HOLDOUT, labelled_split, own_run
+from clipnlc.runs.finding import HOLDOUT, any_logits, labelled_split, own_run
 from clipnlc.runs.freshness import PART
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout, maker_of_test, without_train
@@ -31,6 +32,34 @@ class Inputs:
     logits: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, str] = field(default_factory=dict)
     pool: Mapping[str, str] = field(default_factory=dict)
+
+
+def runs_of(
+    head: str, combiners: Sequence[str], labels: Sequence[Labels], seeds: Sequence[int]
+) -> Iterator[tuple[Labels, ...]]:
+    """Group the runs that have a combiner by seed; the run without labels stands alone.
+
+    Raises:
+        DataError: there is none, for heads that are fitted per draw and no labels.
+    """
+    if any(is_for(head, name, Labels.none()) for name in combiners):
+        yield (Labels.none(),)
+    drawn = [which for which in labels if which.kind != "none"]
+    if not drawn and HEADS.get(head).per_draw:
+        raise DataError(
+            f"the head {head} is fitted for each draw of labels; give --shots 1 or more"
+        )
+    drawing = any(is_for(head, name, which) for name in combiners for which in drawn)
+    for seed in seeds if drawing and drawn else ():
+        yield tuple(dict.fromkeys(Labels(w.kind, w.amount, seed) for w in drawn))
+
+
+def is_for(head: str, combiner: str, which: Labels) -> bool:
+    """Return whether a combiner is fitted in a run on these labels."""
+    cls = COMBINERS.get(combiner)
+    if HEADS.get(head).per_draw:
+        return which.kind != "none"
+    return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
 
 
 def inputs_of_runs(
@@ -118,3 +147,17 @@ def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> st
     if "test" not in layout.splits(dataset):
         return f"make one with {maker_of_test(layout.root, dataset, backbones)}"
     return without_train(layout.root, dataset, backbones)
+
+
+def proportions_in_order(
+    layout: Layout,
+    dataset: str,
+    head: str,
+    proportions: Mapping[str, float] | str | None,
+) -> list[float] | str | None:
+    """Return declared proportions in the order in which fits see the classes."""
+    if proportions is None or isinstance(proportions, str):
+        return proportions
+    path = any_logits(layout, dataset, head)
+    names = sorted(read_class_names(path)) if path else []
+    return in_order(proportions, names, dataset)

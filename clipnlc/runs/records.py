@@ -9,6 +9,9 @@ from typing import Final
 
 from clipnlc.errors import StoreError
 from clipnlc.reports.files import (
+    AGAINST,
+    Record,
+    comparison_from_json,
     delete_and_run,
     diversity_from_json,
     evaluation_from_json,
@@ -16,7 +19,7 @@ from clipnlc.reports.files import (
     record_bytes,
     save,
 )
-from clipnlc.reports.record import DiversityReport, Evaluation
+from clipnlc.reports.record import Comparison, DiversityReport, Evaluation
 from clipnlc.runs.members import members_name
 from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.layout import Layout, as_part, from_part
@@ -44,6 +47,25 @@ def evaluation_path(
 def diversity_path(layout: Layout, head: str, members: str, *, dataset: str | None = None) -> Path:
     """Return where `diversity` leaves the record of one data set, or of several together."""
     return _folder(layout, dataset) / f"diversity-{as_part(head)}-{as_part(members)}.json"
+
+
+def comparison_path(
+    layout: Layout,
+    head: str,
+    members: str,
+    against: str,
+    *,
+    dataset: str | None = None,
+    fitted_on: str | None = None,
+) -> Path:
+    """Return where `evaluate --against` leaves what it compared.
+
+    >>> comparison_path(Layout(Path("store")), "zero-shot", "nano", "nlc").as_posix()
+    'store/compare-zero-shot-nano-against-nlc.json'
+    """
+    on = f"-on-{as_part(fitted_on)}" if fitted_on else ""
+    stem = f"compare-{as_part(head)}-{as_part(members)}{on}{AGAINST}{as_part(against)}"
+    return _folder(layout, dataset) / f"{stem}.json"
 
 
 KEPT: Final = re.compile(r"\.([0-9a-f]{8})$")
@@ -74,14 +96,26 @@ def read_diversity(layout: Layout, path: Path) -> DiversityReport:
     return record
 
 
-def save_record(layout: Layout, path: Path, record: Evaluation | DiversityReport) -> None:
+def read_comparison(layout: Layout, path: Path) -> Comparison:
+    """Read and check the record of a comparison, which is the one that belongs there.
+
+    Raises:
+        StoreError: as `read_evaluation`.
+    """
+    record = comparison_from_json(record_bytes(path), where=str(path))
+    on = f"-on-{as_part(record.fitted_on)}" if record.fitted_on else ""
+    _check_place(layout, path, "compare", record, f"{on}{AGAINST}{as_part(record.against)}")
+    return record
+
+
+def save_record(layout: Layout, path: Path, record: Record) -> None:
     """Write a record to its place; another one that is there, and belongs there, is kept beside it.
 
     Raises:
         StoreError: what is there is no record of this place, or the disk refuses.
     """
     if os.path.lexists(path):
-        (read_evaluation if isinstance(record, Evaluation) else read_diversity)(layout, path)
+        _reader(path)(layout, path)
     with disk_errors(path):
         save(path, record)
 
@@ -89,7 +123,12 @@ def save_record(layout: Layout, path: Path, record: Evaluation | DiversityReport
 READERS: Final[Mapping[str, Callable[[Layout, Path], object]]] = {
     "evaluate-": read_evaluation,
     "diversity-": read_diversity,
+    "compare-": read_comparison,
 }
+
+
+def _reader(path: Path) -> Callable[[Layout, Path], object]:
+    return next(read for start, read in READERS.items() if path.name.startswith(start))
 
 
 def is_record(path: Path) -> bool:
@@ -106,7 +145,7 @@ def verify_record(layout: Layout, path: Path) -> str | None:
         StoreError: it cannot be read, was altered, is misplaced, or is no record of the stage that
             its name tells.
     """
-    next(read for start, read in READERS.items() if path.name.startswith(start))(layout, path)
+    _reader(path)(layout, path)
     data, kept = record_bytes(path), KEPT.search(path.stem)
     if kept is not None and kept[1] != kept_digest(data):
         raise StoreError(
@@ -118,9 +157,7 @@ def verify_record(layout: Layout, path: Path) -> str | None:
     return "a record of before records carried a digest"
 
 
-def _check_place(
-    layout: Layout, path: Path, stage: str, record: Evaluation | DiversityReport, on: str = ""
-) -> None:
+def _check_place(layout: Layout, path: Path, stage: str, record: Record, on: str = "") -> None:
     """Check that a record is of the head, the ensemble and the data sets of its place.
 
     Raises:

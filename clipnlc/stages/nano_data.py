@@ -18,7 +18,7 @@ class Part:
     """One part of what was built.
 
     Attributes:
-        name: `corpus`, `vocabulary`, or the key of a set.
+        name: `corpus`, `vocabulary`, the key of a set, or that with ` confirmation`.
         digest: of the pixels as drawn, the captions and the labels; of the merges.
         as_shipped: the package ships the same.
     """
@@ -34,7 +34,8 @@ def nano_data(
     """Fetch the packages, draw corpus and sets, learn the vocabulary; compare with what ships.
 
     Args:
-        out: folder for `corpus.parquet`, the sets, `data.json` and `vocabulary.txt.gz`.
+        out: folder for `corpus.parquet`, the sets, their confirmation splits, `data.json` and
+            `vocabulary.txt.gz`.
         packages: folder for the packages; those already there are kept.
         on_note: called with one line for the user.
 
@@ -51,6 +52,7 @@ def nano_data(
     fetch(packages, lambda package: on_note(f"fetching {package.name} {package.version}"))
     built = build(packages, out, lambda part: on_note(f"drawing {part}"))
     shipped = json.loads((nano_sets.FOLDER / "data.json").read_text("utf-8"))
+    fresh = json.loads((nano_sets.CONFIRMATION_FOLDER / "data.json").read_text("utf-8"))
     if built["drawn_with"] != shipped["drawn_with"]:
         on_note(
             f"drawn with {built['drawn_with']}, where what ships was with {shipped['drawn_with']}"
@@ -66,4 +68,7 @@ def nano_data(
     }
     found |= {key: described["digest"] for key, described in built["sets"].items()}
     wanted |= {key: described["digest"] for key, described in shipped["sets"].items()}
+    for digests, sets in ((found, built[nano_sets.CONFIRMATION]), (wanted, fresh["sets"])):
+        for key, described in sets.items():
+            digests[f"{key} {nano_sets.CONFIRMATION}"] = described["digest"]
     return [Part(name, digest, digest == wanted.get(name)) for name, digest in found.items()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.datasets.proportions import OPTION
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
@@ -24,7 +25,7 @@ from clipnlc.runs.finding import (
     own_run,
 )
 from clipnlc.runs.fitted import Fitted, fit
-from clipnlc.runs.inputs import Inputs, inputs_of_runs
+from clipnlc.runs.inputs import Inputs, inputs_of_runs, is_for, proportions_in_order, runs_of
 from clipnlc.runs.members import members_name
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
     from clipnlc.ensemble import Ensemble
     from clipnlc.stores.aligned import AlignedSplit
-
-_NONE = (Labels.none(),)
 
 POOL_CELLS = 2**27
 """Numbers of the unlabelled rows, logits and features together, that a fit may hold: 0.5 GB."""
@@ -83,6 +82,7 @@ class _Task:
     runs: tuple[Labels, ...]
     combiners: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
+    proportions: list[float] | str | None
     strict_shots: bool
     inputs: Mapping[Labels, Inputs]
 
@@ -107,6 +107,7 @@ def train_nlc(
     labels: Sequence[Labels] = Labels.few(),
     seeds: Sequence[int] = (0, 1, 2),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    proportions: Mapping[str, float] | Literal["uniform", "labels"] | None = None,
     strict_shots: bool = False,
     workers: int = 1,
     on_progress: Callable[[FittedRun, int, int], None] = lambda _run, _done, _all: None,
@@ -128,27 +129,36 @@ def train_nlc(
         labels: which labels, one run each and per seed; their own seeds do not matter.
         seeds: of the draws and of everything random in a fit.
         settings: `{combiner: {setting: value}}` that differ from the defaults.
+        proportions: how common the classes are where predictions are made, for the combiners that
+            balance them: equally, as among the labels, or a number for each class by name. Unless
+            they are declared, equal proportions are assumed, and half trusted.
         strict_shots: refuse a class with fewer samples than asked for, rather than use all it has.
         workers: processes.
         on_progress: called after each run, with it and (runs done, runs).
 
     Raises:
         MissingStageError: no logits of this head.
-        DataError: strict shots, and a class has fewer; a worker was killed.
+        DataError: strict shots, and a class has fewer; proportions of other classes, or of labels
+            that were not drawn at random; a worker was killed.
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
     names = COMBINERS.resolve(combiners)
     HEADS.get(head)
+    if proportions == "labels" and any(which.kind == "shots" for which in labels):
+        raise DataError(
+            "labels drawn as so many of each class say nothing of how common the classes are; draw "
+            f"them at random with --count, or give {OPTION} uniform or a file"
+        )
     layout = Layout(store)
     tasks: list[_Task] = []
     for name in datasets_with_logits(layout, dataset, head):
         present = tuple(sorted(set(backbones) or backbones_with_logits(layout, name, head)))
-        drawn = list(_runs(head, names, labels, seeds))
+        drawn = list(runs_of(head, names, labels, seeds))
         learning = [
             n
             for n in names
-            if COMBINERS.get(n).learnt and any(_is_for(head, n, r[0]) for r in drawn)
+            if COMBINERS.get(n).learnt and any(is_for(head, n, r[0]) for r in drawn)
         ]
         inputs = inputs_of_runs(
             layout,
@@ -167,6 +177,7 @@ def train_nlc(
                 runs=runs,
                 combiners=names,
                 settings=settings or {},
+                proportions=proportions_in_order(layout, name, head, proportions),
                 strict_shots=strict_shots,
                 inputs={which: inputs[which] for which in runs},
             )
@@ -180,32 +191,14 @@ def train_nlc(
     return sorted(done, key=lambda f: (order[f.dataset], f.which))
 
 
-def _runs(
-    head: str, combiners: Sequence[str], labels: Sequence[Labels], seeds: Sequence[int]
-) -> Iterator[tuple[Labels, ...]]:
-    """Group the runs that have a combiner by seed; the run without labels stands alone.
-
-    Raises:
-        DataError: there is none, for heads that are fitted per draw and no labels.
-    """
-    if any(_is_for(head, name, Labels.none()) for name in combiners):
-        yield _NONE
-    drawn = [which for which in labels if which.kind != "none"]
-    if not drawn and HEADS.get(head).per_draw:
-        raise DataError(
-            f"the head {head} is fitted for each draw of labels; give --shots 1 or more"
-        )
-    drawing = any(_is_for(head, name, which) for name in combiners for which in drawn)
-    for seed in seeds if drawing and drawn else ():
-        yield tuple(dict.fromkeys(Labels(w.kind, w.amount, seed) for w in drawn))
-
-
-def _is_for(head: str, combiner: str, which: Labels) -> bool:
-    """Return whether a combiner is fitted in a run on these labels."""
-    cls = COMBINERS.get(combiner)
-    if HEADS.get(head).per_draw:
-        return which.kind != "none"
-    return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
+def _settings(task: _Task, combiner: str, which: Labels) -> dict[str, Any]:
+    """Return the settings that differ from the combiner's defaults."""
+    declared = task.proportions
+    if declared == "labels" and which.kind == "none":
+        declared = None
+    balances = "proportions" in COMBINERS.get(combiner)().settings()
+    given = {"proportions": declared} if balances and declared is not None else {}
+    return {**given, **task.settings.get(combiner, {})}
 
 
 def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
@@ -296,7 +289,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
                 ensemble,
                 labels,
                 which=which,
-                settings=task.settings.get(name),
+                settings=_settings(task, name, which),
                 facts=_facts(which, used, pool.sample_id if reads_pool and pool else None),
                 pool=pool if reads_pool else None,
             )
@@ -369,9 +362,9 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
     keys = {}
     for name in task.combiners:
         combiner = COMBINERS.get(name)
-        if not _is_for(task.head, name, which):
+        if not is_for(task.head, name, which):
             continue
-        settings = combiner(seed=which.seed, **task.settings.get(name, {})).settings()
+        settings = combiner(seed=which.seed, **_settings(task, name, which)).settings()
         inputs = task.inputs[which]
         read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
         if combiner.learnt:

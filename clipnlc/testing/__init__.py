@@ -2,7 +2,8 @@
 
 `check_combiner(MyCombiner)` and `check_head(MyHead)` run all checks of a family on a class;
 `COMBINER_CHECKS` and `HEAD_CHECKS` are the single ones, for one test each. A check raises
-AssertionError with what was expected.
+AssertionError with what was expected. `clipnlc.testing.experts` draws ensembles in which it is known
+where each backbone is competent.
 """
 
 from clipnlc.testing.combiners import COMBINER_CHECKS, check_combiner, example

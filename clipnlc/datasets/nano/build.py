@@ -1,4 +1,4 @@
-"""Build the nano data: the captioned corpus and the classification sets, as parquet files.
+"""Build the nano data: the captioned corpus, the classification sets and their confirmation splits.
 
 The digest of a build covers the pixels as drawn, the captions and the labels, so that it does not
 depend on how a release of an image or parquet library packs them.
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipnlc.datasets.nano import CONFIRMATION
 from clipnlc.datasets.nano.corpus import Captioned, corpus
 from clipnlc.datasets.nano.palette import Pixels
-from clipnlc.datasets.nano.sets import SETS, Definition, Row
+from clipnlc.datasets.nano.sets import SETS, WITHOUT_CONFIRMATION, Definition, Row
 
 _ROWS_PER_GROUP = 1024
 _ALIKE = 4
+_FILES = {CONFIRMATION: f"{CONFIRMATION}-00000-of-00001"}  # a name that tells its split
 
 
 def _png(pixels: Pixels) -> bytes:
@@ -65,8 +67,11 @@ def _write(path: Path, columns: dict[str, list[Any]], features: dict[str, Any]) 
     table.to_parquet(str(path), batch_size=_ROWS_PER_GROUP)
 
 
-def build_corpus(packages: Path, out: Path) -> dict[str, Any]:
-    """Draw and write `corpus.parquet`; return its rows, digest and rows per source."""
+def build_corpus(packages: Path, out: Path, drawn: set[bytes]) -> dict[str, Any]:
+    """Draw and write `corpus.parquet`; return its rows, digest and rows per source.
+
+    What was drawn is added to `drawn`, as digests of pixels.
+    """
     from datasets import Image as ImageFeature
     from datasets import List, Value
 
@@ -75,6 +80,7 @@ def build_corpus(packages: Path, out: Path) -> dict[str, Any]:
     row: Captioned
     for row in corpus(packages):
         digest.add(row.pixels, (*row.captions, row.concept))
+        drawn.add(_pixel_digest(row.pixels))
         counts[row.source] += 1
         columns["image"].append({"bytes": _png(row.pixels), "path": None})
         columns["caption"].append(list(row.captions))
@@ -90,14 +96,59 @@ def build_corpus(packages: Path, out: Path) -> dict[str, Any]:
     return {"rows": sum(counts.values()), "digest": digest.hexdigest(), "sources": dict(counts)}
 
 
-def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, Any]:
-    """Draw and write one classification set; return its rows per part and digest."""
+def build_set(
+    definition: Definition, packages: Path, out: Path, drawn: set[bytes]
+) -> dict[str, Any]:
+    """Draw and write one classification set; return its rows per part and digest.
+
+    What was drawn, left out or not, is added to `drawn`, as digests of pixels.
+    """
+    rows = list(definition.rows(packages))
+    drawn.update(_pixel_digest(row.pixels) for row in rows)
+    known = [row for row in rows if row.part.startswith("train")]
+    alike = _drawn_like(known, [row for row in rows if not row.part.startswith("train")])
+    return _write_set(definition, [row for row in rows if row.identifier not in alike], out)
+
+
+def build_confirmation(
+    definition: Definition, packages: Path, out: Path, drawn: set[bytes]
+) -> dict[str, Any]:
+    """Draw and write the confirmation split of a set; return its rows, digests and what it left out.
+
+    `digest` is of what was drawn, `file` of the bytes of the parquet file.
+
+    Left out are images with the pixels of one in `drawn` (what the corpus and the sets drew) or of
+    one before it, and, as in test, images that are drawn like one to train on.
+    """
+    assert definition.confirmation is not None, f"{definition.key} has no confirmation split"
+    rows, copies, before = [], 0, set(drawn)
+    for row in definition.confirmation(packages):
+        pixels = _pixel_digest(row.pixels)
+        copies += pixels in before
+        if pixels not in before:
+            rows.append(row)
+        before.add(pixels)
+    known = [row for row in definition.rows(packages) if row.part.startswith("train")]
+    alike = _drawn_like(known, rows)
+    kept = [row for row in rows if row.identifier not in alike]
+    described = _write_set(definition, kept, out)
+    file = out / definition.key / f"{_FILES[CONFIRMATION]}.parquet"
+    return {
+        "rows": len(kept),
+        "digest": described["digest"],
+        "file": hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest(),
+        "left_out": {"copies": copies, "like_train": len(alike)},
+    }
+
+
+def _write_set(definition: Definition, rows: list[Row], out: Path) -> dict[str, Any]:
+    """Write rows as one parquet file per part, and their card; return the card."""
     from datasets import ClassLabel, Value
     from datasets import Image as ImageFeature
 
     digest = _Digest()
     parts: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for row in _without_known_tests(list(definition.rows(packages))):
+    for row in rows:
         digest.add(row.pixels, (row.identifier, str(row.label), row.part))
         columns = parts[row.part]
         columns["id"].append(row.identifier)
@@ -109,13 +160,14 @@ def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, An
         "label": ClassLabel(names=list(definition.class_names)),
     }
     for part, columns in parts.items():
-        _write(out / definition.key / f"{part}.parquet", columns, features)
+        _write(out / definition.key / f"{_FILES.get(part, part)}.parquet", columns, features)
     described = {
         "key": definition.key,
         "class_names": definition.class_names,
         "templates": definition.templates,
         "kind": definition.kind,
         "note": definition.note,
+        **({"cluster": definition.cluster} if definition.cluster else {}),
         "licence": definition.licence,
         "rows": {part: len(columns["id"]) for part, columns in sorted(parts.items())},
         "digest": digest.hexdigest(),
@@ -125,18 +177,19 @@ def build_set(definition: Definition, packages: Path, out: Path) -> dict[str, An
     return described
 
 
-def _without_known_tests(rows: list[Row]) -> list[Row]:
-    """Leave out test images that are drawn like one to train on.
+def _pixel_digest(pixels: Pixels) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+
+
+def _drawn_like(known: list[Row], tests: list[Row]) -> set[str]:
+    """Return the identifiers of test images that are drawn like one to train on.
 
     Two emoji or icons may share a drawing but for its anti-aliasing: a root mean square difference
     below `_ALIKE` grey levels.
     """
-    known = [row for row in rows if row.part.startswith("train")]
-    tests = [row for row in rows if not row.part.startswith("train")]
     a, b = (np.stack([r.pixels.ravel() for r in part]).astype(float) for part in (tests, known))
     square = (a**2).mean(1)[:, None] + (b**2).mean(1) - 2 * (a @ b.T) / a.shape[1]
-    alike = {r.identifier for r, d in zip(tests, square.min(1), strict=True) if d < _ALIKE**2}
-    return [row for row in rows if row.part.startswith("train") or row.identifier not in alike]
+    return {r.identifier for r, d in zip(tests, square.min(1), strict=True) if d < _ALIKE**2}
 
 
 def drawn_with() -> dict[str, str]:
@@ -149,13 +202,29 @@ def drawn_with() -> dict[str, str]:
 def build(
     packages: Path, out: Path, on_part: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Build everything into `out`; return the digests and row counts (also `data.json`)."""
+    """Build everything into `out`; return the digests and row counts.
+
+    They are also written to `data.json`, those of the confirmation splits to `confirmation/data.json`.
+    """
     on_part("corpus")
-    built: dict[str, Any] = {"corpus": build_corpus(packages, out), "sets": {}}
+    drawn: set[bytes] = set()
+    built: dict[str, Any] = {"corpus": build_corpus(packages, out, drawn), "sets": {}}
     for definition in SETS:
         on_part(definition.key)
-        described = build_set(definition, packages, out)
+        described = build_set(definition, packages, out, drawn)
         built["sets"][definition.key] = {k: described[k] for k in ("rows", "digest")}
     built["drawn_with"] = drawn_with()
-    (out / "data.json").write_text(json.dumps(built, indent=2) + "\n", "utf-8")
-    return built
+    _record(out, built)
+    fresh: dict[str, Any] = {}
+    for definition in SETS:
+        if definition.confirmation is not None:
+            on_part(f"{definition.key} {CONFIRMATION}")
+            found = build_confirmation(definition, packages, out / CONFIRMATION, drawn)
+            fresh[definition.key] = found
+    without = dict(WITHOUT_CONFIRMATION)
+    _record(out / CONFIRMATION, {"sets": fresh, "without": without, "drawn_with": drawn_with()})
+    return {**built, CONFIRMATION: fresh}
+
+
+def _record(folder: Path, built: dict[str, Any]) -> None:
+    (folder / "data.json").write_text(json.dumps(built, indent=2) + "\n", "utf-8")

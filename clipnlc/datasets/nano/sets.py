@@ -3,6 +3,9 @@
 The shift is held out by construction: other artists (emoji, icons), other fonts, other rows
 (fashion), handwriting where the corpus has print (digits), and noise, uneven light, rotation or
 low contrast where the corpus is clean (rendered sets).
+
+Seven sets can also draw a confirmation split: images that neither train, test nor the corpus has,
+from the distribution of test. The artists of the other three drew no more.
 """
 
 from collections import defaultdict
@@ -13,20 +16,21 @@ from typing import Final
 
 import numpy as np
 
-from clipnlc.datasets.nano import artwork, glyphs, patterns, scans, scenes
+from clipnlc.datasets.nano import CONFIRMATION, artwork, glyphs, patterns, scans, scenes
 from clipnlc.datasets.nano.corpus import FASHION_USED
 from clipnlc.datasets.nano.palette import COLOURS, Pixels, choose, contrasting, generator, jitter
 
 POOL: Final = 32
 """Training images per class, where the source has them."""
 
+_LETTERS_TESTED: Final = 40
 _GLYPH_CONTRAST: Final = 230
 _SCENE_CONTRAST: Final = 200
 
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled image. `part` is its file: `train`, `test-openmoji` and so on."""
+    """One labelled image. `part` is its file: `train`, `test-openmoji`, `confirmation`."""
 
     identifier: str
     pixels: Pixels
@@ -34,9 +38,16 @@ class Row:
     part: str
 
 
+Draw = Callable[[Path], Iterator[Row]]
+
+
 @dataclass(frozen=True)
 class Definition:
-    """A classification set: its words, where it came from, and how to draw it."""
+    """A classification set: its words, where it came from, and how to draw it.
+
+    `confirmation` draws the confirmation split; None where the source has no images left. Sets with
+    drawings in common are of one `cluster`: what is measured on them counts as one.
+    """
 
     key: str
     class_names: tuple[str, ...]
@@ -44,7 +55,9 @@ class Definition:
     kind: str
     note: str
     licence: str
-    rows: Callable[[Path], Iterator[Row]]
+    rows: Draw
+    confirmation: Draw | None = None
+    cluster: str = ""
 
 
 def _held_out_share(
@@ -123,6 +136,14 @@ def _fashion(packages: Path) -> Iterator[Row]:
                 yield Row(f"{source}-{row}", scans.padded(images[row]), label, part)
 
 
+def _fashion_confirmation(packages: Path) -> Iterator[Row]:
+    """Take the rows of each class that follow those of test."""
+    images, labels = scans.fashion(packages / "fashion-mnist", "t10k")
+    for label in range(len(scans.FASHION)):
+        for row in np.flatnonzero(labels == label)[100:200]:
+            yield Row(f"t10k-{row}", scans.padded(images[row]), label, CONFIRMATION)
+
+
 def _digits(_packages: Path) -> Iterator[Row]:
     images, labels = scans.handwritten_digits()
     for label in range(len(glyphs.DIGITS)):
@@ -133,31 +154,56 @@ def _digits(_packages: Path) -> Iterator[Row]:
             yield Row(f"optdigits-{row}", scans.padded(images[row]), label, part)
 
 
+def _digits_confirmation(packages: Path) -> Iterator[Row]:
+    """Take digits of other writers, as many as test has."""
+    images, labels = scans.other_digits(packages / "keel-digits")
+    for label in range(len(glyphs.DIGITS)):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[generator(f"{CONFIRMATION} digits {label}", 0).permutation(len(rows))[:150]]
+        for row in rows:
+            yield Row(f"optdigits-tra-{row}", scans.padded(images[row]), label, CONFIRMATION)
+
+
 def _letters(packages: Path) -> Iterator[Row]:
     families = glyphs.font_files(packages / "fonts", glyphs.HELD_OUT_FONTS)
     for label, letter in enumerate(glyphs.LETTERS):
-        for index in range(POOL + 40):
-            rng = generator(f"letters {letter}", index)
-            pixels = None
-            while pixels is None:
-                ink, paper = contrasting(rng, _GLYPH_CONTRAST)
-                pixels = glyphs.glyph(
-                    rng,
-                    letter.upper() if index % 2 else letter,
-                    font=choose(rng, choose(rng, families)),
-                    ink=jitter(rng, COLOURS[ink], 35.0),
-                    paper=jitter(rng, COLOURS[paper], 35.0),
-                    noise=rng.uniform(5, 30),
-                    turn=18.0,
-                )
+        for index in range(POOL + _LETTERS_TESTED):
+            pixels = _letter(generator(f"letters {letter}", index), letter, index, families)
             part = "train" if index < POOL else "test"
             yield Row(f"{letter}-{index}", pixels, label, part)
 
 
+def _letters_confirmation(packages: Path) -> Iterator[Row]:
+    families = glyphs.font_files(packages / "fonts", glyphs.HELD_OUT_FONTS)
+    for label, letter in enumerate(glyphs.LETTERS):
+        for index in range(_LETTERS_TESTED):
+            rng = generator(f"{CONFIRMATION} letters {letter}", index)
+            pixels = _letter(rng, letter, index, families)
+            yield Row(f"{CONFIRMATION}-{letter}-{index}", pixels, label, CONFIRMATION)
+
+
+def _letter(
+    rng: np.random.Generator, letter: str, index: int, families: tuple[tuple[Path, ...], ...]
+) -> Pixels:
+    pixels = None
+    while pixels is None:
+        ink, paper = contrasting(rng, _GLYPH_CONTRAST)
+        pixels = glyphs.glyph(
+            rng,
+            letter.upper() if index % 2 else letter,
+            font=choose(rng, choose(rng, families)),
+            ink=jitter(rng, COLOURS[ink], 35.0),
+            paper=jitter(rng, COLOURS[paper], 35.0),
+            noise=rng.uniform(5, 30),
+            turn=18.0,
+        )
+    return pixels
+
+
 def _rendered(
     key: str, classes: int, test: int, draw: Callable[[np.random.Generator, int], Pixels]
-) -> Callable[[Path], Iterator[Row]]:
-    """A set whose images are drawn by `draw(rng, label)`."""
+) -> tuple[Draw, Draw]:
+    """A set whose images are drawn by `draw(rng, label)`, and its confirmation split."""
 
     def rows(_packages: Path) -> Iterator[Row]:
         for label in range(classes):
@@ -166,7 +212,13 @@ def _rendered(
                 part = "train" if index < POOL else "test"
                 yield Row(f"{label}-{index}", pixels, label, part)
 
-    return rows
+    def confirmation(_packages: Path) -> Iterator[Row]:
+        for label in range(classes):
+            for index in range(test):
+                pixels = draw(generator(f"{CONFIRMATION} {key} {label}", index), label)
+                yield Row(f"{CONFIRMATION}-{label}-{index}", pixels, label, CONFIRMATION)
+
+    return rows, confirmation
 
 
 def _shape(rng: np.random.Generator, label: int) -> Pixels:
@@ -218,6 +270,7 @@ def _pattern(rng: np.random.Generator, label: int) -> Pixels:
     )
 
 
+_FLUENT_EMOJI: Final = "fluent-emoji"
 _RENDERED_LICENCE: Final = "MIT (rendered by clipnlc)"
 
 SETS: Final = (
@@ -228,7 +281,7 @@ SETS: Final = (
         "rendered",
         "colour of the shapes, on shaded and noisy backgrounds",
         _RENDERED_LICENCE,
-        _rendered("colors", len(COLOURS), 60, _colour),
+        *_rendered("colors", len(COLOURS), 60, _colour),
     ),
     Definition(
         "counts",
@@ -237,7 +290,7 @@ SETS: Final = (
         "rendered",
         "number of shapes, one to six, on shaded and noisy backgrounds",
         _RENDERED_LICENCE,
-        _rendered("counts", len(scenes.NUMBERS), 110, _count),
+        *_rendered("counts", len(scenes.NUMBERS), 110, _count),
     ),
     Definition(
         "digits",
@@ -247,6 +300,7 @@ SETS: Final = (
         "handwritten digits; the backbones have seen printed ones only",
         "CC-BY-4.0 (UCI optdigits, through scikit-learn)",
         _digits,
+        _digits_confirmation,
     ),
     Definition(
         "emoji_group",
@@ -256,6 +310,7 @@ SETS: Final = (
         "Unicode's eight emoji groups, drawn by an artist the backbones have not seen",
         "MIT (Fluent Emoji)",
         _emoji_group,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "emoji_kind",
@@ -265,6 +320,7 @@ SETS: Final = (
         "27 kinds of emoji, drawn by two artists the backbones have not seen",
         "MIT (Fluent Emoji); the files *-openmoji.parquet: CC-BY-SA-4.0 (OpenMoji)",
         _emoji_kind,
+        cluster=_FLUENT_EMOJI,
     ),
     Definition(
         "fashion",
@@ -274,6 +330,7 @@ SETS: Final = (
         "product photographs, rows that no backbone was trained on",
         "MIT (Fashion-MNIST)",
         _fashion,
+        _fashion_confirmation,
     ),
     Definition(
         "icon_kind",
@@ -292,6 +349,7 @@ SETS: Final = (
         "letters of held-out font families, turned and noisy",
         "MIT (rendered by clipnlc from OFL fonts)",
         _letters,
+        _letters_confirmation,
     ),
     Definition(
         "patterns",
@@ -300,7 +358,7 @@ SETS: Final = (
         "rendered",
         "textures of low contrast, with noise and other frequencies",
         _RENDERED_LICENCE,
-        _rendered("patterns", len(patterns.PATTERNS), 60, _pattern),
+        *_rendered("patterns", len(patterns.PATTERNS), 60, _pattern),
     ),
     Definition(
         "shapes",
@@ -309,7 +367,14 @@ SETS: Final = (
         "rendered",
         "ten shapes on shaded and noisy backgrounds",
         _RENDERED_LICENCE,
-        _rendered("shapes", len(scenes.SHAPES), 70, _shape),
+        *_rendered("shapes", len(scenes.SHAPES), 70, _shape),
     ),
 )
 """Every nano set, in alphabetical order."""
+
+WITHOUT_CONFIRMATION: Final = {
+    "emoji_group": "3 of 8 groups have no emoji of this artist that neither train nor test has",
+    "emoji_kind": "24 of 27 kinds have no emoji that neither train nor test has",
+    "icon_kind": "14 of 20 kinds have no icon of this artist that neither train nor test has",
+}
+"""The sets without a confirmation split, and why."""

@@ -8,30 +8,47 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.combiners.catalogue import catalogue
 from clipnlc.commands import command
+from clipnlc.datasets.clusters import cluster_of
 from clipnlc.datasets.published import published_digest
 from clipnlc.errors import StoreError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
-from clipnlc.reports.record import DatasetEvaluation, Evaluation, Kind, Row, Source, versions
+from clipnlc.reports.record import (
+    Comparison,
+    DatasetEvaluation,
+    Evaluation,
+    Kind,
+    Method,
+    Row,
+    Source,
+    versions,
+)
 from clipnlc.runs.finding import (
     Runs,
     backbones_with_logits,
     datasets_with_runs,
     find_runs,
+    labelled_split,
     others_that_share_classes,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
-from clipnlc.runs.records import evaluation_path, read_evaluation, save_record
+from clipnlc.runs.records import (
+    comparison_path,
+    evaluation_path,
+    read_evaluation,
+    save_record,
+)
 from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import predictions_and_outcomes
+from clipnlc.stages.evaluate.comparing import compared_over_sets, dataset_comparison, pairs
+from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.rows import (
-    Measured,
-    Outcome,
-    Setting,
     beside_published,
     dataset_evaluation,
     references,
@@ -39,7 +56,7 @@ from clipnlc.stages.evaluate.rows import (
 )
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_logit_header
+from clipnlc.stores.logits import open_logits, read_logit_header
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -109,15 +126,7 @@ def evaluate(
     """
     layout = Layout(store)
     asked = _Asked(layout, head, split, backbones, fitted_on)
-    if fitted_on is None:
-        names = datasets_with_runs(layout, datasets or (), head)
-    else:
-        names = tuple(
-            sorted(set(datasets or others_that_share_classes(layout, fitted_on, head, split)))
-        )
-    present = Present(layout)
-    found = [_find(asked, present, name) for name in names]
-    _check_one_ensemble(found, store)
+    found = _found(asked, datasets)
     members = found[0].runs.members
     one = found[0].dataset if len(found) == 1 else None
     path = evaluation_path(layout, head, members, dataset=one, fitted_on=fitted_on)
@@ -125,23 +134,98 @@ def evaluate(
     if kept is not None and not keep_scores:
         return kept
 
-    def measure(each: Found) -> Measured:
-        def on_rows(done: int, rows: int) -> None:
-            on_progress(each.dataset, done, rows)
-
-        return _measure(asked, each, keep_scores=keep_scores, on_progress=on_rows)
-
-    measured = [measure(each) for each in found]
+    measured = [_measure_with(asked, each, on_progress, keep_scores=keep_scores) for each in found]
     rows = [dataset_evaluation(each) for each in measured]
-    for single, its in zip(measured, rows, strict=True):
+    for single, its in zip(found, rows, strict=True):
         # The summary over one data set is its own rows.
-        evaluation = _evaluation(asked, single, [its], its.rows, ())
+        evaluation = _evaluation(asked, [single], [its], its.rows, ())
         place = evaluation_path(layout, head, members, dataset=its.dataset, fitted_on=fitted_on)
         save_record(layout, place, evaluation)
     if len(measured) > 1:
-        evaluation = _evaluation(asked, measured[0], rows, *summary(measured))
+        evaluation = _evaluation(asked, found, rows, *summary(measured))
         save_record(layout, path, evaluation)
     return evaluation
+
+
+def compare(
+    *,
+    store: Path,
+    against: str,
+    baselines: Sequence[str] = (),
+    datasets: Sequence[str] | None = None,
+    head: str = "zero-shot",
+    split: str = "test",
+    backbones: Sequence[str] | None = None,
+    fitted_on: str | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda _dataset, _done, _all: None,
+) -> Comparison:
+    """Compare one method with others on the same images and labels; leaves a record of it.
+
+    Args:
+        store: root of the store.
+        against: the method that others are compared with.
+        baselines: the others, the family that p-values are adjusted for; every combiner by default.
+        datasets: as of `evaluate`, and so are all below.
+        head: whose logits are combined.
+        split: whose samples are predicted.
+        backbones: the ensemble.
+        fitted_on: apply the fits and heads of this data set to the others.
+        on_progress: called with (data set, samples done, samples).
+
+    Raises:
+        UnknownNameError: a method was not measured.
+        MissingStageError, StoreError: as `evaluate`.
+    """
+    layout = Layout(store)
+    asked = _Asked(layout, head, split, backbones, fitted_on)
+    found = _found(asked, datasets)
+    measured = [_measure_with(asked, each, on_progress) for each in found]
+    compared = pairs(measured, against, baselines)
+    over_sets = compared_over_sets(measured, compared) if len(measured) > 1 else ((), ())
+    comparison = Comparison(
+        head=head,
+        split=split,
+        backbones=found[0].runs.backbones,
+        against=against,
+        datasets=tuple(dataset_comparison(one, compared) for one in measured),
+        summary=over_sets[0],
+        notes=over_sets[1],
+        versions=versions(),
+        fitted_on=fitted_on or "",
+    )
+    one = found[0].dataset if len(found) == 1 else None
+    path = comparison_path(
+        layout, head, found[0].runs.members, against, dataset=one, fitted_on=fitted_on
+    )
+    save_record(layout, path, comparison)
+    return comparison
+
+
+def _found(asked: _Asked, datasets: Sequence[str] | None) -> list[Found]:
+    """Find the data sets and the fresh runs that are applied to them: one ensemble's."""
+    layout, head, fitted_on = asked.layout, asked.head, asked.fitted_on
+    if fitted_on is None:
+        names = datasets_with_runs(layout, datasets or (), head)
+    else:
+        others = datasets or others_that_share_classes(layout, fitted_on, head, asked.split)
+        names = tuple(sorted(set(others)))
+    present = Present(layout)
+    found = [_find(asked, present, name) for name in names]
+    _check_one_ensemble(found, layout.root)
+    return found
+
+
+def _measure_with(
+    asked: _Asked,
+    each: Found,
+    on_progress: Callable[[str, int, int], None],
+    *,
+    keep_scores: bool = False,
+) -> Measured:
+    def on_rows(done: int, rows: int) -> None:
+        on_progress(each.dataset, done, rows)
+
+    return _measure(asked, each, keep_scores=keep_scores, on_progress=on_rows)
 
 
 def _find(asked: _Asked, present: Present, dataset: str) -> Found:
@@ -201,14 +285,38 @@ def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Eva
     kept = read_evaluation(layout, path)
     sources = {one.dataset: one.sources for one in kept.datasets}
     wanted = {one.dataset: one.sources for one in found}
-    made_with = (kept.split, kept.versions, kept.measures, kept.published_digest)
-    now = (split, versions(), METRICS.facts, published_digest())
+    made_with = (
+        *(kept.split, kept.versions, kept.measures, kept.published_digest, kept.methods),
+        {one.dataset: one.cluster for one in kept.datasets},
+    )
+    now = (
+        *(split, versions(), METRICS.facts, published_digest(), _methods(found)),
+        {one.dataset: cluster_of(one.dataset) for one in found},
+    )
     return kept if sources == wanted and made_with == now else None
+
+
+def _methods(found: Sequence[Found]) -> dict[str, Method]:
+    """Describe every combiner with a fit."""
+    fitted = {n for one in found for header in one.runs.headers.values() for n in header.keys}
+    recommended = COMBINERS.groups.get("recommended", ())
+    return {
+        entry.name: Method(
+            meaning=entry.meaning,
+            learns_from=(
+                *(("labels",) if entry.labels != "no" else ()),
+                *(("unlabelled",) if entry.unlabelled else ()),
+            ),
+            selected_on=entry.selected_on,
+            recommended=entry.name in recommended,
+        )
+        for entry in catalogue([name for name in COMBINERS if name in fitted])
+    }
 
 
 def _evaluation(
     asked: _Asked,
-    first: Measured,
+    found: Sequence[Found],
     datasets: Sequence[DatasetEvaluation],
     rows: Sequence[Row],
     notes: Sequence[str],
@@ -216,8 +324,9 @@ def _evaluation(
     return Evaluation(
         head=asked.head,
         split=asked.split,
-        backbones=first.backbones,
+        backbones=found[0].runs.backbones,
         measures=METRICS.facts,
+        methods=_methods(found),
         datasets=tuple(datasets),
         summary=tuple(rows),
         notes=tuple(notes),
@@ -265,12 +374,26 @@ def _measure(
         sources=found.sources,
         backbones=runs.backbones,
         classes=len(target.class_names),
+        sample_id=target.sample_id,
         labels=target.labels,
         predictions=predictions,
         outcomes=outcomes,
         published=beside_published(found.dataset, alone, target.labels) if own else (),
+        cluster=cluster_of(found.dataset),
+        pool=_pool_labels(asked.layout, runs),
         notes=_left_out(target.unknown, runs.dataset),
     )
+
+
+def _pool_labels(layout: Layout, runs: Runs) -> Int[np.ndarray, " pool"] | None:
+    """Read the labels that the fits' were drawn from; None where the store has them no longer."""
+    head = REFERENCE_HEAD if HEADS.get(runs.head).per_draw else runs.head
+    split = labelled_split(head)
+    path = layout.logits(runs.dataset, head, runs.backbones[0])
+    if not path.exists() or split not in read_logit_header(path).rows:
+        return None
+    with open_logits(path, split) as file:
+        return file.columns().labels
 
 
 def _target(

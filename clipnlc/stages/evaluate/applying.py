@@ -19,7 +19,7 @@ from clipnlc.runs.finding import read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import PART
 from clipnlc.runs.giving import Measurable, give
-from clipnlc.stages.evaluate.rows import Outcome
+from clipnlc.stages.evaluate.measured import Outcome
 from clipnlc.stores import locks
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
 from clipnlc.stores.key import Key
@@ -217,10 +217,10 @@ def _write(
 def _outcome(runs: Runs, each: Each, values: Mapping[str, Values]) -> Outcome:
     run, name = each
     facts = runs.headers[run].facts[name]
-    labels, digest = facts.get("labels", 0), facts.get("labelled_samples", "")
-    if not isinstance(labels, int):
+    labels, unlabelled = facts.get("labels", 0), facts.get("unlabelled", 0)
+    if not isinstance(labels, int) or not isinstance(unlabelled, int):
         raise StoreError(
             f"{runs.paths[run]} does not say how many labels {name} was fitted on; delete the file "
             f"and run `{maker(runs.paths[run])}` again"
         )
-    return Outcome(values, labels, str(digest))
+    return Outcome(values, labels, unlabelled)

@@ -4,104 +4,43 @@ Nothing is read or written here, and nothing needs the scores: an outcome holds,
 each measure of `METRICS` needs.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.labels import Labels
-from clipnlc.measures import Values
 from clipnlc.metrics import ACCURACY, METRICS
-from clipnlc.metrics.accuracy import backbone_accuracies, share_of_gap_closed
-from clipnlc.metrics.intervals import accuracy_interval, seed_interval
+from clipnlc.metrics.accuracy import share_of_gap_closed
 from clipnlc.reports.record import (
     BEST_SINGLE,
     ORACLE,
+    RIVALS,
     DatasetEvaluation,
     Kind,
     Published,
     Row,
-    Source,
     defined,
+)
+from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
+from clipnlc.stages.evaluate.uncertainty import (
+    MEANS,
+    SHARED_LIMIT,
+    accuracy_bounds,
+    common_seeds,
+    defined_bounds,
+    estimable,
+    includes_zero,
+    paired_on_one,
+    paired_over_sets,
 )
 
 KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control")
-
-
-class Setting(NamedTuple):
-    """What a row of the table is about; `drawn` has no seed (`Labels.setting`)."""
-
-    method: str
-    kind: Kind
-    drawn: Labels
-
-    @classmethod
-    def unfitted(cls, method: str, kind: Kind) -> "Setting":
-        """Return the setting of what has no labels."""
-        return cls(method, kind, Labels.none())
-
-
-class Outcome(NamedTuple):
-    """What one run of one method gave on one data set.
-
-    Attributes:
-        values: by measure, the values of each sample; without the measures that the method has no
-            probabilities for. Never without the accuracy.
-        labels: how many labelled samples it was fitted on.
-        sample_digest: names which samples those were; empty where the run does not say.
-    """
-
-    values: Mapping[str, Values]
-    labels: int = 0
-    sample_digest: str = ""
-
-    @property
-    def right(self) -> Bool[np.ndarray, " samples"]:
-        """Whether the predicted class is the label."""
-        found: np.ndarray = self.values[ACCURACY][:, 0] > 0
-        return found
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One data set's outcomes by setting and seed, and what they are compared with.
-
-    Attributes:
-        dataset: name in the store.
-        sources: the files behind the outcomes.
-        backbones: of the ensemble, in the order of `predictions`.
-        classes: number of classes.
-        labels: of the samples.
-        predictions: of each backbone alone.
-        outcomes: of backbones, references and combiners.
-        published: beside the backbones' own.
-        notes: what a reader should know beforehand, one sentence each.
-    """
-
-    dataset: str
-    sources: tuple[Source, ...]
-    backbones: tuple[str, ...]
-    classes: int
-    labels: Int[np.ndarray, " samples"]
-    predictions: Int[np.ndarray, "backbones samples"]
-    outcomes: Mapping[Setting, Mapping[int, Outcome]]
-    published: tuple[Published, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def best_single(self) -> str:
-        """The backbone with the highest accuracy on these very labels; the first of equals."""
-        return self.backbones[int(backbone_accuracies(self.predictions, self.labels).argmax())]
-
-    def accuracy(self, method: str) -> float:
-        """Return the accuracy of a reference."""
-        (outcome,) = self.outcomes[Setting.unfitted(method, "reference")].values()
-        return float(outcome.right.mean())
 
 
 def references(
@@ -152,10 +91,11 @@ def dataset_evaluation(one: Measured) -> DatasetEvaluation:
     settings = sorted(one.outcomes, key=_place(one))
     return DatasetEvaluation(
         dataset=one.dataset,
+        cluster=one.cluster,
         samples=len(one.labels),
         classes=one.classes,
         best_single=one.best_single,
-        rows=tuple(_row(setting, [one]) for setting in settings),
+        rows=_rows(settings, [one]),
         sources=one.sources,
         notes=(*one.notes, *_doubts(one)),
         published=one.published,
@@ -165,23 +105,23 @@ def dataset_evaluation(one: Measured) -> DatasetEvaluation:
 def summary(measured: Sequence[Measured]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """Average what every data set has with a common seed, and say what is left out."""
     settings = sorted({s for one in measured for s in one.outcomes}, key=_place(measured[0]))
-    rows, notes = [], []
+    kept, notes = [], []
     for setting in settings:
         lacking = [one.dataset for one in measured if setting not in one.outcomes]
         if lacking:
             why = f"{', '.join(lacking)} lacks it"
             notes.append(f"{_spelled(setting)} is left out of the summary: {why}.")
-        elif not _common_seeds(setting, measured):
+        elif not common_seeds(measured, setting):
             notes.append(f"{_spelled(setting)} is left out of the summary: no seed is common.")
         else:
-            rows.append(_row(setting, measured))
-    drained = Counter(drawn for one in measured for drawn in _exhausted(one))
+            kept.append(setting)
+    alike = Counter(drawn for one in measured for drawn in _much_shared(one))
     notes += [
-        f"{_capital(drawn.phrase)} every seed drew the same labels in {count} of {len(measured)} "
-        "data sets, so ± is too small there."
-        for drawn, count in sorted(drained.items())
+        f"{_capital(drawn.phrase)} two draws share half of their labels or more in {count} of "
+        f"{len(measured)} data sets: the draw variance is not estimable."
+        for drawn, count in sorted(alike.items())
     ]
-    return tuple(rows), tuple(notes)
+    return _rows(kept, measured), tuple(notes)
 
 
 def _place(one: Measured) -> Callable[[Setting], tuple[int, int, Labels]]:
@@ -195,67 +135,132 @@ def _place(one: Measured) -> Callable[[Setting], tuple[int, int, Labels]]:
     return key
 
 
-def _common_seeds(setting: Setting, over: Sequence[Measured]) -> list[int]:
-    return sorted(set.intersection(*(set(one.outcomes[setting]) for one in over)))
+@dataclass(frozen=True)
+class _Found:
+    """A row, and what it is the mean of.
+
+    Attributes:
+        setting: of the row.
+        row: without `level`.
+        by_set: by measure, the mean over the seeds on each data set; None where not defined.
+    """
+
+    setting: Setting
+    row: Row
+    by_set: Mapping[str, Float[np.ndarray, " sets"] | None]
 
 
-def _row(setting: Setting, over: Sequence[Measured]) -> Row:
-    """Summarise a setting over data sets; the row of one data set is the summary over it alone."""
-    seeds = _common_seeds(setting, over)
-    draws = [[one.outcomes[setting][seed] for one in over] for seed in seeds]
-    accuracies = [_mean(float(outcome.right.mean()) for outcome in draw) for draw in draws]
-    accuracy = _mean(accuracies)
-    low, high, interval = _interval(setting, accuracies, over)
-    best = _mean(one.accuracy(BEST_SINGLE) for one in over)
-    closed = share_of_gap_closed(
-        accuracy=accuracy,
-        best_single=best,
-        oracle=_mean(one.accuracy(ORACLE) for one in over),
+def _rows(settings: Sequence[Setting], over: Sequence[Measured]) -> tuple[Row, ...]:
+    """Summarise settings over data sets; the rows of one data set are the summary over it alone."""
+    best_single = Setting.unfitted(BEST_SINGLE, "reference")
+    best = np.array([one.accuracy(BEST_SINGLE) for one in over])
+    oracle = _mean(one.accuracy(ORACLE) for one in over)
+    found = []
+    for setting in settings:
+        seeds = common_seeds(over, setting)
+        draws = [[one.outcomes[setting][seed] for one in over] for seed in seeds]
+        by_set = {name: _by_set(name, draws, over) for name in METRICS}
+        accuracies = [_mean(float(outcome.right.mean()) for outcome in draw) for draw in draws]
+        accuracy = _mean(accuracies)
+        low, high, interval = accuracy_bounds(setting, seeds, over, accuracy)
+        gain_low = gain_high = None
+        if len(over) > 1:
+            gains = by_set[ACCURACY]
+            assert gains is not None
+            gain_low, gain_high = defined_bounds(paired_over_sets(gains - best, over))
+        elif estimable(setting, seeds, over):
+            paired = paired_on_one(over[0], setting, best_single, ACCURACY)
+            gain_low, gain_high = defined_bounds(paired)
+        closed = share_of_gap_closed(accuracy=accuracy, best_single=_mean(best), oracle=oracle)
+        shared = [one.shared(setting.drawn) for one in over]
+        row = Row(
+            **setting._asdict(),
+            labels=max(sum(outcome.labels for outcome in draw) for draw in draws),
+            unlabelled=max(sum(outcome.unlabelled for outcome in draw) for draw in draws),
+            shared=None
+            if None in shared
+            else _mean(share for share in shared if share is not None),
+            seeds=seeds,
+            accuracies=tuple(accuracies),
+            accuracy=accuracy,
+            low=low,
+            high=high,
+            interval=interval,
+            gain=accuracy - _mean(best),
+            gain_low=gain_low,
+            gain_high=gain_high,
+            gap_closed=defined(closed),
+            level=(),
+            measures={name: _measure(name, draws, by_set[name], over) for name in METRICS},
+        )
+        found.append(_Found(setting, row, by_set))
+    return tuple(replace(one.row, level=_level(one, found, over)) for one in found)
+
+
+def _level(one: _Found, others: Sequence[_Found], over: Sequence[Measured]) -> tuple[str, ...]:
+    """Name the measures in which a row is not separable from the best of its column."""
+    rivals = [o for o in others if o.row.kind in RIVALS and o.row.drawn == one.row.drawn]
+    return tuple(
+        name for name in METRICS if one.row.kind in RIVALS and _is_level(name, one, rivals, over)
     )
-    return Row(
-        **setting._asdict(),
-        labels=max(sum(outcome.labels for outcome in draw) for draw in draws),
-        seeds=tuple(seeds),
-        accuracies=tuple(accuracies),
-        accuracy=accuracy,
-        low=low,
-        high=high,
-        interval=interval,
-        gain=accuracy - best,
-        gap_closed=defined(closed),
-        measures={name: _measure(name, draws, [one.labels for one in over]) for name in METRICS},
+
+
+def _is_level(
+    measure: str, one: _Found, rivals: Sequence[_Found], over: Sequence[Measured]
+) -> bool:
+    own = one.row.measures[measure]
+    values = {r.setting: v for r in rivals if (v := r.row.measures[measure]) is not None}
+    if own is None:
+        return False
+    lower = METRICS.get(measure).better == "lower"
+    best = next(
+        r for r in rivals if values.get(r.setting) == (min if lower else max)(values.values())
     )
+    leading = best.row.measures[measure]
+    if leading is not None and math.isclose(own, leading, rel_tol=1e-9):
+        return True  # sums over backbones in another order end in other bits
+    ours, theirs = one.by_set[measure], best.by_set[measure]
+    if len(over) > 1 and ours is not None and theirs is not None:
+        return includes_zero(paired_over_sets(ours - theirs, over))
+    if len(over) == 1 and measure in MEANS:
+        return includes_zero(paired_on_one(over[0], one.setting, best.setting, measure))
+    return False
+
+
+def _by_set(
+    name: str, draws: Sequence[Sequence[Outcome]], over: Sequence[Measured]
+) -> Float[np.ndarray, " sets"] | None:
+    """Return the mean of a measure over the seeds on each data set; None where it has none."""
+    measure = METRICS.get(name)
+    if measure.pooled or not all(name in outcome.values for draw in draws for outcome in draw):
+        return None
+    totals = [
+        [measure.sum_up(o.values[name], one.labels) for o, one in zip(draw, over, strict=True)]
+        for draw in draws
+    ]
+    means: np.ndarray = np.array(totals).mean(axis=0)
+    return means
 
 
 def _measure(
-    name: str, draws: Sequence[Sequence[Outcome]], labels: Sequence[Int[np.ndarray, " _"]]
+    name: str,
+    draws: Sequence[Sequence[Outcome]],
+    by_set: Float[np.ndarray, " sets"] | None,
+    over: Sequence[Measured],
 ) -> float | None:
     """Average a measure over seeds, and over data sets unless all samples are put together."""
-    if not all(name in outcome.values for draw in draws for outcome in draw):
-        return None
     measure = METRICS.get(name)
-    totals = []
-    for draw in draws:
-        values = [outcome.values[name] for outcome in draw]
-        if measure.pooled:
-            totals.append(measure.sum_up(np.concatenate(values), np.concatenate(labels)))
-        else:
-            totals.append(_mean(map(measure.sum_up, values, labels)))
-    return _mean(totals)
+    if by_set is not None:
+        return float(by_set.mean())
+    if not measure.pooled or not all(name in o.values for draw in draws for o in draw):
+        return None
+    labels = np.concatenate([one.labels for one in over])
+    return _mean(
+        measure.sum_up(np.concatenate([o.values[name] for o in draw]), labels) for draw in draws
+    )
 
 
-def _interval(
-    setting: Setting, accuracies: Sequence[float], over: Sequence[Measured]
-) -> tuple[float | None, float | None, Literal["seeds", "samples"] | None]:
-    """Return the bounds and their kind; a mean over data sets without draws has none."""
-    if len(accuracies) > 1:
-        return *seed_interval(accuracies)[1:], "seeds"
-    if setting.drawn.kind == "none" and len(over) == 1:
-        return *accuracy_interval(accuracies[0], len(over[0].labels))[1:], "samples"
-    return None, None, None
-
-
-def _mean(values: Iterable[float]) -> float:
+def _mean(values: Iterable[float] | Float[np.ndarray, " _"]) -> float:
     return float(np.mean(list(values)))
 
 
@@ -281,9 +286,9 @@ def _doubts(one: Measured) -> list[str]:
         for drawn, labels in sorted(few.items())
     ]
     doubts += [
-        f"{_capital(drawn.phrase)} every seed drew the same labels, for the pool holds no others: "
-        "± is then the spread of the training alone."
-        for drawn in _exhausted(one)
+        f"{_capital(drawn.phrase)} two draws share {100 * share:.0f} % of their labels: the draw "
+        "variance is not estimable."
+        for drawn, share in _much_shared(one).items()
     ]
     lonely = [
         setting
@@ -291,21 +296,15 @@ def _doubts(one: Measured) -> list[str]:
         if setting.drawn.kind != "none" and len(seeds) == 1
     ]
     if lonely:
-        doubts.append(f"{len(lonely)} rows have a single seed, and so no interval.")
+        doubts.append(f"{len(lonely)} rows have a single seed, so the draw variance is unknown.")
     return doubts
 
 
-def _exhausted(one: Measured) -> list[Labels]:
-    """Name the draws that used the whole pool, so that every seed has the same labels."""
-    return sorted(
-        {
-            setting.drawn
-            for setting, seeds in one.outcomes.items()
-            if setting.drawn.kind != "none" and len(seeds) > 1
-            if len(digests := {outcome.sample_digest for outcome in seeds.values()}) == 1
-            if digests != {""}
-        }
-    )
+def _much_shared(one: Measured) -> dict[Labels, float]:
+    """Name the draws that share too many labels to show their variance, and the share."""
+    several = {setting.drawn for setting, seeds in one.outcomes.items() if len(seeds) > 1}
+    shared = {drawn: one.shared(drawn) for drawn in sorted(several)}
+    return {drawn: s for drawn, s in shared.items() if s is not None and s >= SHARED_LIMIT}
 
 
 def _spelled(setting: Setting) -> str:

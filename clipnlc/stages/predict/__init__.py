@@ -346,12 +346,12 @@ def zero_shot(
         templates: of the prompts.
         backbones: that embed them.
         models: where they are loaded; they stay there, for the photos.
-        combiner: one that needs no labels.
+        combiner: one that learns from nothing.
         on_prompts: called after every batch of prompts: backbone, prompts done, prompts in all.
 
     Raises:
         DataError: there are not two class names, or one repeats, or a prompt is longer than a text
-            context; the combiner needs labels.
+            context; the combiner learns from labels or unlabelled images.
         BackboneError: weights cannot be loaded, or device or precision used.
     """
     require_row_wise(combiner)
@@ -360,6 +360,12 @@ def zero_shot(
         raise DataError(
             f"{combiner} learns from labels, and class names alone bring none; leave out "
             f"--combiner, or make a fit with `{command('train-nlc', combiners=combiner)}`"
+        )
+    if made.reads_pool:
+        raise DataError(
+            f"{combiner} learns from unlabelled images, and class names alone bring none; give "
+            "--balance in place of --combiner to learn from the photos themselves, or make a fit "
+            f"with `{command('train-nlc', combiners=combiner)}`"
         )
     names = tuple(class_names)
     if len(names) < 2:  # noqa: PLR2004  (nothing to choose from)

@@ -1,0 +1,192 @@
+"""How long combiners take at real size: fitted and applied, on random arrays.
+
+    python benchmarks/combiners.py
+    python benchmarks/combiners.py --combiners gp --shots 16 --seeds 1 --classes 1000
+
+draws features as wide as those of OpenAI's nine backbones, with zero-shot logits that follow from
+them, and prints:
+
+1. processor seconds of each combiner, the sum over all numbers of shots and seeds, and the wall
+   clock of all, in processes of one thread like those of `train-nlc`;
+2. how its time grows: the ratio of two fits that differ in rows, classes or backbones alone;
+3. how fast the training of `nlc` multiplies matrices, as a share of what this machine does with a
+   product of the same shapes.
+
+Accuracies mean nothing. Compare figures of one run only: machines, and what else they do, differ.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from fits import WIDTHS
+from jaxtyping import Int
+from threadpoolctl import threadpool_limits
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
+from clipnlc.ensemble import Ensemble
+from clipnlc.labels import Labels
+
+COMPARED = ("log-avg", "c-log-avg", "static", "gp")
+SHOTS = (1, 2, 4, 8, 16, 32)
+GROWTH_SHOTS = 8
+HELD: dict[str, Ensemble] = {}
+"""The arrays of a process: what it fits on, and what it scores."""
+
+
+def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> Ensemble:
+    """Draw rows of every class in turn, as an ensemble of as many backbones as widths."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(rows) % classes
+    features, logits = [], np.empty((len(widths), rows, classes), dtype=np.float32)
+    for number, width in enumerate(widths):
+        world = np.random.default_rng(1000 + number)  # the same for every seed
+        texts = world.standard_normal((classes, width), dtype=np.float32)
+        found = random.standard_normal((rows, width), dtype=np.float32)
+        found += 0.1 * texts[labels] + 1
+        texts += 1.4 * world.standard_normal((classes, width), dtype=np.float32)
+        unit, texts = (one / np.linalg.norm(one, axis=1)[:, None] for one in (found, texts))
+        features.append(found)
+        np.matmul(100 * unit, texts.T, out=logits[number])
+    return Ensemble(logits, tuple(features), tuple(f"{row:07d}" for row in range(rows)))
+
+
+def seconds(
+    name: str, train: Ensemble, labels: Int[np.ndarray, " rows"], test: Ensemble
+) -> tuple[float, float]:
+    """Fit and apply a combiner; return what each took of the processors."""
+    combiner = COMBINERS.get(name)()
+    begun = time.process_time()
+    combiner.fit(train, labels)
+    fitted = time.process_time()
+    combiner.combine(test)
+    return fitted - begun, time.process_time() - fitted
+
+
+def prepare(classes: int, shots: int, rows: int) -> None:
+    """Draw the arrays that this process fits on and scores, and keep it to one thread."""
+    threadpool_limits(1)
+    widths = tuple(WIDTHS.values())
+    HELD["pool"] = make(shots * classes, classes, widths)
+    HELD["test"] = make(rows, classes, widths, seed=1)
+
+
+def drawn(name: str, shots: int, seed: int) -> tuple[float, float]:
+    """Fit and apply a combiner on one draw; return what each took."""
+    pool, test = HELD["pool"], HELD["test"]
+    classes = pool.logits.shape[2]
+    truth = np.arange(len(pool.sample_id)) % classes
+    rows = Labels.shots(shots, seed=seed).draw(truth, pool.sample_id, classes=classes).rows
+    return seconds(name, pool.rows(rows), truth[rows], test)
+
+
+def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
+    """Time every combiner on draws of every number of shots and every seed."""
+    print(
+        f"{options.classes} classes, {sum(WIDTHS.values())} inputs, {len(WIDTHS)} backbones, shots "
+        f"{','.join(map(str, options.shots))} x {options.seeds} seeds; {options.test} rows to "
+        f"score; {options.workers} processes of one thread, as in train-nlc"
+    )
+    print(f"{'combiner':<16}{'fits, s':>10}{'scores, s':>11}   by shots, one seed, s")
+    # The longest first, so that no process is left alone with one at the end.
+    draws = [(k, s) for k in reversed(options.shots) for s in range(options.seeds)]
+    held = (options.classes, max(options.shots), options.test)
+    with ProcessPoolExecutor(options.workers, initializer=prepare, initargs=held) as processes:
+        list(processes.map(drawn, ["log-avg"] * 8, [1] * 8, range(8)))  # arrays are made
+        begun = time.perf_counter()
+        for name in names:
+            took = list(processes.map(drawn, [name] * len(draws), *zip(*draws, strict=True)))
+            each = {
+                k: [t for t, (of, _) in zip(took, draws, strict=True) if of == k] for k, _ in draws
+            }
+            by_shots = " ".join(f"{np.mean(each[k], axis=0).sum():.2f}" for k in options.shots)
+            fits, scores = np.sum(took, axis=0)
+            print(f"{name:<16}{fits:>10.1f}{scores:>11.1f}   {by_shots}", flush=True)
+        whole = time.perf_counter() - begun
+    print(f"together {whole:.0f} s of wall clock; the columns count processor time")
+
+
+def growth(names: Sequence[str], classes: int) -> None:
+    """Print how much longer a fit takes with twice the rows, classes or backbones."""
+    widths = (640,) * 4
+    cases = {
+        "rows": (2 * GROWTH_SHOTS * classes, classes, widths),
+        "classes": (GROWTH_SHOTS * classes, 2 * classes, widths),
+        "backbones": (GROWTH_SHOTS * classes, classes, 2 * widths),
+    }
+    print(f"\ntime of a fit with twice as many, against {GROWTH_SHOTS * classes} rows")
+    print(f"{'combiner':<16}" + "".join(f"{what:>11}" for what in cases))
+    for name in names:
+        base = _best(name, GROWTH_SHOTS * classes, classes, widths)
+        ratios = [_best(name, *case) / base for case in cases.values()]
+        print(f"{name:<16}" + "".join(f"{ratio:>10.1f}x" for ratio in ratios), flush=True)
+
+
+def _best(name: str, rows: int, classes: int, widths: Sequence[int]) -> float:
+    """Return the shorter of two times."""
+    train = make(rows, classes, widths)
+    labels = np.arange(rows) % classes
+    return min(seconds(name, train, labels, train.rows([0]))[0] for _ in range(2))
+
+
+def matrix_rate(classes: int) -> None:
+    """Print what the training of `nlc` makes of the machine's rate of matrix products."""
+    rows, steps = BLOCK_ROWS, 6
+    train, labels = make(rows, classes, tuple(WIDTHS.values())), np.arange(rows) % classes
+    width, hidden = sum(WIDTHS.values()), NeuralLogitController().hidden
+    random = np.random.default_rng(0)
+    inputs = random.standard_normal((rows, width), dtype=np.float32)
+    first = random.standard_normal((width, hidden), dtype=np.float32)
+    by_hidden = random.standard_normal((rows, hidden), dtype=np.float32)
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        inputs @ first
+        inputs.T @ by_hidden
+        times.append(time.perf_counter() - begun)
+    each = 4 * rows * width * hidden  # operations of the two large products of a step
+    few, many = (
+        _training(train, labels, steps=count) for count in (1, 1 + steps)
+    )  # the difference leaves out what is prepared once
+    machine, reached = each / min(times) / 1e9, steps * each / (many - few) / 1e9
+    print(
+        f"\nnlc on {rows} rows: {reached:.0f} of {machine:.0f} GFLOP/s in float32, "
+        f"{100 * reached / machine:.0f} %"
+    )
+
+
+def _training(train: Ensemble, labels: Int[np.ndarray, " rows"], *, steps: int) -> float:
+    begun = time.perf_counter()
+    NeuralLogitController(steps=steps).fit(train, labels)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Print the three parts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--combiners", default=",".join(COMPARED), help="names or groups")
+    parser.add_argument("--classes", type=int, default=200)
+    parser.add_argument("--shots", default=",".join(map(str, SHOTS)))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--test", type=int, default=1000, help="rows that each fit scores")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=("sweep", "growth", "nlc"), help="one of the parts")
+    options = parser.parse_args()
+    options.shots = [int(shots) for shots in options.shots.split(",")]
+    names = COMBINERS.resolve(options.combiners)
+    if options.only in (None, "sweep"):
+        sweep(names, options)
+    if options.only in (None, "growth"):
+        with threadpool_limits(1):
+            growth(names, options.classes)
+    if options.only in (None, "nlc"):
+        matrix_rate(options.classes)
+
+
+if __name__ == "__main__":
+    main()
