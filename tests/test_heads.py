@@ -55,7 +55,7 @@ class ClaimsLabels(ZeroShotHead):
 
 
 class ClaimsViews(NearestMean):
-    needs_views = True
+    takes_views = True
 
 
 class Forgetful(NearestMean):
@@ -92,7 +92,7 @@ class TestSuite:
             (ClaimsNoTexts, "zero-size array"),
             (ClaimsNoLabels, "learnt without rows"),
             (ClaimsLabels, "other labels teach it nothing else"),
-            (ClaimsViews, "needs_views is true"),
+            (ClaimsViews, "whether other views teach it"),
             (Forgetful, "has no attribute 'weight_'"),
             (Wider, "the width of the features"),
             (Ordered, "learnt from rows in another order"),

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from clipnlc.fitting import Adam
+from clipnlc.heads.cross_fitting import folds_of
 from clipnlc.heads.rla import RegularisedLinearAdapter
+from clipnlc.heads.tip_adapter import ALPHAS, BETAS, DEFAULT, TipAdapter, TipAdapterF
 from clipnlc.heads.zero_shot import ZeroShotHead
 
 
@@ -82,6 +84,130 @@ class TestRegularisedLinearAdapter:
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+def tip_adapter(image, given, views, alpha, beta, *, without=()):
+    """The formula, one image and one key at a time, in float64."""
+    f = image / np.linalg.norm(image)
+    logits = [20 * f @ t / np.linalg.norm(t) - 1.5 for t in given["texts"].astype(float)]
+    for number, key in enumerate(views.astype(float)):
+        if number not in without:
+            cosine = f @ key / np.linalg.norm(key)
+            logits[given["labels"][number]] += alpha * np.exp(-beta * (1 - cosine))
+    return np.array(logits)
+
+
+class TestTipAdapter:
+    @pytest.mark.parametrize(("samples", "seed", "crops"), [(9, 0, False), (40, 1, True)])
+    def test_equals_its_formula_and_the_search_over_folds(self, samples, seed, crops):
+        given = rows(samples, seed=seed)
+        noise = np.random.default_rng(seed).normal(size=given["features"].shape)
+        views = given["features"] + noise.astype("f") if crops else given["features"]
+        head = TipAdapter().fit(**given, views=views if crops else None)
+        images, labels = given["features"].astype(float), given["labels"]
+        fold = folds_of(labels, given["sample_id"])
+        judged = [
+            row
+            for row in range(samples)
+            if any(
+                labels[row] == labels[other] and fold[row] != fold[other]
+                for other in range(samples)
+            )
+        ]
+        assert len(judged) > 0
+        losses = {}
+        for alpha in ALPHAS:
+            for beta in BETAS:
+                loss = 0.0
+                for row in judged:
+                    z = tip_adapter(
+                        images[row],
+                        given,
+                        views,
+                        alpha,
+                        beta,
+                        without=np.flatnonzero(fold == fold[row]),
+                    )
+                    loss += np.log(np.exp(z - z.max()).sum()) + z.max() - z[labels[row]]
+                losses[alpha, beta] = loss / len(judged)
+        assert (float(head.alpha_), float(head.beta_)) == min(losses, key=losses.get)
+        assert head.facts() == {"alpha": float(head.alpha_), "beta": float(head.beta_)}
+        test = rows(20, seed=seed + 10)["features"]
+        expected = [
+            tip_adapter(image, given, views, float(head.alpha_), float(head.beta_))
+            for image in test.astype(float)
+        ]
+        np.testing.assert_allclose(head.logits(test), expected, rtol=1e-4, atol=1e-4)
+
+    def test_by_hand(self):
+        """One image of each of two classes along the axes, texts alike: alpha 1, beta 5.5.
+
+        An image along the first axis: 1 for class 0, exp(-5.5 (1 - 0)) for class 1.
+        """
+        head = TipAdapter().fit(
+            features=np.array([[2.0, 0.0], [0.0, 5.0]], dtype="f"),
+            labels=np.array([0, 1]),
+            sample_id=["a", "b"],
+            texts=np.array([[1.0, 1.0], [1.0, 1.0]], dtype="f"),
+            logit_scale=np.sqrt(2),
+        )
+        assert (float(head.alpha_), float(head.beta_)) == DEFAULT == (1.0, 5.5)
+        found = head.logits(np.array([[7.0, 0.0]], dtype="f"))
+        np.testing.assert_allclose(found, [[2.0, 1 + np.exp(-5.5)]], rtol=1e-6)
+
+    def test_many_images_in_blocks(self):
+        given = rows(600)
+        head = TipAdapter().fit(**given)
+        test = rows(1100, seed=1)["features"]
+        some = [0, 511, 512, 1099]
+        expected = [
+            tip_adapter(
+                test[i].astype(float),
+                given,
+                given["features"],
+                float(head.alpha_),
+                float(head.beta_),
+            )
+            for i in some
+        ]
+        np.testing.assert_allclose(head.logits(test)[some], expected, rtol=1e-4, atol=1e-3)
+
+
+class TestTipAdapterF:
+    @pytest.mark.parametrize(("samples", "seed"), [(5, 0), (30, 1)])
+    def test_training_equals_automatic_derivatives(self, samples, seed):
+        """Torch's derivatives, AdamW and schedule, in float64; a single batch has no order."""
+        given = rows(samples, seed=seed)
+        head = TipAdapterF(epochs=15).fit(**given)
+        alpha, beta = float(head.alpha_), float(head.beta_)
+        features, texts = unit(given["features"]), unit(given["texts"])
+        values = torch.nn.functional.one_hot(torch.tensor(given["labels"]), 4).double()
+        keys = features.clone().requires_grad_()
+        optimiser = torch.optim.AdamW([keys], lr=1e-3, eps=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=15)
+        for _ in range(15):
+            optimiser.zero_grad()
+            cache = (-beta * (1 - features @ keys.T)).exp() @ values
+            logits = 20 * features @ texts.T - 1.5 + alpha * cache
+            torch.nn.functional.cross_entropy(logits, torch.tensor(given["labels"])).backward()
+            optimiser.step()
+            schedule.step()
+        moved = keys.detach().numpy()
+        assert np.abs(moved - features.numpy()).max() > 1e-3
+        np.testing.assert_allclose(head.keys_, moved, atol=2e-5)
+
+    def test_no_epoch_is_tip_adapter(self):
+        given, test = rows(30), rows(9, seed=1)["features"]
+        one, other = TipAdapterF(epochs=0).fit(**given), TipAdapter().fit(**given)
+        np.testing.assert_array_equal(one.logits(test), other.logits(test))
+
+    def test_batches_follow_the_seed(self):
+        given = rows(30)
+        one, again, other = (
+            TipAdapterF(epochs=2, batch_size=8, seed=seed).fit(**given).keys_ for seed in (0, 0, 1)
+        )
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, other)
 
 
 def test_adam_in_parts_moves_the_same_bits(monkeypatch):

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from command_line import good, refusal
 from heads_examples import write_fruit
-from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests)
+from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture for all tests)
 
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.heads import HEADS
+from clipnlc.heads.base import normalise
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits, folds_of
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.labels import Labels
 from clipnlc.reports.record import BEST_SINGLE
 from clipnlc.runs.finding import find_runs
 from clipnlc.runs.fitted import apply
+from clipnlc.runs.heads import open_heads
 from clipnlc.runs.members import members_name
 from clipnlc.runs.predictor import open_predictor
 from clipnlc.runs.targets import stored_target
@@ -28,9 +30,11 @@ from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stages.verify import verify
 from clipnlc.stores.features import read_features
 from clipnlc.stores.fits import read_fits
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits, write_logits
 from clipnlc.stores.status import store_status
+from clipnlc.view import View
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32")
 MEMBERS = members_name(BACKBONES)
@@ -158,6 +162,75 @@ class TestTrainHeads:
         assert [t.run for t in trained[:6]] == list(Labels.few())
 
 
+class TestCrops:
+    def test_keys_are_means_over_the_crops_that_there_are(self, layout):
+        backbone, which = BACKBONES[0], Labels.shots(2)
+
+        def fitted():
+            (trained,) = train_heads(
+                store=layout.root,
+                head="tip-adapter",
+                backbones=[backbone],
+                labels=[which],
+                seeds=(0,),
+            )
+            path = layout.logits("fruit", "tip-adapter", backbone, which.name)
+            return trained, read_logits(path)
+
+        train, rows, seen = drawn_rows(layout, which)
+        trained, found = fitted()
+        assert trained.facts["crops"] == found.key.fields["crops"] == 0
+        np.testing.assert_allclose(found.learnt["keys_"], normalise(seen.features), rtol=1e-6)
+        crops = []
+        for number in (0, 1, 3):  # the third is not there, so the fourth is not looked for
+            features = train.features + np.float32(number + 1)
+            name = View.crop(number).split_name("train")
+            write_features(
+                layout.features("fruit", name, backbone),
+                features,
+                key=Key.of({"backbone": backbone, "split": name}),
+                labels=train.labels,
+                sample_id=train.sample_id,
+                class_names=train.class_names,
+            )
+            crops.append(normalise(features[rows]))
+        trained, found = fitted()
+        assert trained.changed[0] == "crops: 0 -> 2"
+        assert trained.facts["crops"] == 2
+        keys = normalise(crops[0] + crops[1])
+        np.testing.assert_allclose(found.learnt["keys_"], keys, rtol=1e-5, atol=1e-6)
+        # Rows are asked by their own features, without their keys.
+        fold = folds_of(seen.labels, seen.sample_id)
+        crossed = found.splits["cross-fitted"].logits
+        for held in (np.flatnonzero(fold == number) for number in (0, 1)):
+            head = replace(seen, views=keys).fit(
+                HEADS.get("tip-adapter")(), np.setdiff1d(np.arange(6), held)
+            )
+            logits = head.logits(seen.features[held])
+            np.testing.assert_allclose(crossed[held], logits, rtol=1e-5, atol=1e-5)
+        assert fitted()[0].cached
+
+    def test_crops_of_other_images_are_refused(self, layout):
+        train = read_features(layout.features("fruit", "train", BACKBONES[0]))
+        write_features(
+            layout.features("fruit", "train~crop-0", BACKBONES[0]),
+            train.features[:50],
+            labels=train.labels[:50],
+            sample_id=train.sample_id[:50],
+            class_names=train.class_names,
+        )
+        with pytest.raises(StoreError, match=r"train~crop-0/nano-RN50\.h5 are not aligned"):
+            train_heads(store=layout.root, head="tip-adapter", labels=FEW, seeds=(0,))
+
+    def test_one_label_per_class_leaves_each_own_key_out(self, layout):
+        _, _, seen = drawn_rows(layout, Labels.shots(1))
+        found = cross_fitted_logits(HEADS.get("tip-adapter"), seen, seed=0)
+        for row in range(3):
+            others = np.setdiff1d(np.arange(3), [row])
+            head = seen.fit(HEADS.get("tip-adapter")(), others)
+            np.testing.assert_array_equal(found[row : row + 1], head.logits(seen.features[[row]]))
+
+
 class TestTrainNlc:
     def test_fits_on_cross_fitted_logits_alone(self, layout):
         heads(layout)
@@ -273,7 +346,10 @@ class TestEvaluate:
         heads(layout)
         combiners(layout)
         write_fruit(layout, BACKBONES[0], seed=1, logits=False)
-        cure = "run `clipnlc train-heads --dataset fruit --head rla --shots 1 --seeds 1"
+        cure = (
+            "run `clipnlc train-heads --dataset fruit --head rla --backbones nano-RN50 --shots 1,4 "
+            "--seeds 2"
+        )
         with pytest.raises(StoreError, match=cure):
             evaluate(store=layout.root, head="rla")
 
@@ -348,6 +424,21 @@ class TestPredictor:
         assert find_runs(layout, "fruit", "rla").backbones == done.backbones
 
 
+@pytest.mark.parametrize("head", ["tip-adapter", "tip-adapter-f"])
+def test_tip_adapter_goes_the_same_way(layout, head):
+    train_heads(store=layout.root, head=head, labels=FEW, seeds=(0,))
+    combiners(layout, head=head, seeds=(0,), combiners=["log-avg", "static"])
+    (one,) = evaluate(store=layout.root, head=head).datasets
+    assert {(r.method, r.drawn) for r in one.rows} >= {
+        (method, which) for method in ("log-avg", "static", *BACKBONES) for which in FEW
+    }
+    test = read_features(layout.features("fruit", "test", BACKBONES[0]))
+    heads = open_heads(layout, "fruit", head, BACKBONES[:1], "4-shots-seed-0")
+    stored = read_logits(layout.logits("fruit", head, BACKBONES[0], "4-shots-seed-0"))
+    again = heads.ensemble([test.features[3:8]], test.sample_id[3:8]).logits[0]
+    np.testing.assert_array_equal(again, stored.splits["test"].logits[3:8])
+
+
 def test_the_commands_lead_from_one_to_the_next(layout, here):
     store = ["--store", layout.root]
     line = ["--head", "rla", "--shots", "1,2", "--seeds", 2]
@@ -363,7 +454,8 @@ def test_the_commands_lead_from_one_to_the_next(layout, here):
     assert "static" in said
     said = good("train-heads", "--head", "rla", "--count", 7, "--seeds", 1, *store, by=here)
     assert f"next: clipnlc train-nlc --head rla --count 7 --seeds 1 --store {layout.root}" in said
-    good("train-nlc", "--head", "rla", "--count", 7, "--seeds", 1, *store, by=here)
+    line = ["--head", "rla", "--count", 7, "--seeds", 1, "--combiners", "log-avg"]
+    good("train-nlc", *line, *store, by=here)
     status = json.loads(good("status", "--json", *store, by=here))
     assert not [row for row in status if row["stale"] or not row["complete"]]
     refused = refusal("diversity", "--head", "rla", *store, by=here)

@@ -32,10 +32,6 @@ QUICK = {"epochs": 3, "learning_rate": 1e-3}
 CLASSES = ("pear", "fig", "apple")
 
 
-class NeedsViews(NearestMean):
-    needs_views = True
-
-
 class NeedsValidation(NearestMean):
     needs_validation = True
 
@@ -305,7 +301,6 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("cls", "message"),
         [
-            (NeedsViews, "the head new needs features of augmented crops, which no stage makes"),
             (NeedsValidation, "the head new needs labelled rows to choose by, which train-heads"),
         ],
     )

@@ -36,7 +36,7 @@ def export(
     count_: CountOfFit = "",
     holdout: HoldoutOfFit = None,
     seed: SeedOfFit = 0,
-    head: Annotated[str, typer.Option(help="zero-shot, or linear.")] = "zero-shot",
+    head: Annotated[str, typer.Option(help="zero-shot, or one of train-heads.")] = "zero-shot",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     force: Annotated[

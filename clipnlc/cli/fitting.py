@@ -48,7 +48,9 @@ def train_heads(
     store: Store = DEFAULT_STORE,
     head: Annotated[
         str,
-        typer.Option(help="Which: linear, class-mean; or rla, which is fitted on few labels."),
+        typer.Option(
+            help="linear, class-mean; on the combiners' own labels: rla, tip-adapter, tip-adapter-f."
+        ),
     ] = "linear",
     holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
     shots: Annotated[
@@ -181,9 +183,7 @@ def train_nlc(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
-    head: Annotated[
-        str, typer.Option(help="zero-shot, or one of train-heads: linear, class-mean, rla.")
-    ] = "zero-shot",
+    head: Annotated[str, typer.Option(help="zero-shot, or one of train-heads.")] = "zero-shot",
     combiners: Annotated[
         str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
     ] = "all",

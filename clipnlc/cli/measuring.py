@@ -40,7 +40,7 @@ def evaluate(
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
     head: Annotated[
-        str, typer.Option(help="Whose logits the fits are of: zero-shot or linear.")
+        str, typer.Option(help="Whose logits the fits are of: zero-shot, or one of train-heads.")
     ] = "zero-shot",
     fitted_on: Annotated[
         str,

@@ -54,7 +54,7 @@ def predict(
     holdout: HoldoutOfFit = None,
     seed: SeedOfFit = 0,
     head: Annotated[
-        str, typer.Option(help="Whose logits the fit is of: zero-shot or linear.")
+        str, typer.Option(help="Whose logits the fit is of: zero-shot, or one of train-heads.")
     ] = "zero-shot",
     backbones: Annotated[
         str,

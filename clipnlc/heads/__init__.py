@@ -21,5 +21,7 @@ HEADS = Registry(
         "linear": "clipnlc.heads.linear:LinearHead",
         "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
         "rla": "clipnlc.heads.rla:RegularisedLinearAdapter",
+        "tip-adapter": "clipnlc.heads.tip_adapter:TipAdapter",
+        "tip-adapter-f": "clipnlc.heads.tip_adapter:TipAdapterF",
     },
 )

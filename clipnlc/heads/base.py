@@ -24,12 +24,14 @@ class Examples:
         labels: class numbers.
         sample_id: one identifier per row.
         classes: how many there are; some may have no row.
+        views: of each row, the mean over augmented crops, of length 1; where there are none, `unit`.
     """
 
     unit: Float[np.ndarray, "samples dim"]
     labels: Int[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
     classes: int
+    views: Float[np.ndarray, "samples dim"]
 
 
 def normalise(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
@@ -52,7 +54,8 @@ class Head(Learner, ABC):
     Attributes:
         needs_labels: `fit` learns from labelled rows; otherwise `fit_to_texts` is enough.
         needs_texts: `fit` reads the class texts and the logit scale; otherwise it ignores them.
-        needs_views: it learns from features of augmented crops of the images, too.
+        takes_views: where there are features of augmented crops of the images, it learns from their
+            mean, too.
         needs_validation: it learns from labelled rows that are kept from it to choose by, too.
         per_draw: it is fitted on the few labels that the combiners are fitted on, once for each
             draw of them; they see cross-fitted logits (`clipnlc.heads.cross_fitting`).
@@ -62,7 +65,7 @@ class Head(Learner, ABC):
 
     needs_labels: ClassVar[bool]
     needs_texts: ClassVar[bool] = True
-    needs_views: ClassVar[bool] = False
+    takes_views: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     per_draw: ClassVar[bool] = False
     most_folds: ClassVar[int] = 5
@@ -77,6 +80,7 @@ class Head(Learner, ABC):
         logit_scale: float | None = None,
         logit_bias: float = 0.0,
         classes: int | None = None,
+        views: Float[np.ndarray, "samples dim"] | None = None,
     ) -> _Head:
         """Learn from labelled rows, and from the class texts if the head needs them.
 
@@ -88,6 +92,8 @@ class Head(Learner, ABC):
             logit_scale: the backbone's own factor on cosines (100 for OpenAI's).
             logit_bias: the backbone's own shift of the logits, where it has one.
             classes: how many there are; needed only without texts.
+            views: of each row, the mean of the features of augmented crops; the features
+                themselves by default.
 
         Raises:
             ValueError: rows, labels and sample ids do not fit together; a label names no class;
@@ -100,14 +106,19 @@ class Head(Learner, ABC):
         if count is None:
             raise ValueError(f"without texts, {name} has to be told how many classes there are")
         _check_rows(features, labels, sample_id, count)
+        crops = views if self.takes_views and views is not None else features
+        if crops.shape != features.shape:
+            raise ValueError(f"views are {crops.shape}, expected {features.shape} as the features")
         if self.needs_labels and not len(labels):
             raise ValueError(f"{name} learns from labelled rows, and there are none")
         self.forget()
         rows = canonical_rows(sample_id)
         given = texts if self.needs_texts and texts is not None else features[:0]
+        unit = normalise(features[rows].astype(np.float32))
         self._learn(
             Examples(
-                unit=normalise(features[rows].astype(np.float32)),
+                unit=unit,
+                views=unit if crops is features else normalise(crops[rows].astype(np.float32)),
                 labels=labels[rows],
                 sample_id=tuple(sample_id[row] for row in rows),
                 classes=count,

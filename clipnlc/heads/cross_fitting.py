@@ -29,6 +29,7 @@ class LabelledRows:
     texts: Float[np.ndarray, "classes dim"]
     logit_scale: float
     logit_bias: float = 0.0
+    views: Float[np.ndarray, "samples dim"] | None = None
 
     def fit(self, head: Head, rows: Int[np.ndarray, " rows"] | None = None) -> Head:
         """Fit a head on these rows, all by default, and return it."""
@@ -40,6 +41,7 @@ class LabelledRows:
             texts=self.texts,
             logit_scale=self.logit_scale,
             logit_bias=self.logit_bias,
+            views=None if self.views is None else self.views[chosen],
         )
 
 

@@ -101,22 +101,27 @@ def refuse_stale_logits(present: Present, names: Iterable[str]) -> None:
     Raises:
         StoreError: names the file, what has changed, and the command that makes all alike again.
     """
-    cures: dict[str, list[str]] = {}
+    cures: dict[str, list[Location]] = {}
     first = ""
     for name in names:
         key, place = present.key(name), locate(present.layout.root / name)
         since = present.changed(key.inputs) if key is not None else set()
         if since and key is not None and place is not None and place.backbone is not None:
             first = first or f"{name} is stale: {min(since)} has changed since"
-            cures.setdefault(_remake_logits(place, key), []).append(place.backbone)
+            cures.setdefault(_remake_logits(place, key), []).append(place)
     if first:
-        stage, backbones = next(iter(cures.items()))
-        cure = command(stage, backbones=backbones, store=present.layout.root)
+        stage, places = next(iter(cures.items()))
+        cure = command(
+            stage,
+            backbones=list(dict.fromkeys(place.backbone for place in places if place.backbone)),
+            store=present.layout.root,
+            **Labels.options([Labels.parse(place.run) for place in places if place.run]),
+        )
         raise StoreError(f"{first}; run `{cure}`")
 
 
 def _remake_logits(place: Location, key: Key) -> str:
-    """Spell the stage that makes a logit file again, with its settings; no backbones, no store."""
+    """Spell the stage that makes a logit file again, with its settings; no backbones, no draws."""
     if place.head is None or place.head == "zero-shot":
         return command("extract", dataset=place.dataset).removeprefix("clipnlc ")
     usual = {"holdout": DEFAULT_HOLDOUT, **HEADS.get(place.head)().settings()}
@@ -127,7 +132,6 @@ def _remake_logits(place: Location, key: Key) -> str:
         if name in usual and made[name] != usual[name]
     }
     if place.run:
-        options |= place.drawn
         options.pop("seed", None)  # of a run it is its draw's
     stage = command("train-heads", dataset=place.dataset, head=place.head, store=None, **options)
     return stage.removeprefix("clipnlc ")

@@ -13,13 +13,15 @@ from threadpoolctl import threadpool_limits
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
+from clipnlc.heads.base import normalise
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
 from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.stores import locks
+from clipnlc.stores.aligned import Columns, check_aligned
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
-from clipnlc.stores.key import Key, differences
+from clipnlc.stores.key import Json, Key, differences
 from clipnlc.stores.layout import Layout, maker_of_test, without_train
 from clipnlc.stores.logits import (
     LogitBlocks,
@@ -28,6 +30,7 @@ from clipnlc.stores.logits import (
     read_logit_header,
     write_logits,
 )
+from clipnlc.view import View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +94,17 @@ class _Task:
     def features(self, split: str) -> Path:
         return self.layout.features(self.dataset, split, self.backbone)
 
+    @property
+    def crops(self) -> tuple[Path, ...]:
+        """The features of augmented crops of train, for a head that takes them."""
+        found: list[Path] = []
+        while HEADS.get(self.head).takes_views:
+            path = self.features(View.crop(len(found)).split_name("train"))
+            if not path.is_file():
+                break
+            found.append(path)
+        return tuple(found)
+
     def target(self, which: Labels) -> Path:
         run = which.name if self.per_run else None
         return self.layout.logits(self.dataset, self.head, self.backbone, run)
@@ -100,7 +114,11 @@ class _Task:
         return head
 
     def key(self, which: Labels, inputs: Mapping[str, str]) -> Key:
-        rows = {"labels": which.name} if self.per_run else {"holdout": which.amount}
+        rows: dict[str, Json] = (
+            {"labels": which.name} if self.per_run else {"holdout": which.amount}
+        )
+        if HEADS.get(self.head).takes_views:
+            rows["crops"] = len(self.crops)
         return Key.of(
             {
                 "head": self.head,
@@ -133,6 +151,9 @@ def train_heads(
     (`Head.per_draw`) also leaves logits of the drawn rows, as split `cross-fitted`, each row's by a
     head that has not seen it: combiners are fitted on those. They do not read per-draw files of
     the other heads.
+
+    Tip-Adapter's keys are means over the crops `train~crop-0` and so on, as far as the store has
+    them; how many is in the key and in the facts.
 
     For linear heads, Adam, 2e-5, 300 epochs and the 90/10 split are the NLC paper's; that they
     belong to these heads is our reading (`clipnlc.heads.linear`).
@@ -197,12 +218,11 @@ def _check_trainable(name: str) -> None:
             f"the head {name} needs no labels, and extract has made it; choose another --head, as "
             "linear"
         )
-    for needs, what in (
-        (cls.needs_views, "features of augmented crops, which no stage makes"),
-        (cls.needs_validation, "labelled rows to choose by, which train-heads does not keep"),
-    ):
-        if needs:
-            raise DataError(f"the head {name} needs {what}; choose another --head")
+    if cls.needs_validation:
+        raise DataError(
+            f"the head {name} needs labelled rows to choose by, which train-heads does not keep; "
+            "choose another --head"
+        )
 
 
 def _check_settings(name: str, settings: Settings) -> None:
@@ -236,8 +256,11 @@ def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
 
 def _train(task: _Task) -> Iterator[TrainedHead]:
     """Yield every head of a task; features are read once, and only if one is to be fitted."""
-    paths = [task.features(split) for split in ("train", "test")]
-    inputs = {task.layout.relative(path): read_feature_header(path).digest for path in paths}
+    train, test = task.features("train"), task.features("test")
+    inputs = {
+        task.layout.relative(path): read_feature_header(path).digest
+        for path in (train, test, *task.crops)
+    }
     rows: _Rows | None = None
     # One BLAS thread: the last bits of a sum depend on how many share it.
     with threadpool_limits(limits=1):
@@ -255,7 +278,7 @@ def _train(task: _Task) -> Iterator[TrainedHead]:
                     continue
                 changed = tuple(differences(old, key))
             with locks.writing(target):
-                rows = rows or _Rows.read(*paths)
+                rows = rows or _Rows.read(train, test, task.crops)
                 facts = _fit(task, which, rows, key, target)
             yield _trained(task, which, facts, changed=changed)
 
@@ -267,21 +290,42 @@ class _Rows:
     Attributes:
         train, test: the two splits.
         zero_shot: classes that the zero-shot head predicts for train.
+        crops: the mean over augmented crops of each image of train; None where there are none.
     """
 
     train: FeatureStore
     test: FeatureStore
     zero_shot: Int[np.ndarray, " samples"]
+    crops: Float[np.ndarray, "samples dim"] | None
 
     @classmethod
-    def read(cls, train: Path, test: Path) -> _Rows:
+    def read(cls, train: Path, test: Path, crops: Sequence[Path]) -> _Rows:
         found = read_features(train)
         zero_shot: Head = HEADS.get("zero-shot")()
         zero_shot.fit_to_texts(
             texts=found.texts, logit_scale=found.logit_scale, logit_bias=found.logit_bias
         )
         every = np.arange(len(found.labels))
-        return cls(found, read_features(test), _predictions(zero_shot, found.features, every))
+        predicted = _predictions(zero_shot, found.features, every)
+        return cls(found, read_features(test), predicted, _mean_of_crops(found, train, crops))
+
+
+def _mean_of_crops(
+    plain: FeatureStore, path: Path, crops: Sequence[Path]
+) -> Float[np.ndarray, "samples dim"] | None:
+    """Return the mean of the crops' features of length 1.
+
+    Raises:
+        StoreError: the crops are of other samples.
+    """
+    whole = Columns(path, plain.class_names, plain.sample_id, plain.labels)
+    total: np.ndarray | None = None
+    for crop in crops:
+        found = read_features(crop)
+        check_aligned(whole, Columns(crop, found.class_names, found.sample_id, found.labels))
+        unit = normalise(found.features.astype(np.float32))
+        total = unit if total is None else total + unit
+    return total
 
 
 def _fit(
@@ -306,6 +350,7 @@ def _fit(
         texts=train.texts,
         logit_scale=train.logit_scale,
         logit_bias=train.logit_bias,
+        views=None if rows.crops is None else rows.crops[kept],
     )
     head = seen.fit(task.make(which))
     splits: dict[str, LogitBlocks | SplitLogits] = {}
@@ -313,6 +358,8 @@ def _fit(
         crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
         splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
     facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held), **head.facts()}
+    if head.takes_views:
+        facts["crops"] = len(task.crops)
     if len(held):
         truth = train.labels[held]
         held_id = tuple(train.sample_id[i] for i in held)

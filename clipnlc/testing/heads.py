@@ -28,6 +28,7 @@ class LabelledRows:
     logit_scale: float | None
     logit_bias: float = 0.0
     classes: int | None = None
+    views: Float[np.ndarray, "samples dim"] | None = None
 
     def rows(self, order: Int[np.ndarray, " rows"]) -> "LabelledRows":
         """Return these rows alone, in this order."""
@@ -36,6 +37,7 @@ class LabelledRows:
             features=self.features[order],
             labels=self.labels[order],
             sample_id=tuple(self.sample_id[row] for row in order),
+            views=None if self.views is None else self.views[order],
         )
 
     def fit(self, head: Head) -> Head:
@@ -198,8 +200,24 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
 
 
 def _needs_nothing_that_fit_does_not_take(cls: type[Head]) -> None:
-    for need in ("needs_views", "needs_validation"):
-        assert not getattr(cls, need), f"{need} is true, but it was fitted on labelled rows alone"
+    assert not cls.needs_validation, "needs_validation is true, but it was fitted without such rows"
+
+
+def _takes_views_is_said_truly(cls: type[Head]) -> None:
+    given = labelled_rows()
+    plain = _fitted(cls).state()
+    same_views = replace(given, views=3 * given.features).fit(cls())
+    for name, value in plain.items():
+        close(
+            same_views.state()[name],
+            value,
+            f"{name} of views like the features",
+            rtol=1e-3,
+            atol=1e-3,
+        )
+    other = replace(given, views=labelled_rows(seed=8).features).fit(cls()).state()
+    changed = any(not np.array_equal(other[name], value) for name, value in plain.items())
+    equal(changed, cls.takes_views, "whether other views teach it something else")
 
 
 def _labels_must_fit_the_rows(cls: type[Head]) -> None:
@@ -233,6 +251,7 @@ HEAD_CHECKS: Final[tuple[Check, ...]] = (
     _needs_texts_is_said_truly,
     _needs_labels_is_said_truly,
     _needs_nothing_that_fit_does_not_take,
+    _takes_views_is_said_truly,
     _labels_must_fit_the_rows,
     _few_labels_stay_finite,
 )
