@@ -456,6 +456,12 @@ def test_the_commands_lead_from_one_to_the_next(layout, here):
     assert f"next: clipnlc train-nlc --head rla --count 7 --seeds 1 --store {layout.root}" in said
     line = ["--head", "rla", "--count", 7, "--seeds", 1, "--combiners", "log-avg"]
     good("train-nlc", *line, *store, by=here)
+    line = ["--head", "rla", "--holdout", 0.5, "--seeds", 1]
+    refused = refusal("train-nlc", *line, *store, by=here)
+    assert f"--holdout 0.5 --seeds 1 --store {layout.root}` first" in refused
+    said = good("train-heads", *line, *store, by=here)
+    assert "fruit: 2 heads trained on a hold-out of 50 %, on 30 images each" in said
+    good("train-nlc", *line, "--combiners", "log-avg", *store, by=here)
     status = json.loads(good("status", "--json", *store, by=here))
     assert not [row for row in status if row["stale"] or not row["complete"]]
     refused = refusal("diversity", "--head", "rla", *store, by=here)

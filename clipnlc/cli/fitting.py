@@ -52,7 +52,13 @@ def train_heads(
             help="linear, class-mean; on the combiners' own labels: rla, tip-adapter, tip-adapter-f."
         ),
     ] = "linear",
-    holdout: Annotated[float, typer.Option(help="Share of train kept for the combiners.")] = 0.1,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of train kept for the combiners; 0.1 if not given. For heads of few labels: "
+            "the share that they are fitted on."
+        ),
+    ] = None,
     shots: Annotated[
         str,
         typer.Option(
@@ -99,9 +105,14 @@ def train_heads(
     """
     from clipnlc.heads import HEADS
     from clipnlc.labels import Labels
+    from clipnlc.runs.finding import DEFAULT_HOLDOUT
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
+    per_draw = HEADS.get(head).per_draw
+    share = holdout if per_draw else None
+    drawing = bool(shots or count or share is not None)
+    labels = labels_of(shots=shots, count=count, holdout=share) if drawing else ()
     given = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -119,9 +130,9 @@ def train_heads(
             backbones=backbones_of(backbones),
             head=head,
             settings={name: value for name, value in given.items() if value is not None},
-            holdout=holdout,
+            holdout=DEFAULT_HOLDOUT if holdout is None else holdout,
             seed=seed,
-            labels=labels_of(shots=shots, count=count, holdout=None) if shots or count else (),
+            labels=labels,
             seeds=range(seeds),
             on_progress=on_progress,
         )
@@ -133,7 +144,7 @@ def train_heads(
     keys = dict.fromkeys(h.dataset for h in heads)
     next_command = f"train-nlc --head {head} --holdout 1"
     drawn = [h.run for h in heads if h.run]
-    if drawn and not HEADS.get(head).per_draw:
+    if drawn and not per_draw:
         return  # no stage reads such heads
     if drawn:
         options = Labels.options(drawn)
