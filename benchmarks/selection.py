@@ -82,6 +82,7 @@ GRIDS: tuple[tuple[str, dict[str, tuple[float, ...]]], ...] = (
     ("gp", {"sigma": (2.0, 3.0, 4.0, 6.0), "beta": (0.5, 1.0, 2.0)}),
     ("gp", {"smoothing": (0.1, 1.0, 1e6)}),
     ("gp", {"pull": (0.25, 4.0)}),
+    ("gp", {"per_backbone": (True,), "beta": (0.5, 1.0, 2.0, 4.0)}),
     ("balanced", {"spread": (1.0, 2.0, 4.0), "power": (0.0, 1.0, 2.0, 4.0)}),
     ("balanced", {"strength": (1.0,)}),
     ("balanced-gp", {"sigma": (3.0, 4.0, 6.0), "beta": (1.0, 2.0)}),
@@ -89,6 +90,8 @@ GRIDS: tuple[tuple[str, dict[str, tuple[float, ...]]], ...] = (
     ("balanced-gp", {"power": (0.0, 1.0, 4.0)}),
     ("balanced-gp", {"smoothing": (0.1, 1.0, 1e6)}),
     ("balanced-gp", {"strength": (1.0,)}),
+    ("balanced-gp", {"per_backbone": (True,), "beta": (0.5, 1.0, 2.0, 4.0)}),
+    ("balanced-gp", {"per_backbone": (True,), "beta": (2.0,), "sigma": (3.0, 6.0)}),
 )
 """Settings that were tried, every one with every other of its line; a smoothing of a million leaves
 the labels' class proportions as they are."""

@@ -5,11 +5,10 @@
 draws the synthetic family of `clipnlc.testing.experts` from 20 seeds, fits every combiner and
 `static` on the same labels of each class, and prints the mean accuracy, and the mean difference to
 `static` with its 95 % interval (Student's t over seeds, paired: each seed is a family of its own).
-A combiner whose `fit` takes unlabelled images is given the whole pool, without its labels.
+A combiner that reads unlabelled images is given the whole pool, without its labels.
 """
 
 import argparse
-import inspect
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,9 +47,8 @@ def measure(seed: int, combiners: Sequence[str], shots: Sequence[int]) -> Accura
 
 
 def _fit(combiner: Combiner, family: Experts, rows: np.ndarray) -> Combiner:
-    takes = inspect.signature(combiner.fit).parameters
-    more = {"unlabelled": family.train} if "unlabelled" in takes else {}
-    return combiner.fit(family.train.rows(rows), family.train_labels[rows], **more)
+    pool = family.train if combiner.reads_pool else None
+    return combiner.fit(family.train.rows(rows), family.train_labels[rows], pool)
 
 
 def table(results: Sequence[Accuracies], combiners: Sequence[str], shots: Sequence[int]) -> str:
