@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def export(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
     dataset: DatasetOfFit = "",
-    combiner: Annotated[str, typer.Option(help="Whose fit.")] = "nlc",
+    combiner: Annotated[str, typer.Option(help="Whose fit.")] = "gp",
     shots: ShotsOfFit = "",
     count_: CountOfFit = "",
     holdout: HoldoutOfFit = None,
@@ -50,7 +50,7 @@ def export(
     What was learnt, a description and a model card; `predict --from` needs nothing else but the
     backbones' weights. Needs a fit of train-nlc; the card says what evaluate measured of it.
 
-    Example: clipnlc export --dataset digits --combiner nlc --shots 4 --out digits-ensemble
+    Example: clipnlc export --dataset digits --shots 4 --out digits-ensemble
     """
     from clipnlc.stages.export import export as stage
 

@@ -196,8 +196,12 @@ def train_nlc(
     store: Store = DEFAULT_STORE,
     head: Annotated[str, typer.Option(help="zero-shot, or one of train-heads.")] = "zero-shot",
     combiners: Annotated[
-        str, typer.Option(help="Names or groups (parameter-free, controls), comma-separated.")
-    ] = "all",
+        str,
+        typer.Option(
+            help="Names or groups (recommended, paper, parameter-free, baselines, controls, all), "
+            "comma-separated."
+        ),
+    ] = "recommended,parameter-free",
     shots: Annotated[
         str, typer.Option(help="Labels per class, comma-separated; `all` is every label.")
     ] = "1,2,4,8,16,32",
@@ -227,13 +231,15 @@ def train_nlc(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make fits of NLC and its rivals.
+    """Make fits of combiners.
 
-    Fits every combiner on the same few labels per class. Needs logits: those of extract, or of
+    Fits combiners on the same few labels per class: unless --combiners says otherwise, those that we
+    recommend (clipnlc combiners recommended) and the averages that need no labels. Needs logits: those of extract, or of
     train-heads. Test is never opened.
 
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
     """
+    from clipnlc.combiners import USUAL
     from clipnlc.stages.train_nlc import train_nlc as stage
     from clipnlc.stores.layout import Layout, maker_of_test
 
@@ -248,7 +254,7 @@ def train_nlc(
             dataset=keys_of(dataset),
             backbones=backbones_of(backbones),
             head=head,
-            combiners=listed(combiners) or ("all",),
+            combiners=listed(combiners) or USUAL,
             labels=labels_of(shots=shots, count=count, holdout=holdout),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),

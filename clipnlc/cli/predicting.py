@@ -47,7 +47,7 @@ def predict(
     ],
     dataset: DatasetOfFit = "",
     combiner: Annotated[
-        str, typer.Option(help="Whose fit; nlc, or log-avg with --classes, if empty.")
+        str, typer.Option(help="Whose fit; gp, or log-avg with --classes, if empty.")
     ] = "",
     shots: ShotsOfFit = "",
     count_: CountOfFit = "",
@@ -124,6 +124,7 @@ def predict(
 
     Example: clipnlc predict photos --classes "cat,dog"
     """
+    from clipnlc.combiners import RECOMMENDED
     from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.datasets.photos import LIST, list_photos
     from clipnlc.stages.predict import models_for, require_row_wise
@@ -181,7 +182,7 @@ def predict(
                     store,
                     dataset=dataset,
                     head=head_of(head),
-                    combiner=combiner or "nlc",
+                    combiner=combiner or RECOMMENDED[0],
                     which=labels,
                     seed=seed,
                     backbones=backbones,

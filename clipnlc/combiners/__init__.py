@@ -12,10 +12,19 @@ To add one:
 3. Add one row to `COMBINERS`. The conformance test of the family then covers it.
 """
 
+from typing import Final
+
 from clipnlc.combiners.base import Combiner, Weigher, weigh
 from clipnlc.registry import Registry
 
-__all__ = ["COMBINERS", "Combiner", "Weigher", "weigh"]
+__all__ = ["COMBINERS", "RECOMMENDED", "USUAL", "Combiner", "Weigher", "weigh"]
+
+RECOMMENDED: Final = ("gp", "balanced-gp")
+"""What `docs/selection.md` chose: by labels only, and with unlabelled images of train."""
+
+USUAL: Final = ("recommended", "parameter-free")
+"""Groups that are fitted where none is named: what we recommend, and what it has to be better than
+without a label."""
 
 COMBINERS = Registry(
     "combiner",
@@ -41,6 +50,19 @@ COMBINERS = Registry(
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
     },
     groups={
+        "recommended": RECOMMENDED,
+        "paper": (
+            "best-single-validation",
+            "vote-1",
+            "vote-3",
+            "conf",
+            "log-avg",
+            "c-conf",
+            "c-log-avg",
+            "gac",
+            "super-learner",
+            "nlc",
+        ),
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
         "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),

@@ -170,6 +170,7 @@ class Balanced(Combiner):
     per_class: ClassVar[bool] = True
     probabilistic: ClassVar[bool] = True
     learnt: ClassVar[tuple[str, ...]] = ("weight_", "offset_")
+    selected_on: ClassVar[str] = "nano training pools"
     weight_: Float[np.ndarray, " backbones"]
     offset_: Float[np.ndarray, " classes"]
 

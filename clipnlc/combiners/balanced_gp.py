@@ -38,6 +38,7 @@ class BalancedGaussianProcess(Combiner):
     per_class: ClassVar[bool] = True
     probabilistic: ClassVar[bool] = True
     keeps_features: ClassVar[bool] = True
+    selected_on: ClassVar[str] = "nano training pools"
     learnt: ClassVar[tuple[str, ...]] = ("weight_", "offset_", "mean_", "rows_", "coefficients_")
     weight_: Float[np.ndarray, " backbones"]
     offset_: Float[np.ndarray, " classes"]
@@ -53,8 +54,8 @@ class BalancedGaussianProcess(Combiner):
         spread: float = 2.0,
         power: float = 2.0,
         sigma: float = 4.0,
-        beta: float = 1.0,
-        per_backbone: bool = False,
+        beta: float = 2.0,
+        per_backbone: bool = True,
         pull: float = 1.0,
         smoothing: float = 0.25,
         exact_rows: int = 20_000,

@@ -20,8 +20,8 @@ _SCORED_ROWS = 2048  # whose centred features are in memory at a time when combi
 class GaussianProcess(Combiner):
     """GP: scores `sum_b w_b z_b(x) + k(x, X) A`, the logits corrected by what labelled rows say.
 
-    The weights w are those of `static`. The kernel is one over all backbones' features, see
-    `clipnlc.combiners.kernel`, centred on the labelled rows' mean. A is the mode of a Gaussian
+    The weights w are those of `static`. The kernel is the mean of one per backbone, see
+    `clipnlc.combiners.kernel`, its features centred on the labelled rows' mean. A is the mode of a Gaussian
     process for classification whose prior mean is the weighted logits (Miao et al., arXiv
     2404.00312, whose mean is one zero-shot model and whose kernel is a sum over backbones; the
     kernel's form and settings here are ours, chosen on training pools). Far from every labelled
@@ -44,6 +44,7 @@ class GaussianProcess(Combiner):
     probabilistic = True
     keeps_features = True
     learnt = ("weight_", "mean_", "rows_", "coefficients_")
+    selected_on = "nano training pools"
     weight_: Float[np.ndarray, " backbones"]
     mean_: Float[np.ndarray, " width"]
     rows_: Float32[np.ndarray, "rows width"]
@@ -53,8 +54,8 @@ class GaussianProcess(Combiner):
         self,
         *,
         sigma: float = 4.0,
-        beta: float = 1.0,
-        per_backbone: bool = False,
+        beta: float = 2.0,
+        per_backbone: bool = True,
         pull: float = 1.0,
         smoothing: float = 0.25,
         exact_rows: int = 20_000,
@@ -66,7 +67,7 @@ class GaussianProcess(Combiner):
         Args:
             sigma: standard deviation of the residual's prior, in logits.
             beta: how fast the kernel falls with the distance of features.
-            per_backbone: the mean of one kernel per backbone, in place of one of the mean cosine.
+            per_backbone: the mean of one kernel per backbone; else one kernel of the mean cosine.
             pull: of the static weights to LOG-AVG.
             smoothing: of the labels' class proportions, which the fit makes up for: see
                 `fitting.label_shift`.

@@ -1,9 +1,9 @@
 """A kernel over all backbones' features, and the residual of logits that it carries.
 
-`k(x, x') = exp(-beta (1 - mean_b cos_b(x, x')))`, where cos_b is the cosine of backbone b's
+`k(x, x') = mean_b exp(-beta (1 - cos_b(x, x')))`, where cos_b is the cosine of backbone b's
 features after they are divided by their length, a mean is taken off and they are divided by their
 length again. Without the mean, the features of CLIP all point the same way, and every two images
-are alike. The other form is `mean_b exp(-beta (1 - cos_b(x, x')))`, a kernel for each backbone.
+are alike. The other form is `exp(-beta (1 - mean_b cos_b(x, x')))`, one kernel for all.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipnlc.backbones import parse
 from clipnlc.backbones.weights import hub_repository
-from clipnlc.combiners import COMBINERS
+from clipnlc.combiners import COMBINERS, RECOMMENDED
 from clipnlc.commands import command
 from clipnlc.errors import BackboneError, DataError, UnknownNameError
 from clipnlc.export import Measurement
@@ -65,7 +65,7 @@ def export(
     out: Path,
     dataset: str | None = None,
     head: str = "zero-shot",
-    combiner: str = "nlc",
+    combiner: str = RECOMMENDED[0],
     which: Labels | None = None,
     seed: int = 0,
     backbones: Sequence[str] | None = None,
@@ -96,7 +96,7 @@ def export(
     if not known.row_wise:
         raise DataError(
             f"{combiner} looks at other images than the one it predicts, to be compared with; "
-            "expected a combiner that can be used, as nlc"
+            "expected a combiner that can be used, as gp"
         )
     if dataset is None:
         dataset = only_dataset(layout, head)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from clipnlc.combiners import COMBINERS
+from clipnlc.combiners import COMBINERS, USUAL
 from clipnlc.datasets.proportions import OPTION
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
@@ -103,7 +103,7 @@ def train_nlc(
     dataset: Sequence[str] = (),
     backbones: Sequence[str] = (),
     head: str = "zero-shot",
-    combiners: Sequence[str] = ("all",),
+    combiners: Sequence[str] = USUAL,
     labels: Sequence[Labels] = Labels.few(),
     seeds: Sequence[int] = (0, 1, 2),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -125,7 +125,7 @@ def train_nlc(
         backbones: names; by default every backbone with logits of this head. Runs of other
             members stay beside.
         head: one of `HEADS`.
-        combiners: names or groups.
+        combiners: names or groups; `all` is every one.
         labels: which labels, one run each and per seed; their own seeds do not matter.
         seeds: of the draws and of everything random in a fit.
         settings: `{combiner: {setting: value}}` that differ from the defaults.
