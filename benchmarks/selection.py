@@ -68,7 +68,6 @@ REFERENCES = tuple(
         "prob-avg",
         "conf",
         "c-log-avg",
-        "static",
         "super-learner",
         "nlc",
         "probe",
@@ -77,24 +76,29 @@ REFERENCES = tuple(
     if name in COMBINERS
 )
 
-GRIDS: tuple[tuple[str, dict[str, tuple[float, ...]]], ...] = (
-    ("static", {"pull": (0.25, 4.0)}),
-    ("gp", {"sigma": (2.0, 3.0, 4.0, 6.0), "beta": (0.5, 1.0, 2.0)}),
+ONE: dict[str, tuple[Any, ...]] = {"per_backbone": (False,)}
+"""One kernel of the mean cosine, where the default is a kernel per backbone."""
+
+GRIDS: tuple[tuple[str, dict[str, tuple[Any, ...]]], ...] = (
+    ("static", {"pull": (0.25, 1.0, 4.0)}),
+    ("gp", {**ONE, "sigma": (2.0, 3.0, 4.0, 6.0), "beta": (0.5, 1.0, 2.0)}),
+    ("gp", {"beta": (0.5, 1.0, 2.0, 4.0)}),
+    ("gp", {"sigma": (3.0, 6.0), "beta": (2.0,)}),
     ("gp", {"smoothing": (0.1, 1.0, 1e6)}),
     ("gp", {"pull": (0.25, 4.0)}),
-    ("gp", {"per_backbone": (True,), "beta": (0.5, 1.0, 2.0, 4.0)}),
     ("balanced", {"spread": (1.0, 2.0, 4.0), "power": (0.0, 1.0, 2.0, 4.0)}),
     ("balanced", {"strength": (1.0,)}),
-    ("balanced-gp", {"sigma": (3.0, 4.0, 6.0), "beta": (1.0, 2.0)}),
+    ("balanced-gp", {**ONE, "sigma": (3.0, 4.0, 6.0), "beta": (1.0, 2.0)}),
+    ("balanced-gp", {"beta": (0.5, 1.0, 2.0, 4.0)}),
+    ("balanced-gp", {"sigma": (3.0, 6.0), "beta": (2.0,)}),
     ("balanced-gp", {"spread": (1.0, 4.0)}),
     ("balanced-gp", {"power": (0.0, 1.0, 4.0)}),
     ("balanced-gp", {"smoothing": (0.1, 1.0, 1e6)}),
     ("balanced-gp", {"strength": (1.0,)}),
-    ("balanced-gp", {"per_backbone": (True,), "beta": (0.5, 1.0, 2.0, 4.0)}),
-    ("balanced-gp", {"per_backbone": (True,), "beta": (2.0,), "sigma": (3.0, 6.0)}),
 )
-"""Settings that were tried, every one with every other of its line; a smoothing of a million leaves
-the labels' class proportions as they are."""
+"""Settings that were tried, every one with every other of its line; what a line does not name is as
+by default: a kernel per backbone, sigma 4, beta 2, pull 1, smoothing 0.25, spread 2, power 2, half
+strength. A smoothing of a million leaves the labels' class proportions as they are."""
 
 
 def candidates() -> list[Candidate]:

@@ -16,7 +16,7 @@ from clipnlc.runs.members import members_name
 BACKBONES = "nano-RN50,nano-ViT-B-16"
 MEMBERS = members_name(BACKBONES.split(","))
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
-QUICK = ("--shots", "1,2", "--seeds", "2")
+QUICK = ("--shots", "1,2", "--seeds", "2", "--combiners", "all")
 
 
 class Ended(NamedTuple):

@@ -10,6 +10,7 @@ from PIL import Image
 
 BACKBONES = "nano-RN50,nano-ViT-B-32"
 PROGRESS = r"(?m)^[a-z-]+ .*: \d+/\d+ after .*\n"  # a line a minute
+ALL = ("--combiners", "all")
 FOLDERS = ("photos", "one class", "one image a class", "images all alike")
 
 
@@ -39,9 +40,9 @@ def lines(folder, store):
         ["extract", "-d", folder, "-b", BACKBONES],
         ["train-heads", "--epochs", 2],
         ["train-heads", "--epochs", 2, "--shots", 1, "--seeds", 2],
-        ["train-nlc", "--shots", "1,2", "--seeds", 2, "--workers", "N"],
-        ["train-nlc", "--shots", "all", "--seeds", 2, "--workers", 1],
-        ["train-nlc", "--head", "linear", "--holdout", 1, "--seeds", 1, "--workers", 1],
+        ["train-nlc", "--shots", "1,2", "--seeds", 2, "--workers", "N", *ALL],
+        ["train-nlc", "--shots", "all", "--seeds", 2, "--workers", 1, *ALL],
+        ["train-nlc", "--head", "linear", "--holdout", 1, "--seeds", 1, "--workers", 1, *ALL],
         ["evaluate"],
         ["evaluate", "--json"],
         ["evaluate", "--head", "linear"],
@@ -84,7 +85,7 @@ def test_several_data_sets_without_a_warning(tmp_path, here):
         warnings.simplefilter("error", RuntimeWarning)
         for kind in ("photos", "one-image-a-class", "images-all-alike"):
             good("extract", "-d", tmp_path / kind, "-b", BACKBONES, *store, by=here)
-        good("train-nlc", "--shots", 1, "--seeds", 2, "--workers", 1, *store, by=here)
+        good("train-nlc", "--shots", 1, "--seeds", 2, "--workers", 1, *ALL, *store, by=here)
         good("evaluate", *store, by=here)
         good("evaluate", "--fitted-on", "photos", *store, by=here)
         good("diversity", *store, by=here)

@@ -23,7 +23,7 @@ from clipnlc.stores.shards import Shard, merge_shards, write_shard
 
 INTERRUPTED = "interrupted; the same command goes on where this one stopped\n"
 # Some seconds of work in nine files, for two processes.
-LONG = ("train-nlc", "--shots", "1,2,4,8", "--seeds", 2, "--workers", 2)
+LONG = ("train-nlc", "--shots", "1,2,4,8", "--seeds", 2, "--workers", 2, "--combiners", "all")
 
 
 def workers_of(parent: int) -> list[int]:
@@ -71,9 +71,9 @@ def test_kills_leave_what_an_unbroken_run_leaves(unbroken, first_extracted, tmp_
 def test_the_order_of_fits_leaves_no_trace(fitted, first_extracted, tmp_path):
     """Combiners that are added to a run make the same file as all at once."""
     store = shutil.copytree(first_extracted, tmp_path / "by-parts")
-    quick = ("--shots", "2,1", "--seeds", 2, "--store", store)
-    good("train-nlc", "--combiners", "nlc,vote-1", *quick)
-    good("train-nlc", *quick)
+    quick = ("--shots", "2,1", "--seeds", 2, "--store", store, "--combiners")
+    good("train-nlc", *quick, "nlc,vote-1")
+    good("train-nlc", *quick, "all")
     assert runs(store) == runs(fitted)
 
 
@@ -197,10 +197,10 @@ CHANGES = {
     "all the same": np.zeros_like,
 }
 FIT = {
-    "zero-shot": [["train-nlc", "--shots", "1,4", "--seeds", 1]],
+    "zero-shot": [["train-nlc", "--shots", "1,4", "--seeds", 1, "--combiners", "all"]],
     "linear": [
         ["train-heads", "--epochs", 5],
-        ["train-nlc", "--head", "linear", "--holdout", 1, "--seeds", 1],
+        ["train-nlc", "--head", "linear", "--holdout", 1, "--seeds", 1, "--combiners", "all"],
     ],
 }
 

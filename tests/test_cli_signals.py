@@ -33,9 +33,11 @@ LINES = {
 }
 SIGNALS = list(LINES)
 
+ALL = ("--combiners", "all")
+
 # What each command does anew in a store after `extract`, and `train-nlc` where it reads fits.
 COMMANDS = {
-    "train-nlc": ["train-nlc", "--shots", "1,2,4", "--seeds", 3, "--workers", 2],
+    "train-nlc": ["train-nlc", "--shots", "1,2,4", "--seeds", 3, "--workers", 2, *ALL],
     "train-heads": ["train-heads", "--epochs", 2000],
     "evaluate": ["evaluate"],
     "diversity": ["diversity"],

@@ -249,7 +249,7 @@ class TestWithAFit:
 
     def test_the_only_fit_is_the_default(self, here, extracted, photos):
         store = ("--store", extracted)
-        one = ("--shots", 1, "--seeds", 1, "--combiners", "nlc")
+        one = ("--shots", 1, "--seeds", 1, "--combiners", "gp")
         good("train-nlc", "-q", *one, *store, by=here)
         assert len(rows(here("predict", photos / "test/red", *store).out)) == 12
 
@@ -267,7 +267,7 @@ class TestWithAFit:
         said = on_a_terminal(
             "predict", photos / "test/red", "--shots", 2, "--store", fitted, "--unsure", "0.9"
         )
-        assert "nlc, 2 backbones, fitted at 2 per class on photos" in said
+        assert "gp, 2 backbones, fitted at 2 per class on photos" in said
         assert re.search(r"file +class +probability +runner-up +look", said)
         assert "\t" not in said
 
@@ -560,7 +560,7 @@ class TestBackbones:
         both = f"nano-RN50@{file},nano-ViT-B-16"
         store = ("--store", tmp_path / "store")
         good("extract", "-q", "-d", photos, "-b", both, *store, by=here)
-        one = ("--shots", 1, "--seeds", 1, "--combiners", "nlc")
+        one = ("--shots", 1, "--seeds", 1, "--combiners", "gp")
         good("train-nlc", "-q", *one, *store, by=here)
         said = refusal("predict", photos / "test/red", *store, by=here)
         assert said.startswith("error: the weights of nano-RN50@mine were read from a file")
