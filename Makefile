@@ -28,7 +28,7 @@ DATASETS ?= $(SUITE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long docs reproduce ablation nano clean
+.PHONY: help setup check test test-fast test-long docs reproduce ablation nano clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,15 +42,17 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(READY)
 
-check: $(READY) ## format, lint, types, import contracts, fast tests
+check: $(READY) ## format, lint, types, import contracts; no test is run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTS) -m "not slow and not long"
 
 test: $(READY) ## every test but the long ones
 	$(TESTS) -m "not long"
+
+test-fast: $(READY) ## every test but the slow and the long ones, for a quick look
+	$(TESTS) -m "not slow and not long"
 
 test-long: $(READY) ## the long ones: nano rebuilt, kills, 100,000 images, 21 sets (half an hour, network)
 	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
