@@ -27,8 +27,11 @@ BACKBONES ?= $(SUITE)
 DATASETS ?= $(SUITE)
 endif
 
+# What `make reproduce` fits: what we recommend, the paper's methods, averages, controls, baselines.
+COMBINERS ?= recommended,paper,parameter-free,controls,baselines
+
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-long docs reproduce ablation nano clean
+.PHONY: help setup check test test-fast test-long docs reproduce ablation nano clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,15 +45,17 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(READY)
 
-check: $(READY) ## format, lint, types, import contracts, fast tests
+check: $(READY) ## format, lint, types, import contracts; no test is run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTS) -m "not slow and not long"
 
 test: $(READY) ## every test but the long ones
 	$(TESTS) -m "not long"
+
+test-fast: $(READY) ## every test but the slow and the long ones, for a quick look
+	$(TESTS) -m "not slow and not long"
 
 test-long: $(READY) ## the long ones: nano rebuilt, kills, 100,000 images, 21 sets (half an hour, network)
 	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
@@ -62,13 +67,13 @@ docs: $(READY) ## write docs/cli.md from the commands' own help
 reproduce: $(READY) ## the tables: nine backbones, SUITE=nano (ten data sets) or paper (21)
 	$(BIN)/clipnlc extract --backbones $(BACKBONES) --dataset $(DATASETS) $(IN) $(EXTRACT)
 ifeq ($(SUITE),paper)
-	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --holdout 0.1 $(IN)
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --combiners $(COMBINERS) --holdout 0.1 $(IN)
 	$(BIN)/clipnlc train-heads --dataset $(DATASETS) $(IN)
-	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --head linear --holdout 1 $(IN)
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --combiners $(COMBINERS) --head linear --holdout 1 $(IN)
 	$(BIN)/clipnlc evaluate --dataset $(DATASETS) --head linear $(IN) \
 		--markdown $(STORE)/results-linear.md --csv $(STORE)/results-linear.csv
 endif
-	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) $(IN)
+	$(BIN)/clipnlc train-nlc --dataset $(DATASETS) --combiners $(COMBINERS) $(IN)
 	$(BIN)/clipnlc evaluate --dataset $(DATASETS) $(IN) >/dev/null
 	$(BIN)/clipnlc diversity --dataset $(DATASETS) $(IN) --markdown $(STORE)/diversity.md >/dev/null
 	$(BIN)/clipnlc evaluate --dataset $(DATASETS) $(IN) \

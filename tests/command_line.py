@@ -1,6 +1,7 @@
 """The commands as a user runs them: processes of `python -m clipnlc` on small photos."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -120,15 +121,22 @@ def start(*arguments: object, cwd: Path | None = None, **more: str) -> subproces
 
 
 def end(process: subprocess.Popen[str]) -> Ended:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return Ended(process.returncode, out, err)
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
+def wait_for(condition) -> None:
+    """Wait for what takes an idle machine a moment, and a busy one some minutes at most."""
+    until = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.02)
+
+
+def seconds_of_children() -> float:
+    """Return the processor time of the processes that have ended, however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def alive(group: int) -> bool:

@@ -103,7 +103,7 @@ def start(store, data, **settings):
 def finish(process):
     """Wait for its end; return its exit code, what it printed, and what it said on the way."""
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise

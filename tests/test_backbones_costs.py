@@ -48,9 +48,14 @@ def test_memory_grows_with_the_batch_and_shrinks_with_the_precision():
     assert memory_bytes(backbone, precision="fp16", batch_size=1) == one // 2
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("architecture", ["RN50", "ViT-B-32"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param("RN50", marks=pytest.mark.long),
+        pytest.param("ViT-B-32", marks=pytest.mark.slow),
+    ],
+)
 def test_memory_is_about_what_a_process_takes(architecture):
     script = f"""
 import re, torch

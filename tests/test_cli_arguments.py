@@ -49,7 +49,7 @@ OPTIONS = [
     if not getattr(parameter, "is_flag", False)
 ]
 MEMORY = 8 * 2**30  # bytes of addresses; torch takes some without using them
-SLOWEST = 90.0  # seconds, on a busy machine
+SLOWEST = 60.0  # seconds of the processor's time
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def inside(folder, tmp_path, here, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_nasty_values(every, name, option, inside):
     values = VALUES if every else random.Random(f"{name} {option}").sample(VALUES, 4)
     for value in values:
-        began = time.monotonic()
+        began = time.process_time()
         ended = inside(*line_with(name, option, value))
-        check(name, option, value, ended, time.monotonic() - began)
+        check(name, option, value, ended, time.process_time() - began)

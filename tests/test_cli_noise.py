@@ -11,7 +11,13 @@ from PIL import Image
 BACKBONES = "nano-RN50,nano-ViT-B-32"
 PROGRESS = r"(?m)^[a-z-]+ .*: \d+/\d+ after .*\n"  # a line a minute
 ALL = ("--combiners", "all")
-FOLDERS = ("photos", "one class", "one image a class", "images all alike")
+FOLDERS = {
+    "photos": (),
+    "one class": pytest.mark.slow,
+    # Several data sets, below, are of these.
+    "one image a class": pytest.mark.long,
+    "images all alike": pytest.mark.long,
+}
 
 
 def write(folder, kind):
@@ -64,7 +70,7 @@ def is_possible(line, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", [FOLDERS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in FOLDERS[1:])]
+    "kind", [pytest.param(kind, marks=marks) for kind, marks in FOLDERS.items()]
 )
 def test_no_warning(kind, tmp_path, here):
     write(tmp_path / "images", kind)
@@ -91,10 +97,20 @@ def test_several_data_sets_without_a_warning(tmp_path, here):
         good("diversity", *store, by=here)
 
 
-@pytest.mark.slow
-def test_processes_say_nothing_on_standard_error(tmp_path):
+@pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="those with workers or models"),
+        pytest.param(True, marks=pytest.mark.long, id="all"),
+    ],
+)
+def test_processes_say_nothing_on_standard_error(every, tmp_path):
     write(tmp_path / "images", "photos")
-    for line in lines(tmp_path / "images", tmp_path / "store"):
+    chosen = list(lines(tmp_path / "images", tmp_path / "store"))
+    if not every:
+        first = {line[0]: line for line in reversed(chosen)}
+        chosen = [first[name] for name in ("extract", "train-nlc", "predict")]
+    for line in chosen:
         more = ["--devices", "cpu,cpu"] if line[0] == "extract" else []
         ended = run(*[2 if word == "N" else word for word in line], *more)
         assert ended.code == 0, ended

@@ -1,5 +1,6 @@
 """What no interruption, rival or test label can change in the fits of `train-nlc`."""
 
+import contextlib
 import functools
 import os
 import random
@@ -37,35 +38,43 @@ def workers_of(parent: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(first_extracted, tmp_path_factory):
-    """The runs of an unbroken `LONG`, and the seconds they took."""
-    store = tmp_path_factory.mktemp("unbroken") / "store"
-    shutil.copytree(first_extracted, store)
-    began = time.monotonic()
-    good(*LONG, "--store", store)
-    return runs(store), time.monotonic() - began
+def unbroken(once, first_extracted):
+    """The runs of an unbroken `LONG`."""
+
+    def make(store):
+        shutil.copytree(first_extracted, store)
+        good(*LONG, "--store", store)
+
+    return runs(once("unbroken/store", make))
 
 
-@pytest.mark.slow
-def test_kills_leave_what_an_unbroken_run_leaves(unbroken, first_extracted, tmp_path):
-    whole, seconds = unbroken
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(2, marks=pytest.mark.slow, id="2 kills"),
+        pytest.param(20, marks=pytest.mark.long, id="20 kills"),
+    ],
+)
+def test_kills_leave_what_an_unbroken_run_leaves(wanted, unbroken, first_extracted, tmp_path):
     moments = random.Random(0)
     kills, partly, round_ = 0, 0, 0
-    while kills < 10:
+    while kills < wanted or not partly:
         round_ += 1
         store = shutil.copytree(first_extracted, tmp_path / f"store-{round_}")
-        while kills < 10 and runs(store).keys() != whole.keys():
+        for share in (0, 0.5):  # of the runs, of which so many are written when it is killed
+            enough = moments.uniform(share, share + 0.5) * len(unbroken)
             process = start(*LONG, "--store", store)
-            time.sleep(moments.uniform(0.2, 0.9) * seconds)
-            os.killpg(process.pid, signal.SIGKILL)
+            wait_for(lambda: len(runs(store)) >= enough or process.poll() is not None)  # noqa: B023
+            time.sleep(moments.uniform(0, 0.3))
+            with contextlib.suppress(ProcessLookupError):  # it was done
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            kills += 1
-            partly += 0 < len(runs(store)) < len(whole)
+            kills += process.returncode == -signal.SIGKILL
+            partly += 0 < len(runs(store)) < len(unbroken)
         good(*LONG, "--store", store)
-        assert runs(store) == whole
+        assert runs(store) == unbroken
         assert not list(store.rglob("*.partial"))
         assert "no damage" in good("verify", "--store", store)
-    assert partly > 1  # else the moments were badly chosen
 
 
 def test_the_order_of_fits_leaves_no_trace(fitted, first_extracted, tmp_path):
@@ -83,7 +92,7 @@ def test_workers_end_with_a_killed_parent(extracted):
     wait_for(lambda: runs(extracted))
     process.kill()
     process.wait()
-    wait_for(lambda: not alive(process.pid), seconds=10)
+    wait_for(lambda: not alive(process.pid))
     process.communicate()
 
 

@@ -98,7 +98,7 @@ def stopped(name, folder, number, delay, *, group=True):
         assert (ended.code, ended.err) == (128 + number, LINES[number])
     else:  # it was done
         assert ended.err == ""
-    wait_for(lambda: not alive(process.pid), seconds=5)
+    wait_for(lambda: not alive(process.pid))
     assert not any(map(os.path.exists, used))
     return ended.code
 
@@ -109,17 +109,12 @@ def check(name, first, tmp_path, *, times, seed):
     unbroken = shutil.copytree(first, tmp_path / "unbroken")
     seconds = seconds_of(name, unbroken)
     broken = shutil.copytree(first, tmp_path / "broken")
-    codes = [
-        stopped(
-            name,
-            broken,
-            moments.choice(SIGNALS),
-            moments.uniform(0, 0.6 * seconds),
-            group=moments.random() < 0.5,
-        )
-        for _ in range(times)
-    ]
-    assert any(codes)  # else the moments were badly chosen
+    codes: list[int] = []
+    while len(codes) < times or not any(codes):
+        number, group = moments.choice(SIGNALS), moments.random() < 0.5
+        delay = moments.uniform(0, 0.6 * seconds)
+        codes.append(stopped(name, broken, number, delay, group=group))
+        seconds *= 1 if codes[-1] else 0.7  # the machine is quieter than it was
     seconds_of(name, broken)
     assert not list(broken.rglob("*.partial"))
     made = contents(broken / "store")
@@ -150,7 +145,7 @@ def test_a_signal_while_workers_import(number, first, tmp_path):
     os.killpg(process.pid, number)
     ended = end(process)
     assert (ended.code, ended.out, ended.err) == (128 + number, "", LINES[number])
-    wait_for(lambda: not alive(process.pid), seconds=5)
+    wait_for(lambda: not alive(process.pid))
     assert not any(map(os.path.exists, used))
 
 
@@ -164,7 +159,7 @@ def test_a_killed_command_leaves_no_process_and_no_semaphore(first, tmp_path):
         used = semaphores(process.pid)
         process.kill()
         end(process)
-        wait_for(lambda group=process.pid: not alive(group), seconds=10)
+        wait_for(lambda group=process.pid: not alive(group))
         assert not any(map(os.path.exists, used))
 
 
@@ -204,13 +199,11 @@ def test_an_exception_that_gets_lost_is_raised_again(tmp_path):
         "        time.sleep(1)\n"
         "def main():\n"
         "    Lossy()\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(6000)\n"
         "cli.main = main\n"
         "cli.run()\n"
     )
-    began = time.monotonic()
     assert end(script(tmp_path / "lost.py")) == (143, "", LINES[signal.SIGTERM])
-    assert time.monotonic() - began < 20
 
 
 def test_what_the_process_was_started_to_ignore_is_ignored(tmp_path):

@@ -48,9 +48,14 @@ SLOW = {
     "predict": ["predict", "photos", "--combiner", "log-avg"],
     "predict --json": ["predict", "photos", "--combiner", "c-conf", "--json"],
 }
-each = pytest.mark.parametrize(
-    "name", [*CACHED, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-)
+
+
+def each(*slow):
+    """Try every command; of those that load a model, only these by default."""
+    marks = {name: pytest.mark.slow if name in slow else pytest.mark.long for name in SLOW}
+    return pytest.mark.parametrize(
+        "name", [*CACHED, *(pytest.param(name, marks=marks[name]) for name in SLOW)]
+    )
 
 
 def end(name, folder, *, close=(), **more):
@@ -61,7 +66,7 @@ def end(name, folder, *, close=(), **more):
         key: more.pop(key) for key in ("stdout", "stderr") if key in more
     }
     outer = environment(CLIPNLC_STORE="store", **more)
-    return subprocess.run(line, cwd=folder, env=outer, check=False, timeout=120, **streams)
+    return subprocess.run(line, cwd=folder, env=outer, check=False, timeout=600, **streams)
 
 
 @contextlib.contextmanager
@@ -70,7 +75,7 @@ def full():
         yield device
 
 
-@each
+@each("extract anew", "predict")
 def test_a_full_standard_output_is_named(name, folder):
     with full() as device:
         ended = end(name, folder, stdout=device)
@@ -79,7 +84,7 @@ def test_a_full_standard_output_is_named(name, folder):
     assert ended.stderr.count(b"\n") == 1
 
 
-@each
+@each("train-heads", "predict --json")
 def test_a_pipe_without_a_reader_ends_quietly(name, folder):
     reader, writer = os.pipe()
     os.close(reader)
@@ -88,8 +93,8 @@ def test_a_pipe_without_a_reader_ends_quietly(name, folder):
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-@each
-@pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
+@each("backbones", "predict --json")
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1251", marks=pytest.mark.long)])
 def test_an_encoding_that_lacks_characters(name, encoding, folder):
     ended = end(name, folder, PYTHONIOENCODING=encoding)
     assert (ended.returncode, ended.stderr) == (0, b"")
@@ -120,16 +125,17 @@ def test_tables_of_ascii(folder):
     "name",
     [
         *("help", "extract", "train-nlc", "evaluate"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "extract anew")),
+        pytest.param("predict", marks=pytest.mark.long),
+        pytest.param("extract anew", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("close", [(1,), (0, 1, 2)], ids=str)
-def test_closed_streams_are_the_null_device(name, close, folder):
+def test_closed_streams_are_the_null_device(name, close, folder, here):
     ended = end(name, folder, close=close)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert bool(ended.stdout) == (1 not in close)
     # No file of the store took the number of a stream, and with it what is printed.
-    assert "no damage" in good("verify", "--store", folder / "store")
+    assert "no damage" in good("verify", "--store", folder / "store", by=here)
 
 
 def test_errors_keep_their_code_where_standard_error_is_full_or_closed(folder):

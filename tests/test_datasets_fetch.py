@@ -254,7 +254,8 @@ except DataError as error:
     ran = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, check=True
     )
-    assert time.monotonic() - start < 20
+    # Trying again and again would take minutes; the rest is room for a busy machine.
+    assert time.monotonic() - start < 60
     assert json.loads(ran.stdout) == (
         "split test of cub is unavailable: Donghyun99/CUB-200-2011 cannot be downloaded (no network);"
         " run it again with a network, which goes on where it stopped, or give a copy with"

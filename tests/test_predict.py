@@ -168,8 +168,13 @@ class TestSameAnswers:
         store = nano("digits", 40, *several)
         self.check(store, "digits", several, tmp_path, shots=2, batch_size=7)
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("dataset", ["digits", "shapes"])
+    @pytest.mark.parametrize(
+        "dataset",
+        [
+            pytest.param("digits", marks=pytest.mark.slow),
+            pytest.param("shapes", marks=pytest.mark.long),
+        ],
+    )
     def test_by_every_row_wise_combiner(self, dataset, nano, tmp_path):
         store = nano(dataset, 400, *ROW_WISE)
         self.check(store, dataset, ROW_WISE, tmp_path, shots=2)

@@ -70,7 +70,7 @@ class BalancedGaussianProcess(Combiner):
                 on top, which is for labels that were drawn at random.
             spread: as in `balanced`.
             power: as in `balanced`.
-            sigma: as in `gp`.
+            sigma: as in `gp`; chosen apart from it.
             beta: as in `gp`.
             per_backbone: as in `gp`.
             pull: of the weights to those of `balanced`.

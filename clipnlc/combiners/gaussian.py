@@ -53,7 +53,7 @@ class GaussianProcess(Combiner):
     def __init__(
         self,
         *,
-        sigma: float = 4.0,
+        sigma: float = 6.0,
         beta: float = 2.0,
         per_backbone: bool = True,
         pull: float = 1.0,
