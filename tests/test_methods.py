@@ -2,11 +2,13 @@
 
 import csv
 import importlib.util
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import environment
 from reports_examples import BASE, EVALUATION, FITTED
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 
@@ -120,3 +122,39 @@ def test_records_that_do_not_go_together_are_refused(methods, store, monkeypatch
         save_record(layout, path, replace(record, **change))
     with pytest.raises(SystemExit, match=f"error: .*{said}.*`make methods`"):
         run(methods, monkeypatch, store)
+
+
+@pytest.mark.long
+def test_the_chain_runs_and_then_is_cached(tmp_path):
+    words = [f"--old-file={sys.prefix}/.ready", "methods", f"VENV={sys.prefix}"]
+    words += [f"STORE={tmp_path}", "DATASETS=colors,digits", f"BACKBONES={','.join(BACKBONES)}"]
+    words += ["SEEDS=2", "SHOTS=1,2", "CROPS=2", "EXTRACT_OPTIONS=--limit 100"]
+
+    def said():
+        done = subprocess.run(
+            ["make", *words],
+            cwd=SCRIPT.parent.parent,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first, table = said(), (tmp_path / "methods.csv").read_bytes()
+    assert "colors/train~crop-1: 100 images" in first
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    lacking = {row["reason"] for row in rows if "not fitted" in row["reason"]}
+    assert not lacking, "a cell that the chain should have filled"
+    assert {row["head"] for row in rows if row["accuracy"]} == {
+        "zero-shot",
+        "rla",
+        "tip-adapter",
+        "tip-adapter-f",
+        "linear",
+    }
+    features = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
+    said()
+    assert (tmp_path / "methods.csv").read_bytes() == table
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == features
