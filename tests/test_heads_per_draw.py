@@ -29,7 +29,7 @@ from clipnlc.stages.train_heads import train_heads
 from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stages.verify import verify
 from clipnlc.stores.features import read_features
-from clipnlc.stores.fits import read_fits
+from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits, write_logits
@@ -159,6 +159,37 @@ class TestTrainHeads:
     def test_few_labels_are_the_default(self, layout):
         trained = train_heads(store=layout.root, head="rla", settings=QUICK, seeds=(0,))
         assert [t.run for t in trained[:6]] == list(Labels.few())
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"), [("linear-few", {"epochs": 2}), ("class-mean-few", {})]
+)
+def test_heads_of_train_on_few_labels_instead(layout, head, settings):
+    which, backbone = Labels.shots(4, seed=1), BACKBONES[0]
+    given = {"store": layout.root, "head": head, "labels": [which], "seeds": (1,)}
+    train_heads(**given, settings=settings)
+    _, _, seen = drawn_rows(layout, which)
+    found = read_logits(layout.logits("fruit", head, backbone, which.name))
+    fold = folds_of(seen.labels, seen.sample_id, single=HEADS.get(head).most_folds, seed=1)
+    for row in range(len(seen.labels)):
+        # Whatever its label was, its logits are the same.
+        other = replace(seen, labels=np.where(np.arange(12) == row, 2, seen.labels))
+        kept = np.flatnonzero(fold != fold[row])
+        fitted = other.fit(HEADS.get(head)(seed=1, **settings), kept)
+        expected = fitted.logits(seen.features[[row]])[0]
+        np.testing.assert_array_equal(found.splits["cross-fitted"].logits[row], expected)
+    train_nlc(**given, combiners=["log-avg", "static"])
+    fits = read_fit_header(layout.fits("fruit", head, MEMBERS, which.name))
+    assert any("#cross-fitted" in name for name in fits.keys["static"].inputs)
+    evaluation = evaluate(store=layout.root, head=head)
+    rows = [r for r in evaluation.summary if r.kind in ("method", "control")]
+    assert {(r.method, r.drawn, r.labels) for r in rows} == {
+        ("log-avg", Labels.shots(4), 12),
+        ("static", Labels.shots(4), 12),
+    }
+    # The road by a hold-out has nothing of it, nor the other way round.
+    with pytest.raises(MissingStageError, match=r"no linear logits|train-heads --dataset fruit"):
+        train_nlc(store=layout.root, head="linear", labels=[Labels.holdout(1.0)], seeds=(0,))
 
 
 class TestCrops:

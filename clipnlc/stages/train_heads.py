@@ -141,7 +141,7 @@ def train_heads(
     `train-nlc` draws from train under the same labels and seed. A head that is only ever fitted so
     (`Head.per_draw`) also leaves logits of the drawn rows, as split `cross-fitted`, each row's by a
     head that has not seen it: combiners are fitted on those. They do not read per-draw files of
-    the other heads.
+    the other heads: `linear-few` and `class-mean-few` are `linear` and `class-mean` for that.
 
     Tip-Adapter's keys are means over the crops of train that the store has (`extract --crops`); how
     many is in the key and in the facts.
