@@ -6,7 +6,7 @@ every view of a split has files of its own, and into the key only when it is not
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from clipnlc.errors import DataError
 
@@ -15,6 +15,15 @@ ViewKind = Literal["plain", "perturbed", "crop"]
 _MARK = "~"
 _SPELLED = re.compile(r"(?P<name>[a-z]+(?:-[a-z]+)*)-(?P<number>\d+)")
 _CROP = "crop"
+
+LEAST_AREA: Final = 0.5
+"""Share of an image's area that a crop shows at least."""
+
+MOST_ASPECT: Final = 4 / 3
+"""The longer side of a crop by the shorter one, at most; both in the image's pixels."""
+
+FLIPS: Final = 0.5
+"""Share of the crops that are mirrored."""
 
 
 @dataclass(frozen=True, order=True)
@@ -78,13 +87,24 @@ class View:
             return split, cls.crop(number)
         return (split, cls("perturbed", found["name"], number)) if number else (name, cls())
 
-    def key(self) -> dict[str, dict[str, str | int]]:
+    def key(self) -> dict[str, dict[str, str | int | float]]:
         """Return the field that the view adds to a key; none when plain."""
         if self.is_plain:
             return {}
         if self.kind == _CROP:
-            return {"view": {"crop": self.number}}
+            drawn = {"least_area": LEAST_AREA, "most_aspect": MOST_ASPECT, "flips": FLIPS}
+            return {"view": {"crop": self.number, **drawn}}
         return {"view": {"perturbation": self.perturbation, "severity": self.number}}
 
     def _spelled(self) -> str:
         return f"{self.perturbation or self.kind}-{self.number}"
+
+
+def crop_number(split: str) -> int | None:
+    """Return the number of the crop that a split's name spells; None for any other split.
+
+    >>> crop_number("train~crop-2"), crop_number("train"), crop_number("test~blur-3")
+    (2, None, None)
+    """
+    view = View.of_split(split)[1]
+    return view.number if view.kind == _CROP else None

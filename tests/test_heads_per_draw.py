@@ -29,12 +29,11 @@ from clipnlc.stages.train_heads import train_heads
 from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stages.verify import verify
 from clipnlc.stores.features import read_features
-from clipnlc.stores.fits import read_fits
+from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logits, write_logits
 from clipnlc.stores.status import store_status
-from clipnlc.view import View
 
 BACKBONES = ("nano-RN50", "nano-ViT-B-32")
 MEMBERS = members_name(BACKBONES)
@@ -162,6 +161,37 @@ class TestTrainHeads:
         assert [t.run for t in trained[:6]] == list(Labels.few())
 
 
+@pytest.mark.parametrize(
+    ("head", "settings"), [("linear-few", {"epochs": 2}), ("class-mean-few", {})]
+)
+def test_heads_of_train_on_few_labels_instead(layout, head, settings):
+    which, backbone = Labels.shots(4, seed=1), BACKBONES[0]
+    given = {"store": layout.root, "head": head, "labels": [which], "seeds": (1,)}
+    train_heads(**given, settings=settings)
+    _, _, seen = drawn_rows(layout, which)
+    found = read_logits(layout.logits("fruit", head, backbone, which.name))
+    fold = folds_of(seen.labels, seen.sample_id, single=HEADS.get(head).most_folds, seed=1)
+    for row in range(len(seen.labels)):
+        # Whatever its label was, its logits are the same.
+        other = replace(seen, labels=np.where(np.arange(12) == row, 2, seen.labels))
+        kept = np.flatnonzero(fold != fold[row])
+        fitted = other.fit(HEADS.get(head)(seed=1, **settings), kept)
+        expected = fitted.logits(seen.features[[row]])[0]
+        np.testing.assert_array_equal(found.splits["cross-fitted"].logits[row], expected)
+    train_nlc(**given, combiners=["log-avg", "static"])
+    fits = read_fit_header(layout.fits("fruit", head, MEMBERS, which.name))
+    assert any("#cross-fitted" in name for name in fits.keys["static"].inputs)
+    evaluation = evaluate(store=layout.root, head=head)
+    rows = [r for r in evaluation.summary if r.kind in ("method", "control")]
+    assert {(r.method, r.drawn, r.labels) for r in rows} == {
+        ("log-avg", Labels.shots(4), 12),
+        ("static", Labels.shots(4), 12),
+    }
+    # The road by a hold-out has nothing of it, nor the other way round.
+    with pytest.raises(MissingStageError, match=r"no linear logits|train-heads --dataset fruit"):
+        train_nlc(store=layout.root, head="linear", labels=[Labels.holdout(1.0)], seeds=(0,))
+
+
 class TestCrops:
     def test_keys_are_means_over_the_crops_that_there_are(self, layout):
         backbone, which = BACKBONES[0], Labels.shots(2)
@@ -182,17 +212,9 @@ class TestCrops:
         assert trained.facts["crops"] == found.key.fields["crops"] == 0
         np.testing.assert_allclose(found.learnt["keys_"], normalise(seen.features), rtol=1e-6)
         crops = []
-        for number in (0, 1, 3):  # the third is not there, so the fourth is not looked for
+        for number in (0, 1):
             features = train.features + np.float32(number + 1)
-            name = View.crop(number).split_name("train")
-            write_features(
-                layout.features("fruit", name, backbone),
-                features,
-                key=Key.of({"backbone": backbone, "split": name}),
-                labels=train.labels,
-                sample_id=train.sample_id,
-                class_names=train.class_names,
-            )
+            self.crop(layout, number, [backbone], features)
             crops.append(normalise(features[rows]))
         trained, found = fitted()
         assert trained.changed[0] == "crops: 0 -> 2"
@@ -212,15 +234,51 @@ class TestCrops:
 
     def test_crops_of_other_images_are_refused(self, layout):
         train = read_features(layout.features("fruit", "train", BACKBONES[0]))
-        write_features(
-            layout.features("fruit", "train~crop-0", BACKBONES[0]),
-            train.features[:50],
-            labels=train.labels[:50],
-            sample_id=train.sample_id[:50],
-            class_names=train.class_names,
-        )
+        self.crop(layout, 0, BACKBONES, train.features[:50])
         with pytest.raises(StoreError, match=r"train~crop-0/nano-RN50\.h5 are not aligned"):
             train_heads(store=layout.root, head="tip-adapter", labels=FEW, seeds=(0,))
+        self.crop(layout, 0, BACKBONES, content="others")
+        made_otherwise = (
+            r"train~crop-0/nano-RN50\.h5 is not made of the same images, or not alike, as the "
+            r"features of fruit/train \(content: fruit -> others\); expected crops of the same "
+            r"images: run `clipnlc extract --dataset fruit --backbones nano-RN50 --crops 1 .*`, or, "
+            r"to do without crops, delete .*/fruit/features/train~crop-\*"
+        )
+        with pytest.raises(StoreError, match=made_otherwise):
+            train_heads(store=layout.root, head="tip-adapter", labels=FEW, seeds=(0,))
+
+    def test_crops_of_some_backbones_or_of_some_numbers_are_refused(self, layout):
+        self.crop(layout, 0, BACKBONES)
+        self.crop(layout, 2, BACKBONES[:1])
+        lacking = (
+            r"holds 3 crops of the images of fruit/train, and nano-RN50 lacks crop 1; expected every "
+            r"crop of every backbone: run `clipnlc extract --dataset fruit --backbones "
+            rf"{','.join(BACKBONES)} --crops 3"
+        )
+        with pytest.raises(StoreError, match=lacking):
+            train_heads(store=layout.root, head="tip-adapter", labels=FEW, seeds=(0,))
+        # A head that takes no crops does not look at them.
+        assert heads(layout, labels=FEW[:1], seeds=(0,))
+
+    @staticmethod
+    def crop(layout, number, backbones, features=None, **images):
+        for backbone in backbones:
+            train = read_features(layout.features("fruit", "train", backbone))
+            fields = train.key.fields
+            fields["images"] |= {
+                "split": f"train~crop-{number}",
+                "view": {"crop": number},
+                **images,
+            }
+            rows = train.features if features is None else features
+            write_features(
+                layout.features("fruit", f"train~crop-{number}", backbone),
+                rows,
+                key=Key.of(fields),
+                labels=train.labels[: len(rows)],
+                sample_id=train.sample_id[: len(rows)],
+                class_names=train.class_names,
+            )
 
     def test_one_label_per_class_leaves_each_own_key_out(self, layout):
         _, _, seen = drawn_rows(layout, Labels.shots(1))

@@ -162,3 +162,10 @@ def test_a_record_carries_the_digest_of_all_else():
     tree = json.loads(to_json(EVALUATION))
     digest = tree.pop("digest")
     assert digest == content_digest(tree)
+
+
+def test_a_method_better_than_the_oracle_is_read_back():
+    """As one that reads features may be: the oracle only picks a backbone."""
+    better = replace(EVALUATION.summary[5], accuracy=0.83, gain=0.23, gap_closed=1.15)
+    record = replace(EVALUATION, summary=(*EVALUATION.summary[:5], better))
+    assert evaluation_from_json(to_json(record), where="x.json") == record

@@ -27,7 +27,9 @@ def test_only_the_plain_view_leaves_name_and_key_as_they_are(view):
 
 def test_the_key_says_what_was_done():
     assert View.perturbed("blur", 3).key() == {"view": {"perturbation": "blur", "severity": 3}}
-    assert View.crop(2).key() == {"view": {"crop": 2}}
+    assert View.crop(2).key() == {
+        "view": {"crop": 2, "least_area": 0.5, "most_aspect": 4 / 3, "flips": 0.5}
+    }
 
 
 @pytest.mark.parametrize(("name", "severity"), [("Blur", 1), ("crop", 1), ("blur", 0), ("", 2)])

@@ -104,6 +104,12 @@ def extract(
         str,
         typer.Option(help="At most this many images per split: 100, or train=5000,test=100."),
     ] = "",
+    crops: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also so many augmented crops of each image of train (Tip-Adapter: 10)."
+        ),
+    ] = 0,
     rows: Annotated[
         str,
         typer.Option(
@@ -199,6 +205,7 @@ def extract(
         prompts=prompts,
         test_share=test_share,
         limit=limit_of(limit),
+        crops=crops,
         rows=rows_of(rows),
         weights_dir=weights_dir,
         batch_size=batch_size or None,

@@ -49,7 +49,8 @@ def train_heads(
     head: Annotated[
         str,
         typer.Option(
-            help="linear, class-mean; on the combiners' own labels: rla, tip-adapter, tip-adapter-f."
+            help="linear, class-mean; on the combiners' own labels: linear-few, class-mean-few, rla, "
+            "tip-adapter, tip-adapter-f."
         ),
     ] = "linear",
     holdout: Annotated[
@@ -145,7 +146,9 @@ def train_heads(
     next_command = f"train-nlc --head {head} --holdout 1"
     drawn = [h.run for h in heads if h.run]
     if drawn and not per_draw:
-        return  # no stage reads such heads
+        if (few := f"{head}-few") in HEADS:
+            say(f"combiners read no {head} heads of few labels; for them: train-heads --head {few}")
+        return
     if drawn:
         options = Labels.options(drawn)
         next_command = " ".join([f"train-nlc --head {head}", *_spelled(options)])

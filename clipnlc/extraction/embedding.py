@@ -75,6 +75,7 @@ def embed_batches(
     batch_size: int,
     on_bad_image: BadImage,
     max_pixels: int = MAX_PIXELS,
+    crop: int | None = None,
 ) -> Generator[Embedded, None, None]:
     """Yield each batch's features, in order.
 
@@ -94,6 +95,7 @@ def embed_batches(
         batch_size: images of the largest batch.
         on_bad_image: `fail` at an unreadable image, or `skip` it.
         max_pixels: a larger image is unreadable.
+        crop: number of the augmented crop that the backbones see; None for the images as they are.
 
     Raises:
         DataError: an image cannot be read and is not to be skipped.
@@ -103,7 +105,7 @@ def embed_batches(
     waiting: deque[Future[Embedded]] = deque()
     with embedders(threads, on_cpu=device == "cpu") as forward, _decoders(decoders) as decode:
         for batch in batches:
-            resize = resizers([b.preprocessing for b in batch.backbones])
+            resize = resizers([b.preprocessing for b in batch.backbones], crop)
             parts = [
                 decode.submit(
                     read_pixels,
@@ -112,6 +114,7 @@ def embed_batches(
                     resize,
                     on_bad_image,
                     max_pixels,
+                    crop,
                 )
                 for i in range(0, len(batch.rows), _CHUNK)
             ]

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,7 +17,14 @@ from clipnlc.datasets.source import Split
 from clipnlc.errors import DataError
 from clipnlc.extraction.order import Range
 from clipnlc.extraction.request import Limit, Request, Rows
+from clipnlc.view import View, crop_number
 from clipnlc.wording import count
+
+TRAIN: Final = "train"
+"""The split whose images crops are made of."""
+
+MOST_CROPS: Final = 100
+"""Crops of an image; ten are published."""
 
 
 def open_datasets(request: Request) -> list[Dataset]:
@@ -66,7 +75,7 @@ def splits_of(request: Request, found: Sequence[Dataset]) -> dict[str, tuple[str
 
     Raises:
         DataError: a range of rows is asked of more than one split, or a limit of one that is not
-            there.
+            there; crops are asked of data without train.
     """
     there = {
         one.key: split_names_of(request, one)
@@ -81,9 +90,36 @@ def splits_of(request: Request, found: Sequence[Dataset]) -> dict[str, tuple[str
                 raise DataError(
                     f"--limit names split {name!r}, but there are only {', '.join(known)}; choose among them"
                 )
+    parts = {key: (*names, *_crops(request, key, names)) for key, names in parts.items()}
     if request.rows is not None and [len(p) for p in parts.values()] != [1]:
-        raise DataError("--rows is for a single data set and split; name it with --split")
+        cure = "drop --crops" if request.crops else "name it with --split"
+        raise DataError(f"--rows is for a single data set and split; {cure}")
+    if request.crops and not any(crop_number(n) is not None for p in parts.values() for n in p):
+        asked = ", ".join(dict.fromkeys(n for names in parts.values() for n in names))
+        raise DataError(
+            f"--crops makes crops of the images of train, and only {asked} would be extracted; "
+            "add train to --split, or drop --crops"
+        )
     return parts
+
+
+def _crops(request: Request, key: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the crops of train, where that is among the splits of a data set.
+
+    Raises:
+        DataError: a split has the name of a crop already, or the number is out of range.
+    """
+    if not 0 <= request.crops <= MOST_CROPS:
+        raise DataError(f"--crops is {request.crops}; give 0 to {MOST_CROPS}")
+    for name in names:
+        if crop_number(name) is not None:
+            raise DataError(
+                f"{key}/{name} is named as a crop; make crops of train with --crops, or give a "
+                "split of the data set's own another name"
+            )
+    if TRAIN not in map(split_names.canonical, names):
+        return ()
+    return tuple(View.crop(number).split_name(TRAIN) for number in range(request.crops))
 
 
 def split_names_of(request: Request, dataset: Dataset) -> tuple[str, ...]:
@@ -105,18 +141,29 @@ def templates_of(request: Request, dataset: Dataset) -> tuple[str, ...]:
 
 
 def open_split(request: Request, dataset: Dataset, split: str, *, hash_cache: Path | None) -> Split:
-    """Open one split of a data set, with the class names and columns of the request.
+    """Open one split of a data set, or a crop of it, with the class names and columns of the request.
 
     Raises:
         DataError: it cannot be used.
     """
-    return dataset.open(
-        split,
+    opened = dataset.open(
+        source_of(split),
         class_names_file=request.class_names,
         image_column=request.image_column,
         label_column=request.label_column,
         hash_cache=hash_cache,
     )
+    crop = crop_number(split)
+    return opened if crop is None else replace(opened, name=View.crop(crop).split_name(opened.name))
+
+
+def source_of(split: str) -> str:
+    """Return the split whose images a crop shows; any other split is its own.
+
+    >>> source_of("train~crop-3"), source_of("test")
+    ('train', 'test')
+    """
+    return split if crop_number(split) is None else View.of_split(split)[0]
 
 
 def limited(split: str, rows: int, limit: Limit | None) -> Int64[np.ndarray, " rows"]:
@@ -126,7 +173,8 @@ def limited(split: str, rows: int, limit: Limit | None) -> Int64[np.ndarray, " r
     ([0, 2, 5, 7], [0, 1, 2])
     """
     if isinstance(limit, Mapping):
-        limit = {split_names.canonical(name): most for name, most in limit.items()}.get(split)
+        limit = {split_names.canonical(name): most for name, most in limit.items()}
+        limit = limit.get(source_of(split))
     most = limit
     if most is None or most >= rows:
         return np.arange(rows)

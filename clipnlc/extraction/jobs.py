@@ -12,6 +12,7 @@ from clipnlc.extraction.order import Job
 from clipnlc.stores import features as feature_files
 from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import Layout
+from clipnlc.view import View, crop_number
 
 
 def job_of(
@@ -32,6 +33,7 @@ def job_of(
     The field `images` holds what the features depend on, `classes` what only labels and texts
     do, `origin` where the data came from, `division` how train and test were made of one split.
     """
+    crop = crop_number(split.name)
     fields = {
         "images": {
             "backbone": backbone.name,
@@ -39,6 +41,7 @@ def job_of(
             "precision": precision,
             **({"compiled": True} if compiled else {}),
             **({"max_pixels": max_pixels} if max_pixels != MAX_PIXELS else {}),
+            **({} if crop is None else View.crop(crop).key()),
             "split": split.name,
             "content": split.content,
             "samples": samples,

@@ -42,6 +42,7 @@ class Order:
         decoders: threads that decode and resize.
         on_bad_image: `fail` at an unreadable image, or `skip` and record it.
         max_pixels: a larger image is unreadable.
+        crop: number of the augmented crop that the backbones see; None for the images as they are.
         reused: for each of `rows`, its row in the existing file of every job, or -1 where it must
             be embedded (`reuse`); None embeds all.
     """
@@ -56,6 +57,7 @@ class Order:
     decoders: int
     on_bad_image: BadImage
     max_pixels: int = MAX_PIXELS
+    crop: int | None = None
     reused: Int64[np.ndarray, " rows"] | None = None
 
     def lacking(self, start: int, stop: int) -> Int64[np.ndarray, " lacking"]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from clipnlc.datasets.images import MAX_PIXELS, ImageError, load
 from clipnlc.datasets.source import Sample
 from clipnlc.errors import DataError
+from clipnlc.extraction.crops import crop_of
 from clipnlc.machine import cores
 
 if TYPE_CHECKING:
@@ -75,19 +76,29 @@ def default_decoders(device: str, workers: int) -> int:
     return max(1, share // 2) if device == "cpu" else share
 
 
-def resizers(preprocessings: "Sequence[Preprocessing]") -> dict[Geometry, Resize]:
-    """Return one resizer per distinct geometry: backbones that agree on it share its pixels."""
-    return {p.geometry: p.resizer() for p in preprocessings}
+def resizers(
+    preprocessings: "Sequence[Preprocessing]", crop: int | None = None
+) -> dict[Geometry, Resize]:
+    """Return one resizer per distinct geometry: backbones that agree on it share its pixels.
+
+    A crop fills the input of every backbone, whatever its ratio of sides.
+    """
+    if crop is None:
+        return {p.geometry: p.resizer() for p in preprocessings}
+    return {p.geometry: replace(p, resize_mode="squash").resizer() for p in preprocessings}
 
 
-def read_pixels(
+def read_pixels(  # noqa: PLR0917  (a pool of threads calls it)
     source: Source,
     rows: Int64[np.ndarray, " rows"],
     resize: Mapping[Geometry, Resize],
     on_bad_image: BadImage,
     max_pixels: int = MAX_PIXELS,
+    crop: int | None = None,
 ) -> Pixels:
     """Read, decode and resize some samples; safe to call from several threads.
+
+    `resize` is made for the same crop; None are the images as they are.
 
     Raises:
         DataError: a file has gone, memory is short, or an image cannot be read and `on_bad_image`
@@ -116,6 +127,8 @@ def read_pixels(
         kept.append(sample)
         decoded = time.perf_counter()
         try:
+            if crop is not None:
+                image = crop_of(image.size, sample.digest, crop).of(image)
             for geometry, resized in resize.items():
                 pixels[geometry].append(resized(image))
         except MemoryError as problem:

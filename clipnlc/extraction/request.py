@@ -56,6 +56,7 @@ class Request:
         label_column: column of the labels, where there are columns.
         test_share: divide data sets without a test split, with so large a share of test.
         limit: at most this many images per split, spread evenly over it.
+        crops: also so many augmented crops of each image of train (`extraction.crops`).
         rows: embed only this range of a single split's rows; the worker that seals the last range merges.
         weights_dir: folder with the weights files of pretrained tags, instead of the hub.
         batch_size: images of one forward; by default 16 on a CPU, 64 elsewhere.
@@ -85,6 +86,7 @@ class Request:
     label_column: str | None = None
     test_share: float | None = None
     limit: Limit | None = None
+    crops: int = 0
     rows: Rows | None = None
     weights_dir: Path | None = None
     batch_size: int | None = None
@@ -132,6 +134,7 @@ class Request:
             test_share=one.test_share,
             prompts=one.prompts if one.prompts != "openai" else None,
             limit=[f"{k}={n}" for k, n in limit.items()] if isinstance(limit, Mapping) else limit,
+            crops=one.crops or None,
             rows=rows,
             weights_dir=one.weights_dir,
             devices=one.engine.devices if one.engine.devices != ("auto",) else None,

@@ -29,6 +29,7 @@ from clipnlc.stores.key import Key, differences
 from clipnlc.stores.removal import remove_features
 from clipnlc.stores.shards import remove_shards, reseal
 from clipnlc.stores.texts import text_key
+from clipnlc.view import crop_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,7 +202,7 @@ def others(
         StoreError: a file is damaged.
     """
     for job in jobs:
-        for split in layout.splits(dataset):
+        for split in (*layout.splits(dataset), *layout.crops(dataset)):
             path = layout.features(dataset, split, job.backbone.name)
             if split not in made and path.is_file():
                 yield Other(split, path, read_feature_header(path).key, job)
@@ -248,6 +249,11 @@ def settle(layout: Layout, dataset: str, other: Other) -> str | None:
         return None
     if not other.fits:
         remove_features(other.path)
+        if crop_number(other.split) is not None:
+            return (
+                f"{place} has other {' and '.join(other.differences)}: its features were removed from "
+                "the store; make crops again with --crops"
+            )
         return (
             f"{place} has gone from the source and has other {' and '.join(other.differences)}: "
             "its features were removed from the store"

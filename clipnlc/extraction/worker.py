@@ -72,6 +72,7 @@ def embed(
         batch_size=order.batch_size,
         on_bad_image=order.on_bad_image,
         max_pixels=order.max_pixels,
+        crop=order.crop,
     )
     found: list[Embedded] = []
     with closing(embedded):

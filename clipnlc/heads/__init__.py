@@ -20,6 +20,8 @@ HEADS = Registry(
         "zero-shot": "clipnlc.heads.zero_shot:ZeroShotHead",
         "linear": "clipnlc.heads.linear:LinearHead",
         "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
+        "linear-few": "clipnlc.heads.linear:LinearHeadOfFewLabels",
+        "class-mean-few": "clipnlc.heads.class_mean:ClassMeanHeadOfFewLabels",
         "rla": "clipnlc.heads.rla:RegularisedLinearAdapter",
         "tip-adapter": "clipnlc.heads.tip_adapter:TipAdapter",
         "tip-adapter-f": "clipnlc.heads.tip_adapter:TipAdapterF",

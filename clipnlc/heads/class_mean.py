@@ -31,3 +31,13 @@ class ClassMeanHead(AffineHead):
         self.weight_[present] = normalise(sums[present]).astype(np.float32)
         self.bias_ = np.full(len(texts), logit_bias, dtype=np.float32)
         self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
+
+
+class ClassMeanHeadOfFewLabels(ClassMeanHead):
+    """The same head, fitted on the labels of each draw, with cross-fitted logits for the combiners.
+
+    With one label per class, each row in turn is left out, and its class keeps its text.
+    """
+
+    per_draw = True
+    most_folds = 100

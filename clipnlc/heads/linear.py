@@ -146,3 +146,12 @@ class LinearHead(AffineHead):
             return self.epochs
         model.weight[:], model.bias[:] = best.weight, best.bias
         return best_epoch
+
+
+class LinearHeadOfFewLabels(LinearHead):
+    """The same head, fitted on the labels of each draw, with cross-fitted logits for the combiners.
+
+    Training and settings are those of `linear`; that they suit few labels is not published.
+    """
+
+    per_draw = True

@@ -67,7 +67,8 @@ class Row:
             own test labels.
         gain_low, gain_high: 95 % interval of this paired difference: over images and draws on one
             data set, over the data sets on several; None where there is none.
-        gap_closed: gain over the oracle's gain; None where the oracle gains nothing.
+        gap_closed: gain over the oracle's gain; None where the oracle gains nothing. Above 1 where a
+            method that reads features is right where no backbone is.
         level: the measures in which it is not separable from the best of its column.
         measures: mean over the seeds of every measure of the record, by name; None where the
             method has no probabilities.

@@ -13,6 +13,7 @@ from clipnlc.runs.members import members_name
 from clipnlc.stores.fits import FitHeader, read_fit_header, read_fits
 from clipnlc.stores.layout import Layout, maker
 from clipnlc.stores.logits import read_class_names
+from clipnlc.view import crop_number
 
 HOLDOUT = "holdout"
 """The part of train that a head has not seen, which combiners then learn from."""
@@ -22,6 +23,19 @@ CROSS_FITTED = "cross-fitted"
 
 DEFAULT_HOLDOUT = 0.1
 """Share of train in it, unless another is asked for."""
+
+
+def refuse_crop(split: str) -> None:
+    """Check that a split is one of a data set, and not crops of its images.
+
+    Raises:
+        DataError: it is crops.
+    """
+    if crop_number(split) is not None:
+        raise DataError(
+            f"{split} holds crops of images, which train-heads reads, and is no split of a data "
+            "set; choose another --split, as test"
+        )
 
 
 def labelled_split(head: str) -> str:

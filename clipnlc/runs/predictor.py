@@ -152,7 +152,7 @@ def is_drawn(head: str, combiner: str) -> bool:
 
 def identity_of(features: Key) -> dict[str, Any]:
     """Take from a feature key what any image's features depend on, the image aside."""
-    of_images = ("split", "content", "samples", "max_pixels")
+    of_images = ("split", "view", "content", "samples", "max_pixels")
     return {n: v for n, v in features.fields["images"].items() if n not in of_images}
 
 

@@ -26,7 +26,7 @@ from clipnlc.reports.record import (
     defined,
     versions,
 )
-from clipnlc.runs.finding import datasets_with_logits
+from clipnlc.runs.finding import datasets_with_logits, refuse_crop
 from clipnlc.runs.freshness import Present, refuse_stale_logits
 from clipnlc.runs.members import members_name
 from clipnlc.runs.records import (
@@ -81,6 +81,7 @@ def diversity(
             f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
             "fitted once: choose --head zero-shot or linear"
         )
+    refuse_crop(split)
     layout = Layout(store)
     names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
     ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)

@@ -26,6 +26,7 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    source_of,
     split_names_of,
     splits_of,
     templates_of,
@@ -52,6 +53,7 @@ from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.removal import remove_dataset
 from clipnlc.stores.texts import TextStore, read_texts, text_key, write_texts
+from clipnlc.view import crop_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -344,6 +346,7 @@ class _Work:
                 decoders=request.workers or default_decoders(device, count),
                 on_bad_image=request.on_bad_image,
                 max_pixels=request.max_pixels,
+                crop=crop_number(split.name),
                 reused=reused if some.any() else None,
             )
             run_order(
@@ -417,7 +420,7 @@ def _rest(
                 layout.features(one.key, part, b.name).is_file() for b in backbones
             ):
                 continue
-            rows = one.expected_rows(part)
+            rows = one.expected_rows(source_of(part))
             after = None if rows is None else after + len(limited(part, rows, limit))
     return rest
 

@@ -59,7 +59,7 @@ def merge(
     found = [
         (key, split, from_part(folder.stem), folder.with_suffix(".h5"))
         for key in dataset or layout.datasets()
-        for split in layout.splits(key)
+        for split in (*layout.splits(key), *layout.crops(key))
         for folder in sorted((layout.dataset(key) / "features" / split).glob("*.shards"))
         if not backbones or from_part(folder.stem) in backbones
         if shards.shard_files(folder.with_suffix(".h5"))

@@ -18,6 +18,7 @@ from clipnlc.extraction.inputs import (
     open_datasets,
     open_split,
     range_of,
+    source_of,
     split_names_of,
     splits_of,
     templates_of,
@@ -182,9 +183,9 @@ class _Survey:
     prompts: int = 0
 
     def split(self, part: str, parts: Sequence[str], chosen: Sequence[Backbone]) -> PlannedSplit:
-        download = self.found.download_bytes(parts)
+        download = self.found.download_bytes(tuple(dict.fromkeys(map(source_of, parts))))
         if download != 0:
-            expected = self.found.expected_rows(part)
+            expected = self.found.expected_rows(source_of(part))
             images = None
             if expected is not None:
                 start, stop = self._wanted(part, expected)[1]

@@ -17,6 +17,7 @@ from clipnlc.heads.base import normalise
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
+from clipnlc.runs.crops import crops_of
 from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import Columns, check_aligned
@@ -30,7 +31,6 @@ from clipnlc.stores.logits import (
     read_logit_header,
     write_logits,
 )
-from clipnlc.view import View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,7 @@ class _Task:
     Attributes:
         runs: the labels of each head; hold-outs are what it is not fitted on.
         per_run: whether heads are fitted per run, and not on all but a hold-out.
+        crops: the features of augmented crops of train, for a head that takes them.
     """
 
     layout: Layout
@@ -90,20 +91,10 @@ class _Task:
     settings: Settings
     runs: tuple[Labels, ...]
     per_run: bool
+    crops: tuple[Path, ...]
 
     def features(self, split: str) -> Path:
         return self.layout.features(self.dataset, split, self.backbone)
-
-    @property
-    def crops(self) -> tuple[Path, ...]:
-        """The features of augmented crops of train, for a head that takes them."""
-        found: list[Path] = []
-        while HEADS.get(self.head).takes_views:
-            path = self.features(View.crop(len(found)).split_name("train"))
-            if not path.is_file():
-                break
-            found.append(path)
-        return tuple(found)
 
     def target(self, which: Labels) -> Path:
         run = which.name if self.per_run else None
@@ -150,10 +141,10 @@ def train_heads(
     `train-nlc` draws from train under the same labels and seed. A head that is only ever fitted so
     (`Head.per_draw`) also leaves logits of the drawn rows, as split `cross-fitted`, each row's by a
     head that has not seen it: combiners are fitted on those. They do not read per-draw files of
-    the other heads.
+    the other heads: `linear-few` and `class-mean-few` are `linear` and `class-mean` for that.
 
-    Tip-Adapter's keys are means over the crops `train~crop-0` and so on, as far as the store has
-    them; how many is in the key and in the facts.
+    Tip-Adapter's keys are means over the crops of train that the store has (`extract --crops`); how
+    many is in the key and in the facts.
 
     For linear heads, Adam, 2e-5, 300 epochs and the 90/10 split are the NLC paper's; that they
     belong to these heads is our reading (`clipnlc.heads.linear`).
@@ -198,9 +189,10 @@ def train_heads(
             settings=settings or {},
             runs=runs or (Labels.holdout(holdout, seed=seed),),
             per_run=bool(labels),
+            crops=crops,
         )
         for name in dataset or _with_features(layout)
-        for backbone in tuple(backbones) or _with_train(layout, name)
+        for backbone, crops in _with_crops(layout, name, head, backbones).items()
     ]
     done: list[TrainedHead] = []
     for task in tasks:
@@ -252,6 +244,16 @@ def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
             f"{layout.root} holds no features of a train split of {dataset}; {cure}"
         )
     return present
+
+
+def _with_crops(
+    layout: Layout, dataset: str, head: str, backbones: Sequence[str]
+) -> dict[str, tuple[Path, ...]]:
+    """Return the backbones of a data set, each with its crops of train if the head takes them."""
+    chosen = tuple(backbones) or _with_train(layout, dataset)
+    if HEADS.get(head).takes_views:
+        return crops_of(layout, dataset, chosen)
+    return dict.fromkeys(chosen, ())
 
 
 def _train(task: _Task) -> Iterator[TrainedHead]:

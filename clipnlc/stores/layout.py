@@ -26,6 +26,7 @@ from clipnlc.commands import command
 from clipnlc.errors import DataError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.stores.key import Key
+from clipnlc.view import crop_number
 
 Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "texts"]
 
@@ -100,7 +101,14 @@ class Location:
             )
         if not self.dataset:
             return command("extract --dataset …", backbones=self.backbone, store=self.store)
-        return command("extract", dataset=self.dataset, backbones=self.backbone, store=self.store)
+        crop = crop_number(self.split or "")
+        return command(
+            "extract",
+            dataset=self.dataset,
+            backbones=self.backbone,
+            crops=None if crop is None else crop + 1,
+            store=self.store,
+        )
 
     @property
     def drawn(self) -> dict[str, str]:
@@ -261,8 +269,15 @@ class Layout:
         return tuple(d for d in found if any((self.dataset(d) / f).is_dir() for f in families))
 
     def splits(self, dataset: str) -> tuple[str, ...]:
-        """List the splits with features (finished or not), sorted."""
-        return _names(self.dataset(dataset) / "features", "")
+        """List the splits with features (finished or not), sorted; crops of their images are none."""
+        found = _names(self.dataset(dataset) / "features", "")
+        return tuple(split for split in found if crop_number(split) is None)
+
+    def crops(self, dataset: str) -> tuple[str, ...]:
+        """List the crops with features (finished or not), as splits are named, by number."""
+        found = _names(self.dataset(dataset) / "features", "")
+        numbers = {split: number for split in found if (number := crop_number(split)) is not None}
+        return tuple(sorted(numbers, key=lambda split: (numbers[split], split)))
 
     def backbones(self, dataset: str, split: str) -> tuple[str, ...]:
         """List the backbones with a finished feature file for this split, sorted."""

@@ -31,7 +31,7 @@ def remove_dataset(layout: Layout, dataset: str) -> None:
     Raises:
         StoreError: one of its feature files is in use, or the disk refuses.
     """
-    for split in layout.splits(dataset):
+    for split in (*layout.splits(dataset), *layout.crops(dataset)):
         for backbone in layout.backbones(dataset, split):
             with locks.writing(layout.features(dataset, split, backbone)):
                 pass  # refused while another process writes it

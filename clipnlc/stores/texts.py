@@ -40,7 +40,7 @@ class TextStore:
 def text_key(features: Key) -> Key:
     """Take from the key of features what their texts depend on."""
     images, classes = features.fields["images"], features.fields["classes"]
-    of_images = ("preprocessing", "compiled", "max_pixels", "split", "content", "samples")
+    of_images = ("preprocessing", "compiled", "max_pixels", "split", "view", "content", "samples")
     backbone = {name: value for name, value in images.items() if name not in of_images}
     return Key.of({**backbone, "names": classes["names"], "templates": classes["templates"]})
 

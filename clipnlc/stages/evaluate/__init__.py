@@ -36,6 +36,7 @@ from clipnlc.runs.finding import (
     find_runs,
     labelled_split,
     others_that_share_classes,
+    refuse_crop,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.records import (
@@ -79,6 +80,9 @@ class _Asked:
     split: str
     backbones: Sequence[str] | None
     fitted_on: str | None
+
+    def __post_init__(self) -> None:
+        refuse_crop(self.split)
 
 
 @dataclass(frozen=True)
