@@ -45,7 +45,7 @@ from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
 from clipnlc.reports.record import versions
-from clipnlc.runs.finding import Runs, find_runs, read_fitted
+from clipnlc.runs.finding import Runs, find_runs, own_run, read_fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.giving import Measurable, give
 from clipnlc.runs.targets import Target, foreign_target, stored_target
@@ -133,27 +133,31 @@ def measure(store: Path, datasets: Sequence[str], backbones: Sequence[str]) -> I
         refuse_stale_runs(present, runs)
     extract(Request(store=store, dataset=datasets, backbones=names, split=[CONFIRMATION]))
     for runs in found:
-        with _target(layout, runs) as target:
-            yield _result(layout, runs, target)
+        for own in dict.fromkeys(own_run(runs.head, run) for run in runs.paths):
+            with _target(layout, runs, own) as target:
+                yield _result(layout, runs, own, target)
 
 
-def _target(layout: Layout, runs: Runs) -> Any:  # noqa: ANN401  (two context managers)
+def _target(layout: Layout, runs: Runs, own: str | None) -> Any:  # noqa: ANN401  (two context managers)
     """Open the split with zero-shot logits as extracted, or with the heads that were trained."""
     split = CONFIRMATION
-    options: dict[str, Any] = {"head": runs.head, "backbones": runs.backbones}
+    options: dict[str, Any] = {"head": runs.head, "backbones": runs.backbones, "run": own}
     if runs.head == ZERO_SHOT:
         return stored_target(layout, runs.dataset, split, **options)
     return foreign_target(layout, runs.dataset, split, source=runs.dataset, **options)
 
 
-def _result(layout: Layout, runs: Runs, target: Target) -> Result:
+def _result(layout: Layout, runs: Runs, own: str | None, target: Target) -> Result:
+    """Apply the fits whose heads these are: all, or those of one draw that has heads of its own."""
+    its = [run for run in runs.paths if own_run(runs.head, run) == own]
     fits = {
         (run, name): fitted
-        for run in runs.paths
+        for run in its
         for name, fitted in read_fitted(runs, run, list(runs.headers[run].digests)).items()
     }
     given, alone = give(fits, target)
-    everything = {(Labels.none().name, name): made for name, made in alone.items()} | given
+    single = {} if own else {(Labels.none().name, name): made for name, made in alone.items()}
+    everything = single | given
     place = f"{target.dataset}/{runs.head}"
     return Result(
         rows=tuple(
@@ -166,7 +170,7 @@ def _result(layout: Layout, runs: Runs, target: Target) -> Result:
         sources={
             **target.logits,
             **target.features,
-            **{layout.relative(path): runs.headers[run].digest for run, path in runs.paths.items()},
+            **{layout.relative(runs.paths[run]): runs.headers[run].digest for run in its},
         },
     )
 
