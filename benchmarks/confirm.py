@@ -10,6 +10,9 @@ combiner and draw), `confirmation.npz` (the predicted classes, for paired compar
 The split tells the truth once only. So the command refuses where settings, code or the sentences to
 be claimed are not committed (`git status` must be clean), and where there is a result already.
 
+`--declared STORE` is a second store whose fits were told the class proportions (`train-nlc
+--class-proportions uniform`); their rows are marked.
+
     python benchmarks/confirm.py --store clipnlc-store --out trial --trial 100
 
 tries the machinery in a copy of the store, with 100 images of test in the place of each confirmation
@@ -25,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,7 @@ from clipnlc.stores.layout import TEXTS, Layout
 
 ROOT = Path(__file__).parent.parent
 ZERO_SHOT = "zero-shot"
+DECLARED = " (uniform declared)"
 MEASURES = {"accuracy": "accuracy", "nll": "negative-log-likelihood", "ece": "calibration-error"}
 
 
@@ -84,6 +88,14 @@ class Result:
     rows: tuple[Row, ...]
     predicted: dict[str, Int[np.ndarray, " samples"]]
     sources: dict[str, str]
+
+    def of_declared(self) -> "Result":
+        """Mark the combiners as fitted with declared proportions, and the files as another store's."""
+        return Result(
+            tuple(replace(row, combiner=f"{row.combiner}{DECLARED}") for row in self.rows),
+            {f"{name}{DECLARED}": found for name, found in self.predicted.items()},
+            {f"declared/{name}": digest for name, digest in self.sources.items()},
+        )
 
 
 def committed() -> str:
@@ -227,7 +239,7 @@ def _cells(row: Row) -> list[Any]:
     ]
 
 
-def confirm(store: Path, out: Path) -> list[Path]:
+def confirm(store: Path, declared: Path | None, out: Path) -> list[Path]:
     """Read the confirmation split of every set that has one; see the module.
 
     Raises:
@@ -239,6 +251,8 @@ def confirm(store: Path, out: Path) -> list[Path]:
     commit = committed()
     shipped = json.loads((nano.CONFIRMATION_FOLDER / "data.json").read_text("utf-8"))
     results = list(measure(store, confirmed(), ["nano"]))
+    if declared:
+        results += (result.of_declared() for result in measure(declared, confirmed(), ["nano"]))
     return save(results, out, {"commit": commit, "sets": shipped["sets"]})
 
 
@@ -278,6 +292,9 @@ def main() -> None:
     """Read the command line; print where the results are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("clipnlc-store"))
+    parser.add_argument(
+        "--declared", type=Path, help="a second store, of fits with --class-proportions uniform"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / CONFIRMATION)
     parser.add_argument("--trial", type=int, metavar="N", help="N images of each test instead")
     parser.add_argument("--dataset", help="of a trial: keys, comma-separated")
@@ -287,7 +304,7 @@ def main() -> None:
         parser.error("--dataset and --backbones narrow a --trial; the split is read as a whole")
     try:
         if options.trial is None:
-            paths = confirm(options.store, options.out)
+            paths = confirm(options.store, options.declared, options.out)
         else:
             paths = trial(
                 options.store,

@@ -53,7 +53,7 @@ def run(*words):
 def test_what_is_not_committed_is_refused_before_anything_is_read(confirm, tmp_path):
     (confirm.ROOT / "claim.md").write_text("better than all")
     with pytest.raises(DataError, match=r"not committed: \?\? claim.md; commit settings"):
-        confirm.confirm(tmp_path / "no-store", tmp_path / "result")
+        confirm.confirm(tmp_path / "no-store", None, tmp_path / "result")
     (confirm.ROOT / "claim.md").unlink()
     assert len(confirm.committed()) == 40
 
@@ -67,7 +67,7 @@ def test_a_package_from_elsewhere_is_refused(confirm, monkeypatch):
 def test_a_second_reading_is_refused(confirm, tmp_path):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(DataError, match="was read already, and only once"):
-        confirm.confirm(tmp_path / "no-store", tmp_path / "result")
+        confirm.confirm(tmp_path / "no-store", None, tmp_path / "result")
 
 
 def test_a_reading_of_a_part_is_refused():
