@@ -63,7 +63,7 @@ ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
                "stores.aligned._aligning_command", "stores.layout.maker",
                "stores.layout.maker_of_test", "stores.layout.without_train",
                "stores.layout.Location.command",
-               "stages.evaluate.__init__._one_ensemble", "stages.train_nlc._without_train")  # fmt: skip
+               "runs.inputs._without_train", "stages.evaluate.__init__._one_ensemble")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
 
 
@@ -336,6 +336,18 @@ def stale_fits(box):
     yield ["evaluate"]
 
 
+@case(
+    "runs.freshness.refuse_stale_runs",
+    fill={"--class-proportions …": "--class-proportions shares.csv"},
+)
+def stale_fits_with_class_proportions(box):
+    (box.root / "shares.csv").write_text("red,8\ngreen,1\nblue,1\n")
+    shutil.rmtree(box.store / "photos/fits")
+    fit = ("train-nlc", "--combiners", "balanced", "--shots", 1, "--seeds", 1, "--workers", 1)
+    box.good(*fit, "--class-proportions", "shares.csv")
+    yield from stale_fits(box)
+
+
 @case("runs.predictor.open_predictor")
 def labels_that_nothing_was_fitted_on(box):
     yield ["predict", "photos/test", "--shots", 3, "--combiner", "c-conf"]
@@ -422,14 +434,14 @@ def no_features_of_train(box):
     yield ["train-heads", "-d", "photos", "--epochs", 1]
 
 
-@case("stages.train_nlc._inputs")
+@case("runs.inputs._inputs")
 def no_train_to_fit_on(box):
     shutil.rmtree(box.store / "photos")
     box.good("extract", "-d", "photos", "-b", "nano-RN50", "--split", "test")
     yield ["train-nlc", *QUICK]
 
 
-@case("stages.train_nlc._inputs")
+@case("runs.inputs._inputs")
 def neither_train_nor_test(box):
     shutil.rmtree(box.store / "photos")
     (box.root / "photos/test").rename(box.root / "photos.test")
@@ -438,6 +450,13 @@ def neither_train_nor_test(box):
     (box.root / "photos/train").rmdir()
     box.good("extract", "-d", "photos", "-b", "nano-RN50")
     yield ["train-nlc", *QUICK]
+
+
+@case("runs.inputs.inputs_of_runs")
+def heads_of_other_labels(box):
+    rla = ("--head", "rla", "--seeds", 1)
+    box.good("train-heads", *rla, "--shots", 1)
+    yield ["train-nlc", *rla, "--shots", 2, "--combiners", "log-avg"]
 
 
 @case("stages.extract._Work.dataset")

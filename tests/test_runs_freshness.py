@@ -103,6 +103,35 @@ def test_settings_that_no_option_sets(tmp_path, data, store, capsys):
     assert len(follow(store, capsys)) == 1
 
 
+def declared(store, run, combiner):
+    """What a fit was told of how common the classes are."""
+    (path,) = (Layout(store).dataset("data") / "fits/zero-shot").glob(f"*/{run}.h5")
+    return read_fit_header(path).keys[combiner].fields["settings"]["proportions"]
+
+
+def test_classes_are_declared_as_before(tmp_path, data, store, capsys):
+    """One command makes what was made by one, and each declares what the last one did."""
+    fit(store, Labels.shots(1), combiners=["balanced-gp"])
+    names = ["balanced", "balanced-gp", "c-conf"]
+    fit(store, Labels.count(10), combiners=names, proportions="labels")
+    other_prompts(store, data, tmp_path)
+    first, second = follow(store, capsys)
+    assert "--combiners balanced,balanced-gp --shots 1 " in first
+    assert "--class-proportions" not in first
+    assert "--combiners c-conf,balanced-gp --count 10 " in second
+    assert "--class-proportions labels" in second
+    assert declared(store, "1-shots-seed-0", "balanced-gp") is None
+    assert declared(store, "10-labels-seed-0", "balanced-gp") == "labels"
+
+
+def test_equal_classes_are_declared_as_before(tmp_path, data, store, capsys):
+    fit(store, Labels.shots(2), combiners=["balanced", "c-conf"], proportions="uniform")
+    other_prompts(store, data, tmp_path)
+    (cure,) = follow(store, capsys)
+    assert "--combiners c-conf,balanced --shots 2 --seeds 1 --class-proportions uniform" in cure
+    assert declared(store, "no-labels", "balanced") == "uniform"
+
+
 def test_class_names_that_have_changed(store, data, capsys):
     """Combiners without labels know names only, the others also lose their samples."""
     fit(store, Labels.shots(2))

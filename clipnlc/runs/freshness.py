@@ -36,6 +36,12 @@ _HEAD_OPTIONS: Final = {
 """What shapes a head and has an option of `train-heads`."""
 
 
+_PROPORTIONS: Final = "proportions"
+
+Declared = str | list[float] | None
+"""What a fit was told of how common the classes are: `train-nlc --class-proportions`."""
+
+
 @dataclass
 class Present:
     """The digests of a store's files as they are now, each file's header read once.
@@ -175,16 +181,51 @@ def refuse_stale_runs(
             f"{found}; it cannot be made again without a {labelled_split(runs.head)} split and its "
             f"combiners: run `{_removal(runs, lost)}` to go on without it"
         )
+    declared, fitted = _declared_alike(runs, {run: stale[run] for run in chosen})
+    # The file that proportions came from is not known.
+    from_file = isinstance(declared, list)
     cure = command(
-        "train-nlc",
+        "train-nlc --class-proportions …" if from_file else "train-nlc",
         dataset=runs.dataset,
         head=runs.head,
         backbones=runs.backbones,
-        combiners=[name for name in COMBINERS if any(name in stale[run] for run in chosen)],
+        combiners=[name for name in COMBINERS if any(name in each for each in fitted.values())],
         store=layout.root,
-        **Labels.options([Labels.parse(run) for run in chosen]),
+        **Labels.options([Labels.parse(run) for run in fitted]),
+        class_proportions=declared if isinstance(declared, str) else None,
     )
-    raise StoreError(f"{found}; run `{cure}`")
+    which = ", with the file of proportions that was given before" if from_file else ""
+    raise StoreError(f"{found}; run `{cure}`{which}")
+
+
+def _declared_alike(
+    runs: Runs, stale: Mapping[str, Iterable[str]]
+) -> tuple[Declared, dict[str, list[str]]]:
+    """Return what one command declares of the classes, and which fits, by run, it makes again.
+
+    A command declares one thing. Those without come first: they may make the fits without labels
+    again, which then are made again as they were.
+    """
+    declared: dict[tuple[str, str], Declared] = {}
+    for run, names in stale.items():
+        for name in names:
+            settings = runs.headers[run].keys[name].fields.get("settings", {})
+            if _PROPORTIONS in settings:
+                declared[run, name] = settings[_PROPORTIONS]
+    of_labels = [value for (run, _), value in declared.items() if run != Labels.none().name]
+    found = of_labels or list(declared.values())
+    chosen = None if None in found or not found else found[0]
+
+    fits = {}
+    for run, names in stale.items():
+        # Without labels, those of `labels` are none.
+        as_without = chosen == "labels" and run == Labels.none().name
+        alike = (chosen, None) if as_without else (chosen,)
+        told = [name for name in names if (run, name) in declared]
+        others = [name for name in told if declared[run, name] not in alike]
+        if not told or len(others) < len(told):
+            fits[run] = [name for name in names if name not in others]
+    return chosen, fits
 
 
 def _inputs(runs: Runs, run: str, combiner: str) -> Mapping[str, str]:
