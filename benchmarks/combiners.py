@@ -30,7 +30,7 @@ from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
 from clipnlc.ensemble import Ensemble
 from clipnlc.labels import Labels
 
-COMPARED = ("log-avg", "c-log-avg", "static", "gp")
+COMPARED = ("log-avg", "c-log-avg", "static", "gp", "balanced", "balanced-gp")
 SHOTS = (1, 2, 4, 8, 16, 32)
 GROWTH_SHOTS = 8
 HELD: dict[str, Ensemble] = {}
@@ -55,12 +55,16 @@ def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> En
 
 
 def seconds(
-    name: str, train: Ensemble, labels: Int[np.ndarray, " rows"], test: Ensemble
+    name: str,
+    train: Ensemble,
+    labels: Int[np.ndarray, " rows"],
+    test: Ensemble,
+    pool: Ensemble | None = None,
 ) -> tuple[float, float]:
     """Fit and apply a combiner; return what each took of the processors."""
     combiner = COMBINERS.get(name)()
     begun = time.process_time()
-    combiner.fit(train, labels)
+    combiner.fit(train, labels, pool if combiner.reads_pool else None)
     fitted = time.process_time()
     combiner.combine(test)
     return fitted - begun, time.process_time() - fitted
@@ -80,7 +84,7 @@ def drawn(name: str, shots: int, seed: int) -> tuple[float, float]:
     classes = pool.logits.shape[2]
     truth = np.arange(len(pool.sample_id)) % classes
     rows = Labels.shots(shots, seed=seed).draw(truth, pool.sample_id, classes=classes).rows
-    return seconds(name, pool.rows(rows), truth[rows], test)
+    return seconds(name, pool.rows(rows), truth[rows], test, pool)
 
 
 def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
@@ -96,7 +100,7 @@ def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
     held = (options.classes, max(options.shots), options.test)
     with ProcessPoolExecutor(options.workers, initializer=prepare, initargs=held) as processes:
         list(processes.map(drawn, ["log-avg"] * 8, [1] * 8, range(8)))  # arrays are made
-        begun = time.perf_counter()
+        begun, total = time.perf_counter(), 0.0
         for name in names:
             took = list(processes.map(drawn, [name] * len(draws), *zip(*draws, strict=True)))
             each = {
@@ -104,9 +108,13 @@ def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
             }
             by_shots = " ".join(f"{np.mean(each[k], axis=0).sum():.2f}" for k in options.shots)
             fits, scores = np.sum(took, axis=0)
+            total += fits + scores
             print(f"{name:<16}{fits:>10.1f}{scores:>11.1f}   {by_shots}", flush=True)
         whole = time.perf_counter() - begun
-    print(f"together {whole:.0f} s of wall clock; the columns count processor time")
+    print(
+        f"together {total:.0f} s of processor time, {total / options.workers:.0f} for each of "
+        f"{options.workers}; {whole:.0f} s of wall clock on a machine that may have done other work"
+    )
 
 
 def growth(names: Sequence[str], classes: int) -> None:

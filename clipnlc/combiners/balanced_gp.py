@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Int
 from clipnlc.combiners.balanced import balance, checked_balance, class_offsets, declared_shares
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
 from clipnlc.combiners.kernel import Residual, centred_rows, fit_residual, unit_mean
+from clipnlc.combiners.shared import pool_kernel, rows_within, shares_kernel
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import label_shift
@@ -112,21 +113,41 @@ class BalancedGaussianProcess(Combiner):
         self.weight_ = fit_static(
             ensemble.logits, labels, pull=self.pull, start=weight, offset=shifted
         )
+        places = self._places(ensemble, pool)
+        widths, kernel, gram = self._widths(ensemble), None, None
+        if places is not None:
+            kernel = pool_kernel(pool, self.mean_, beta=self.beta, widths=widths)
+            gram = kernel[np.ix_(places, places)]
         residual = fit_residual(
             centred_rows(ensemble.features, self.mean_),
             weigh_alike(ensemble.logits, self.weight_) + shifted,
             labels,
             sigma=self.sigma,
             beta=self.beta,
-            widths=self._widths(ensemble),
+            widths=widths,
             exact_rows=self.exact_rows,
             landmarks=self.landmarks,
             seed=self.seed,
+            gram=gram,
         )
         self.rows_, self.coefficients_ = residual.rows, residual.coefficients
         self.offset_ = offset
-        again = class_offsets(self._combine(pool), shares, spread=self.spread)
+        if kernel is None or places is None:
+            scores = self._combine(pool)
+        else:
+            scores = weigh_alike(pool.logits, self.weight_) + offset
+            for start in range(0, len(scores), _SCORED_ROWS):
+                part = slice(start, start + _SCORED_ROWS)
+                scores[part] += kernel[part][:, places] @ self.coefficients_
+        again = class_offsets(scores, shares, spread=self.spread)
         self.offset_ = offset + self.strength * again
+
+    def _places(self, ensemble: Ensemble, pool: Ensemble) -> Int[np.ndarray, " rows"] | None:
+        """Return the pool's rows that are labelled, if their kernel is that of the whole pool."""
+        rows = len(ensemble.sample_id)
+        if rows > self.exact_rows or not shares_kernel(rows, len(pool.sample_id)):
+            return None
+        return rows_within(ensemble, pool)
 
     def _combine(self, ensemble: Ensemble) -> Scores:
         """Return the weighted logits plus offsets and residual."""
