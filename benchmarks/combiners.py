@@ -10,12 +10,17 @@ them, and prints:
    clock of all, in processes of one thread like those of `train-nlc`;
 2. how its time grows: the ratio of two fits that differ in rows, classes or backbones alone;
 3. how fast the training of `nlc` multiplies matrices, as a share of what this machine does with a
-   product of the same shapes.
+   product of the same shapes; and, at the nano family's widths, how much faster than one fit after
+   the other all seeds could be if they were stacked, given what no stacking takes away;
+4. with `--only large` alone: time and peak memory of one fit of each combiner in a process of its
+   own, on the largest of `--shots`; `--classes 1000 --shots 16` is ImageNet's size.
 
 Accuracies mean nothing. Compare figures of one run only: machines, and what else they do, differ.
 """
 
 import argparse
+import multiprocessing
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,9 +33,11 @@ from threadpoolctl import threadpool_limits
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
 from clipnlc.ensemble import Ensemble
+from clipnlc.fitting import Adam
 from clipnlc.labels import Labels
+from clipnlc.stages.train_nlc import POOL_CELLS
 
-COMPARED = ("log-avg", "c-log-avg", "static", "gp")
+COMPARED = ("log-avg", "c-log-avg", "static", "gp", "balanced", "balanced-gp")
 SHOTS = (1, 2, 4, 8, 16, 32)
 GROWTH_SHOTS = 8
 HELD: dict[str, Ensemble] = {}
@@ -55,12 +62,16 @@ def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> En
 
 
 def seconds(
-    name: str, train: Ensemble, labels: Int[np.ndarray, " rows"], test: Ensemble
+    name: str,
+    train: Ensemble,
+    labels: Int[np.ndarray, " rows"],
+    test: Ensemble,
+    pool: Ensemble | None = None,
 ) -> tuple[float, float]:
     """Fit and apply a combiner; return what each took of the processors."""
     combiner = COMBINERS.get(name)()
     begun = time.process_time()
-    combiner.fit(train, labels)
+    combiner.fit(train, labels, pool if combiner.reads_pool else None)
     fitted = time.process_time()
     combiner.combine(test)
     return fitted - begun, time.process_time() - fitted
@@ -80,7 +91,7 @@ def drawn(name: str, shots: int, seed: int) -> tuple[float, float]:
     classes = pool.logits.shape[2]
     truth = np.arange(len(pool.sample_id)) % classes
     rows = Labels.shots(shots, seed=seed).draw(truth, pool.sample_id, classes=classes).rows
-    return seconds(name, pool.rows(rows), truth[rows], test)
+    return seconds(name, pool.rows(rows), truth[rows], test, pool)
 
 
 def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
@@ -96,7 +107,7 @@ def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
     held = (options.classes, max(options.shots), options.test)
     with ProcessPoolExecutor(options.workers, initializer=prepare, initargs=held) as processes:
         list(processes.map(drawn, ["log-avg"] * 8, [1] * 8, range(8)))  # arrays are made
-        begun = time.perf_counter()
+        begun, total = time.perf_counter(), 0.0
         for name in names:
             took = list(processes.map(drawn, [name] * len(draws), *zip(*draws, strict=True)))
             each = {
@@ -104,9 +115,13 @@ def sweep(names: Sequence[str], options: argparse.Namespace) -> None:
             }
             by_shots = " ".join(f"{np.mean(each[k], axis=0).sum():.2f}" for k in options.shots)
             fits, scores = np.sum(took, axis=0)
+            total += fits + scores
             print(f"{name:<16}{fits:>10.1f}{scores:>11.1f}   {by_shots}", flush=True)
         whole = time.perf_counter() - begun
-    print(f"together {whole:.0f} s of wall clock; the columns count processor time")
+    print(
+        f"together {total:.0f} s of processor time, {total / options.workers:.0f} for each of "
+        f"{options.workers}; {whole:.0f} s of wall clock on a machine that may have done other work"
+    )
 
 
 def growth(names: Sequence[str], classes: int) -> None:
@@ -164,8 +179,60 @@ def _training(train: Ensemble, labels: Int[np.ndarray, " rows"], *, steps: int) 
     return time.perf_counter() - begun
 
 
+def stacked(seeds: int = 30, classes: int = 10) -> None:
+    """Print what one fit of `nlc` after the other takes, and what all of them stacked must take.
+
+    The least is Adam's steps and the two large products, each over all seeds at once.
+    """
+    widths, hidden, steps = (64,) * 9, NeuralLogitController().hidden, 100
+    random = np.random.default_rng(0)
+    print("\nnlc at the nano family's widths, processor s")
+    print(f"{'rows':>6}{'one by one':>12}{'least stacked':>15}{'at most':>9}")
+    for shots in (1, 4, 16):
+        rows = shots * classes
+        train, labels = make(rows, classes, widths), np.arange(rows) % classes
+        begun = time.process_time()
+        for seed in range(seeds):
+            NeuralLogitController(seed=seed).fit(train, labels)
+        loop = time.process_time() - begun
+        inputs = np.tile(train.concatenated(), (seeds, 1, 1))
+        first = random.standard_normal((seeds, sum(widths), hidden), dtype=np.float32)
+        by_hidden = random.standard_normal((seeds, rows, hidden), dtype=np.float32)
+        adam, gradient = Adam([first], learning_rate=2e-4), np.ones_like(first)
+        begun = time.process_time()
+        for _ in range(steps):
+            inputs @ first
+            inputs.transpose(0, 2, 1) @ by_hidden
+            adam.step([gradient])
+        least = (time.process_time() - begun) * NeuralLogitController().steps / steps
+        print(f"{rows:>6}{loop:>12.2f}{least:>15.2f}{loop / least:>8.1f}x", flush=True)
+
+
+def large(name: str, classes: int, shots: int) -> None:
+    """Fit one combiner in this process, and print its time and the peak of the memory."""
+    widths = tuple(WIDTHS.values())
+    with threadpool_limits(1):
+        train, labels = make(shots * classes, classes, widths), np.arange(shots * classes) % classes
+        combiner = COMBINERS.get(name)()
+        pool = None
+        if combiner.reads_pool:  # as many rows as train-nlc reads
+            pool = make(
+                POOL_CELLS // (len(widths) * classes + sum(widths)), classes, widths, seed=2
+            )
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.process_time()
+        combiner.fit(train, labels, pool)
+        took = time.process_time() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{name} on {len(labels)} rows of {classes} classes: {took:.0f} s of processor time, peak "
+        f"{peak / 1e6:.2f} GB, of which {before / 1e6:.2f} GB until the arrays were drawn",
+        flush=True,
+    )
+
+
 def main() -> None:
-    """Print the three parts."""
+    """Print the parts asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -175,7 +242,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=int, default=1000, help="rows that each fit scores")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", choices=("sweep", "growth", "nlc"), help="one of the parts")
+    parser.add_argument(
+        "--only", choices=("sweep", "growth", "nlc", "large"), help="one of the parts"
+    )
     options = parser.parse_args()
     options.shots = [int(shots) for shots in options.shots.split(",")]
     names = COMBINERS.resolve(options.combiners)
@@ -186,6 +255,14 @@ def main() -> None:
             growth(names, options.classes)
     if options.only in (None, "nlc"):
         matrix_rate(options.classes)
+        with threadpool_limits(1):
+            stacked()
+    if options.only == "large":
+        for name in names:
+            given = (name, options.classes, max(options.shots))
+            process = multiprocessing.get_context("spawn").Process(target=large, args=given)
+            process.start()
+            process.join()
 
 
 if __name__ == "__main__":

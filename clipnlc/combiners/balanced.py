@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
+from clipnlc.combiners.shared import once
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
 from clipnlc.fitting import softmax
@@ -146,7 +147,27 @@ def balance(
     spread: float,
     power: float,
 ) -> tuple[Float[np.ndarray, " backbones"], Float[np.ndarray, " classes"]]:
-    """Return the weights of the backbones and the offsets of their weighted sum."""
+    """Return the weights of the backbones and the offsets of their weighted sum.
+
+    Fits on one pool that follow each other compute it once.
+    """
+    weights, offsets = once(
+        "balance",
+        lambda: _balance(logits, shares, strength=strength, spread=spread, power=power),
+        (logits, shares),
+        (strength, spread, power),
+    )
+    return weights.copy(), offsets.copy()
+
+
+def _balance(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    shares: Float[np.ndarray, " classes"],
+    *,
+    strength: float,
+    spread: float,
+    power: float,
+) -> tuple[Float[np.ndarray, " backbones"], Float[np.ndarray, " classes"]]:
     offsets = np.stack([class_offsets(one, shares, spread=spread) for one in logits])
     offsets *= strength
     weights = agreement_weights(logits + offsets[:, None].astype(np.float32), power=power)

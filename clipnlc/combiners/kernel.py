@@ -95,12 +95,13 @@ def joint_kernel(
     """
     left = rows.astype(dtype, copy=False)
     right = left if others is None else others.astype(dtype, copy=False)
-    if not widths:
-        return _values(left, right.T, beta, widths)
     kernel = np.empty((len(left), len(right)), dtype=dtype)
     for start in range(0, len(left), _SUMMED_ROWS):  # a second matrix of that size may not fit
-        part = slice(start, start + _SUMMED_ROWS)
-        kernel[part] = _values(left[part], right.T, beta, widths)
+        stop = start + _SUMMED_ROWS
+        first = start if others is None else 0  # a symmetric one is computed on one side
+        kernel[start:stop, first:] = _values(left[start:stop], right[first:].T, beta, widths)
+        if others is None:
+            kernel[stop:, start:stop] = kernel[start:stop, stop:].T
     return kernel
 
 
@@ -203,6 +204,7 @@ def fit_residual(
     exact_rows: int = 20_000,
     landmarks: int = 8192,
     seed: int = 0,
+    gram: Float[np.ndarray, "rows rows"] | None = None,
 ) -> Residual:
     """Fit what the kernel adds to given logits: the mode of a Gaussian process around them.
 
@@ -226,11 +228,14 @@ def fit_residual(
         exact_rows: the most rows for which every row has its own coefficients.
         landmarks: how many rows have, where there are more.
         seed: of the landmarks.
+        gram: the kernel of the rows with themselves, where it is known and there are at most
+            `exact_rows`; it is overwritten.
     """
     dtype = np.float64 if len(rows) <= DOUBLE_ROWS else np.float32
     exact = len(rows) <= exact_rows
     kept = rows if exact else rows[draw_landmarks(labels, landmarks, seed=seed)]
-    gram = joint_kernel(kept, beta=beta, widths=widths, dtype=dtype)
+    if gram is None:
+        gram = joint_kernel(kept, beta=beta, widths=widths, dtype=dtype)
     of_kept, whole = np.zeros(len(kept)), 0.0
     if pool is not None:
         of_kept = kernel_means(kept, pool, beta=beta, widths=widths)
