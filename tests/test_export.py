@@ -32,7 +32,7 @@ from clipnlc.reports.files import evaluation_from_json
 from clipnlc.runs.exported import export_of, open_exported
 from clipnlc.runs.fitted import apply
 from clipnlc.runs.predictor import open_predictor
-from clipnlc.stages.export import export
+from clipnlc.stages.export import export as stage
 from clipnlc.stores import export as folder_format
 from clipnlc.stores.export import ARRAYS, CARD, DESCRIPTION, read_export, write_export
 from clipnlc.stores.features import read_features
@@ -48,6 +48,14 @@ def store(first_fitted, tmp_path_factory):
     root = shutil.copytree(first_fitted, tmp_path_factory.mktemp("measured") / "store")
     good("evaluate", "--store", root)
     return root
+
+
+NLC = ("--combiner", "nlc")
+
+
+def export(**asked):
+    """Export NLC's fit, unless another is asked for."""
+    return stage(**{"combiner": "nlc", **asked})
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +164,7 @@ sys.stdout.buffer.write(apply(predictor.fitted, ensemble).combined(ensemble).tob
 
 def test_the_store_is_not_needed(store, tmp_path):
     mine = shutil.copytree(store, tmp_path / "store")
-    good("export", "--shots", 2, "--seed", 1, "--out", tmp_path / "pets", "--store", mine)
+    good("export", *NLC, "--shots", 2, "--seed", 1, "--out", tmp_path / "pets", "--store", mine)
     predictor = predictor_of(mine)
     expected = scores_of(predictor, mine)
     files = []
@@ -371,7 +379,7 @@ def at(tree, *path):
 
 HOSTILE = {
     "unknown combiner": (("combiner",), "name", "later", "install the package that has it"),
-    "unknown head": ((), "head", "tip-adapter", "needs the head 'tip-adapter'.*update clipnlc"),
+    "unknown head": ((), "head", "moe", "needs the head 'moe'.*update clipnlc"),
     "not row-wise": (("combiner",), "name", "nlc-shuffled", "looks at other images"),
     "unknown setting": (("combiner", "settings"), "depth", 3, "does not take these settings"),
     "setting of a wrong type": (("combiner", "settings"), "input_scale", "x", "does not fit tog"),
@@ -636,7 +644,7 @@ def test_a_control_measured_differently_is_not_taken_for_it(store, tmp_path):
 
 def test_what_was_not_measured_is_said(fitted, tmp_path, here):
     out = tmp_path / "out"
-    said = good("export", "--shots", 1, "--out", out, "--store", fitted, by=here)
+    said = good("export", *NLC, "--shots", 1, "--out", out, "--store", fitted, by=here)
     assert (
         f"note: its accuracy was not measured; run `clipnlc evaluate --dataset photos --store {fitted}`"
         in said
@@ -645,7 +653,7 @@ def test_what_was_not_measured_is_said(fitted, tmp_path, here):
     assert "Not measured." in text
     assert "model-index" not in header_of(text)
     good("evaluate", "--store", fitted, by=here)
-    again = good("export", "--shots", 1, "--out", out, "--store", fitted, by=here)
+    again = good("export", *NLC, "--shots", 1, "--out", out, "--store", fitted, by=here)
     assert "% right of 36 images of photos/test" in again
     assert "note:" not in again
     # A fit made anew is not the one that was measured.
@@ -653,7 +661,7 @@ def test_what_was_not_measured_is_said(fitted, tmp_path, here):
     fits.unlink()
     line = ("train-nlc", "--shots", 1, "--seeds", 1, "--combiners", "nlc")
     good(*line, "--store", fitted, by=here)
-    later = good("export", "--shots", 1, "--out", out, "--store", fitted, by=here)
+    later = good("export", *NLC, "--shots", 1, "--out", out, "--store", fitted, by=here)
     assert "note: its accuracy was not measured" in later
 
 
@@ -709,7 +717,7 @@ def test_a_learner_that_keeps_features_is_exported_as_such(store, monkeypatch):
 
 def test_the_command(store, tmp_path, here):
     out = tmp_path / "my pets"
-    line = ("export", "--dataset", "photos", "--shots", 2, "--out", out, "--store", store)
+    line = ("export", *NLC, "--dataset", "photos", "--shots", 2, "--out", out, "--store", store)
     said = good(*line, by=here)
     assert said.startswith(
         f"{out}: nlc of 2 backbones on photos, 2-shots-seed-0, 3 classes: 0.1 MB"
@@ -751,7 +759,7 @@ def files_of(photos):
 
 
 def test_the_command_predicts_from_the_folder_as_from_the_store(store, folder, photos, here):
-    fit = ("--shots", 2, "--seed", 1, "--store", store)
+    fit = (*NLC, "--shots", 2, "--seed", 1, "--store", store)
     expected = good("predict", photos / "test", "--json", *fit, by=here)
     given = good("predict", photos / "test", "--json", "--from", folder, by=here)
     assert given == expected

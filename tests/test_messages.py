@@ -459,6 +459,12 @@ def heads_of_other_labels(box):
     yield ["train-nlc", *rla, "--shots", 2, "--combiners", "log-avg"]
 
 
+@case("runs.crops._cure")
+def crops_for_one_backbone(box):
+    box.good("extract", "-d", "photos", "-b", "nano-RN50", "--crops", 1)
+    yield ["train-heads", "--head", "tip-adapter", "--shots", 1, "--seeds", 1]
+
+
 @case("stages.extract._Work.dataset")
 def other_class_names_for_one_backbone(box):
     (box.root / "names.txt").write_text("red = rose\ngreen = grass\nblue = sky\n")

@@ -59,7 +59,8 @@ def ask(here, fitted):
     """Predict with the fits of a store at two shots, within this process."""
 
     def run(*arguments):
-        return here("predict", "--store", fitted, "--shots", 2, *arguments)
+        of_nlc = () if "--combiner" in arguments else ("--combiner", "nlc")
+        return here("predict", "--store", fitted, "--shots", 2, *of_nlc, *arguments)
 
     return run
 
@@ -439,7 +440,7 @@ class TestRefusals:
         assert 'or give --classes "cat,dog"' in said
         asked = ("--dataset", "photos", "--shots", 2, "--store", extracted)
         said = refusal("predict", photos, *asked, by=here)
-        assert "--combiners nlc --shots 2 --seeds 1" in said
+        assert "--combiners gp --shots 2 --seeds 1" in said
 
     def test_no_store(self, here, photos, tmp_path):
         said = refusal("predict", photos, "--store", tmp_path / "none", by=here)
@@ -448,7 +449,7 @@ class TestRefusals:
 
     def test_several_amounts_of_labels(self, here, fitted, photos):
         said = refusal("predict", photos, "--store", fitted, by=here)
-        assert "holds fits of nlc on photos for several amounts of labels (1 shot, 2 shots)" in said
+        assert "holds fits of gp on photos for several amounts of labels (1 shot, 2 shots)" in said
         said = refusal("predict", photos, "--shots", "1,2", "--store", fitted, by=here)
         assert "give one number: one fit is used" in said
 
