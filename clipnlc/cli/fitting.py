@@ -29,6 +29,7 @@ from clipnlc.cli.output import (
     progress,
     say_next,
     say_replaced,
+    show_explained,
     work_done,
 )
 from clipnlc.commands import DEFAULT_STORE
@@ -36,8 +37,9 @@ from clipnlc.machine import cores
 from clipnlc.wording import count as count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from clipnlc.reports.explained import Explained
     from clipnlc.stages.train_heads import TrainedHead
     from clipnlc.stages.train_nlc import FittedRun
 
@@ -228,6 +230,13 @@ def train_nlc(
     strict_shots: Annotated[
         bool, typer.Option("--strict-shots", help="Refuse a class with fewer images than shots.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say how each fit, new or cached, decides: backbones' shares, weights per class.",
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes; 0 for one per core.")
     ] = 0,
@@ -240,7 +249,7 @@ def train_nlc(
     recommend (clipnlc combiners recommended) and the averages that need no labels. Needs logits: those of extract, or of
     train-heads. Test is never opened.
 
-    Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg
+    Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg --explain
     """
     from clipnlc.combiners import USUAL
     from clipnlc.stages.train_nlc import train_nlc as stage
@@ -265,11 +274,14 @@ def train_nlc(
             workers=workers or cores(),
             on_progress=on_progress,
         )
+    explained = _explained(store, runs, backbones_of(backbones), head) if explain else []
     if as_json:
-        print_json(runs)
+        print_json({"runs": runs, "explained": explained} if explain else runs)
         return
     for place, group in grouped(runs, lambda r: r.dataset):
         _say_fitted(say, place, group)
+    for place, said in grouped(explained, lambda e: e.dataset):
+        show_explained(place, said, say)
     keys = dict.fromkeys(r.dataset for r in runs)
     untested = [key for key in keys if "test" not in Layout(store).splits(key)]
     if untested:  # what follows measures on test
@@ -277,6 +289,18 @@ def train_nlc(
         return
     command = f"evaluate{head_option(head)}"
     say_next(say, command, dataset=dataset, keys=keys, backbones=backbones, store=store)
+
+
+def _explained(
+    store: Path, runs: "Sequence[FittedRun]", backbones: "Sequence[str]", head: str
+) -> "list[Explained]":
+    from clipnlc.stages.explain import explain
+
+    fits = {
+        place: {run.which: (*run.combiners, *run.cached) for run in group}
+        for place, group in grouped(runs, lambda r: r.dataset)
+    }
+    return explain(store=store, fits=fits, backbones=backbones, head=head)
 
 
 def _proportions(given: str) -> "Mapping[str, float] | Literal['uniform', 'labels'] | None":

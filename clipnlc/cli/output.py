@@ -20,6 +20,7 @@ from clipnlc.wording import count, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from clipnlc.reports.explained import Explained
     from clipnlc.reports.files import Record
     from clipnlc.reports.tables import Report
 
@@ -133,6 +134,15 @@ def show_report(report: "Report", record: "Record", say: Sayer, *, as_json: bool
         from clipnlc.reports.terminal import console, show
 
         show(report, console())
+
+
+def show_explained(dataset: str, explained: "Sequence[Explained]", say: Sayer) -> None:
+    """Print how fits of one data set decide."""
+    if not say.quiet:
+        from clipnlc.reports.explained import explained_report
+        from clipnlc.reports.terminal import console, show
+
+        show(explained_report(dataset, explained), console())
 
 
 def print_table(table: "Table") -> None:

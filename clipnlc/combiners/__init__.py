@@ -9,7 +9,9 @@ To add one:
 2. Say in its docstring where the definition comes from and what `softmax` of its scores means. Its
    first line is what `clipnlc combiners` and the tables say of it; `selected_on` says on what its
    default settings were chosen.
-3. Add one row to `COMBINERS`. The conformance test of the family then covers it.
+3. What is no `Weigher` says in `_contributions` what its scores are made of, for `train-nlc
+   --explain`.
+4. Add one row to `COMBINERS`. The conformance test of the family then covers it.
 """
 
 from typing import Final

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import Combiner, ConstantWeigher, Scores
+from clipnlc.combiners.explanation import Contributions
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import cross_entropy, fit_temperatures, log_softmax
+from clipnlc.fitting import cross_entropy, fit_temperatures, log_softmax, softmax
 
 
 class LogitAverage(ConstantWeigher):
@@ -37,6 +38,10 @@ class ProbabilityAverage(Combiner):
             np.logaddexp(total, log_softmax(one.astype(np.float64)), out=total)
         total -= np.log(members)
         return total
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return the probabilities, whose mean increases with the scores."""
+        return Contributions(softmax(ensemble.logits.astype(np.float64)), {})
 
 
 class CalibratedLogitAverage(ConstantWeigher):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
+from clipnlc.combiners.explanation import OFFSET, Contributions, weighted
 from clipnlc.combiners.shared import once
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
@@ -240,3 +241,12 @@ class Balanced(Combiner):
         scores = weigh_alike(ensemble.logits, self.weight_)
         scores += self.offset_
         return scores
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        self.require_fitted()
+        require_backbones(len(self.weight_), ensemble)
+        offset = np.tile(self.offset_, (ensemble.logits.shape[1], 1))
+        return Contributions(weighted(ensemble.logits, self.weight_), {OFFSET: offset})
+
+    def _mean_weight(self) -> Float[np.ndarray, " backbones"]:
+        return self.weight_

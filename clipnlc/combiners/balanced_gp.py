@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Int
 
 from clipnlc.combiners.balanced import balance, checked_balance, class_offsets, declared_shares
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
+from clipnlc.combiners.explanation import KERNEL, OFFSET, Contributions, weighted
 from clipnlc.combiners.kernel import Residual, centred_rows, fit_residual, unit_mean
 from clipnlc.combiners.shared import pool_kernel, rows_within, shares_kernel
 from clipnlc.combiners.static import fit_static
@@ -168,6 +169,16 @@ class BalancedGaussianProcess(Combiner):
             rows = centred_rows([block[part] for block in ensemble.features], self.mean_)
             scores[part] += residual.scores(rows, beta=self.beta, widths=widths)
         return scores
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return the weighted logits, the residual, and the offsets."""
+        scores = self._combine(ensemble)
+        own = weighted(ensemble.logits, self.weight_)
+        offset = np.tile(self.offset_, (len(scores), 1))
+        return Contributions(own, {KERNEL: scores - own.sum(axis=0) - offset, OFFSET: offset})
+
+    def _mean_weight(self) -> Float[np.ndarray, " backbones"]:
+        return self.weight_
 
     def _widths(self, ensemble: Ensemble) -> list[int]:
         return [block.shape[1] for block in ensemble.features] if self.per_backbone else []

@@ -1,11 +1,18 @@
 """What every combiner is: `fit`, `combine`, and learnt values that travel as plain arrays."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipnlc.combiners.explanation import (
+    Contributions,
+    Explanation,
+    class_means,
+    margin_shares,
+)
 from clipnlc.ensemble import Canonical, Ensemble
 from clipnlc.labels import canonical_rows
 from clipnlc.learner import Learner
@@ -160,6 +167,39 @@ class Combiner(Learner):
         """Return the scores of an ensemble in canonical order."""
         raise NotImplementedError
 
+    def explain(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> Explanation:
+        """Say how it decides on some rows: each backbone's share, and its weights.
+
+        Args:
+            ensemble: any rows; the more they are like those to be predicted, the better.
+            labels: their true classes, which weights of classes are means over.
+
+        Raises:
+            ValueError: there are no rows, or not one label for each; not fitted, or fitted on
+                another number of backbones.
+            NotImplementedError: it does not say what its scores are made of.
+        """
+        samples = len(ensemble.sample_id)
+        if not samples or len(labels) != samples:
+            raise ValueError(f"{len(labels)} labels for {samples} rows; one per row, at least one")
+        canonical = self._canonical(ensemble)
+        found, others = margin_shares(self._contributions(canonical.ensemble))
+        share, weight = np.empty_like(found), self._mean_weight()
+        share[canonical.backbones] = found
+        if weight is not None:
+            ordered = weight.astype(np.float64)
+            weight = np.empty_like(ordered)
+            weight[canonical.backbones] = ordered
+        return Explanation(share, others, weight)
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return the parts of the scores of an ensemble in canonical order."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it decides by")
+
+    def _mean_weight(self) -> Float[np.ndarray, " backbones"] | None:
+        """Return the weights of the logits in canonical order, where all rows have the same."""
+        return None
+
     def _canonical(self, ensemble: Ensemble) -> Canonical:
         """Sort by name, unless a subclass replaced the method that would sort when combining."""
         cls = type(self)
@@ -193,6 +233,18 @@ class Weigher(Combiner):
         """Return the weighted sum of the logits; see `weigh`."""
         return weigh(ensemble.logits, self.weights(ensemble))
 
+    def explain(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> Explanation:
+        """Say how it decides on some rows, as every combiner does; see `Combiner.explain`."""
+        found = super().explain(ensemble, labels)
+        weights = self.weights(ensemble).astype(np.float64)
+        by_class = class_means(weights, labels, ensemble.logits.shape[2])
+        return Explanation(found.share, found.others, weights.mean(axis=0), by_class)
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return each backbone's weighted logits."""
+        weights = self.weights(ensemble).astype(np.float64)
+        return Contributions(ensemble.logits * weights.T[:, :, None], {})
+
 
 _SORTING = (None, Weigher.weights)
 
@@ -213,6 +265,10 @@ class ConstantWeigher(Weigher):
         constant = self._constant(backbones).astype(np.float32)
         require_backbones(len(constant), ensemble)
         return np.tile(constant, (samples, 1))
+
+    def explain(self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]) -> Explanation:
+        """Say how it decides on some rows; every class has the same weights."""
+        return replace(super().explain(ensemble, labels), by_class=None)
 
 
 def require_backbones(fitted: int, ensemble: Ensemble) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
+from clipnlc.combiners.explanation import KERNEL, Contributions, weighted
 from clipnlc.combiners.kernel import (
     Residual,
     centred_rows,
@@ -117,6 +118,15 @@ class GaussianProcess(Combiner):
             rows = centred_rows([block[part] for block in ensemble.features], self.mean_)
             scores[part] += residual.scores(rows, beta=self.beta, widths=widths)
         return scores
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return the weighted logits, and the residual."""
+        scores = self._combine(ensemble)
+        own = weighted(ensemble.logits, self.weight_)
+        return Contributions(own, {KERNEL: scores - own.sum(axis=0)})
+
+    def _mean_weight(self) -> Float[np.ndarray, " backbones"]:
+        return self.weight_
 
     def _widths(self, ensemble: Ensemble) -> list[int]:
         return [block.shape[1] for block in ensemble.features] if self.per_backbone else []

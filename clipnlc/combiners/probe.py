@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import Combiner, Scores, weigh_alike
+from clipnlc.combiners.explanation import UNLABELLED, Contributions, weighted
 from clipnlc.combiners.kernel import DOUBLE_ROWS, draw_landmarks
 from clipnlc.combiners.logistic import fit_kernel, fit_primal
 from clipnlc.combiners.static import fit_static
@@ -219,6 +220,14 @@ class _Regression(Combiner):
         products: np.ndarray = product_by_blocks(inputs, self.weight_).astype(np.float64)
         return products
 
+    def _own_products(self, ensemble: Ensemble) -> Float[np.ndarray, "backbones samples classes"]:
+        """Return what each backbone's features add to the products."""
+        self._products(ensemble)  # it checks the widths
+        ends = np.cumsum(self.widths_)[:-1]
+        blocks = np.split(ensemble.concatenated().astype(np.float64), ends, axis=1)
+        parts = zip(blocks, np.split(self.weight_, ends), strict=True)
+        return np.stack([block @ weight for block, weight in parts])
+
 
 class Probe(_Regression):
     """PROBE: L2-regularised multinomial logistic regression on the concatenated features.
@@ -267,6 +276,15 @@ class Probe(_Regression):
         found[:, labelled] = log_softmax(scores[:, labelled]) + share
         return found
 
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return the products; of a class without a label the weighted logits, and what is missing."""
+        own = self._own_products(ensemble)
+        rest = np.setdiff1d(np.arange(own.shape[2]), self.labelled_)
+        if not len(rest):
+            return Contributions(own, {})
+        own[:, :, rest] = ensemble.logits[:, :, rest] / len(own)
+        return Contributions(own, {UNLABELLED: self._combine(ensemble) - own.sum(axis=0)})
+
 
 class ProbeStatic(_Regression):
     """PROBE-STATIC: the regression of `probe`, added to the logits that `static` gives.
@@ -313,3 +331,11 @@ class ProbeStatic(_Regression):
         products = self._products(ensemble)
         products += weigh_alike(ensemble.logits, self.static_)
         return products
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return what each backbone's features and its weighted logits add."""
+        own = self._own_products(ensemble)
+        return Contributions(own + weighted(ensemble.logits, self.static_), {})
+
+    def _mean_weight(self) -> Float[np.ndarray, " backbones"]:
+        return self.static_

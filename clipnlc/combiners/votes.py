@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from clipnlc.combiners.base import Combiner, Scores
+from clipnlc.combiners.explanation import Contributions
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import softmax
 
@@ -45,6 +46,16 @@ class _Vote(Combiner):
             share += softmax(one.astype(np.float64)) / backbones
         scores: np.ndarray = np.log(np.maximum(share / (backbones * ballots + 1), _SMALLEST))
         return scores
+
+    def _contributions(self, ensemble: Ensemble) -> Contributions:
+        """Return each backbone's votes and its part of the last one, whose sum increases with the scores."""
+        ballots = max(1, min(self.ballots, ensemble.logits.shape[2] - 1))
+        own = [
+            count_votes(one[None], ballots=ballots)
+            + softmax(one.astype(np.float64)) / len(ensemble.logits)
+            for one in ensemble.logits
+        ]
+        return Contributions(np.stack(own), {})
 
 
 class Vote1(_Vote):

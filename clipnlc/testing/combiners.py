@@ -309,6 +309,32 @@ def _unfitted_use_is_refused(cls: type[Combiner]) -> None:
     refuses(lambda: cls().state(), "is not fitted")
 
 
+def _explains_what_it_predicts(cls: type[Combiner]) -> None:
+    """A combiner need not explain itself; what it says is about its own predictions then."""
+    test, labels = example(31, seed=2)
+    fitted = _fitted(cls)
+    try:
+        found = fitted.explain(test, labels)
+    except NotImplementedError:
+        return
+    shares = np.append(found.share, list(found.others.values()))
+    equal(len(found.share), len(test.logits), "the number of shares")
+    close(shares.sum(), np.array(1.0), "the sum of the shares", rtol=1e-6, atol=1e-9)
+    if not _sorts(cls):
+        return
+    order = [2, 0, 3, 1]
+    again = fitted.explain(test.members(order), labels)
+    _close(again.share, found.share[order], "shares of permuted backbones")
+    canonical = test.canonical()
+    own, others = fitted._contributions(canonical.ensemble)  # noqa: SLF001  (its hook)
+    parts = own.sum(axis=0) + sum(others.values())
+    same(
+        canonical.classes[parts.argmax(axis=1)],
+        fitted.combine(test).argmax(axis=1),
+        "the highest sum of parts, and the predictions",
+    )
+
+
 COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _scores_have_a_row_per_sample_and_are_finite,
     _inputs_stay_as_they_were,
@@ -330,6 +356,7 @@ COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _few_labels_stay_finite,
     _rows_may_be_combined_in_batches,
     _a_weigher_is_the_weighted_sum_of_logits,
+    _explains_what_it_predicts,
     _unfitted_use_is_refused,
 )
 
