@@ -223,10 +223,10 @@ def large(name: str, classes: int, shots: int) -> None:
         begun = time.process_time()
         combiner.fit(train, labels, pool)
         took = time.process_time() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kibibytes
     print(
         f"{name} on {len(labels)} rows of {classes} classes: {took:.0f} s of processor time, peak "
-        f"{peak / 1e6:.2f} GB, of which {before / 1e6:.2f} GB until the arrays were drawn",
+        f"{peak * 1024 / 1e9:.2f} GB, of which {before * 1024 / 1e9:.2f} GB until the arrays were drawn",
         flush=True,
     )
 
