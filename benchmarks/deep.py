@@ -3,7 +3,7 @@
     clipnlc nano-data --out build/nano/data --packages build/nano/packages
     python benchmarks/deep.py make --packages build/nano/packages --out build/deep
     python benchmarks/deep.py measure --store build/deep/store --results build/deep/results.json
-    python benchmarks/deep.py page --results build/deep/results.json --out docs/deep.md
+    python benchmarks/deep.py page --results build/deep/results.json --out docs/many-labels.md
 
 `make` writes the rows of Fashion-MNIST's training part that no backbone was trained on, 4,000 of
 each class, as a data set, and extracts it with the nine nano backbones. `measure` keeps 1,000 rows
@@ -203,7 +203,7 @@ def main() -> None:
         measure(options.store, options.results, options.seeds)
     else:
         begin, end = "<!-- tables -->\n", "<!-- end -->"
-        out = options.out or Path("docs/deep.md")
+        out = options.out or Path("docs/many-labels.md")
         before, rest = out.read_text("utf-8").split(begin)
         out.write_text(
             f"{before}{begin}{page(options.results)}\n{end}{rest.split(end)[1]}", "utf-8"
