@@ -135,7 +135,6 @@ def test_an_interrupted_extract_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_two_at_once_end_well_or_with_one_line(unbroken, extracted):
-    whole, _ = unbroken
     both = [start(*LONG, "--store", extracted) for _ in range(2)]
     ended = [end(process) for process in both]
     assert any(each.code == 0 for each in ended)
@@ -147,7 +146,7 @@ def test_two_at_once_end_well_or_with_one_line(unbroken, extracted):
             assert "wait for it or stop it (pid " in each.err
             assert each.err.count("\n") == 1
     good(*LONG, "--store", extracted)
-    assert runs(extracted) == whole
+    assert runs(extracted) == unbroken
 
 
 def test_a_file_in_use_is_said(extracted, here):

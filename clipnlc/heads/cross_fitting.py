@@ -78,7 +78,7 @@ def folds_of(
     as of any other. With one of every class there are at most `single` folds, and else 5.
 
     >>> folds_of(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"]).tolist()
-    [0, 1, 0, 1]
+    [1, 0, 1, 0]
     """
     place = ranks(sample_id, draw=f"folds:{seed}")
     first = np.full(int(labels.max(initial=0)) + 1, len(labels))
