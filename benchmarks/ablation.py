@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from pages import write_tables
 from pools import rounds
 from threadpoolctl import threadpool_limits
 
@@ -93,15 +94,7 @@ def main() -> None:
             variant = ", ".join(f"{k} {v}" for k, v in json.loads(name).items())
         cells = "".join(f" {accuracy[s]:.1f} |" for s in SHOTS)
         lines.append(f"| {variant} |{cells} {mean:.2f} | {loss:.3f} |")
-    begin, end = "<!-- table -->\n", "<!-- end -->"
-    page = (
-        options.out.read_text("utf-8")
-        if options.out.is_file()
-        else f"# NLC ablation\n\n{begin}{end}\n"
-    )
-    before, rest = page.split(begin)
-    after = rest.split(end)[1]
-    options.out.write_text(before + begin + "\n".join(lines) + "\n" + end + after, "utf-8")
+    write_tables(options.out, "\n".join(lines))
     print("\n".join(lines[:12]))
 
 

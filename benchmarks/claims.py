@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pages import write_tables
 
 from clipnlc.metrics.comparisons import cluster_interval
 
@@ -191,10 +192,8 @@ def main() -> None:
         f"| {c.text} | {c.aim} | {c.found} | {'yes' if c.held else '**no**'} |" for c in found
     ]
     lines += ["", *table(options.csv)]
-    before, rest = options.page.read_text("utf-8").split("<!-- tables -->\n")
-    after = rest.split("<!-- end -->")[1]
     text = "\n".join(lines)
-    options.page.write_text(f"{before}<!-- tables -->\n{text}\n<!-- end -->{after}", "utf-8")
+    write_tables(options.page, text)
     print(text)
 
 

@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
+from pages import write_tables
 from PIL import Image
+from pools import train_of
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
@@ -36,8 +38,6 @@ from clipnlc.datasets.nano.scans import FASHION, fashion, padded
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import log_softmax
 from clipnlc.labels import Labels, ranks
-from clipnlc.stores.aligned import open_ensemble
-from clipnlc.stores.layout import Layout
 
 KEY = "fashion-deep"
 JUDGED = 1000
@@ -89,13 +89,7 @@ class Fold:
 
 def fold(store: Path) -> Fold:
     """Keep `JUDGED` rows of each class, chosen by a digest of their names, out of the pool."""
-    layout = Layout(store)
-    names = layout.logit_backbones(KEY, "zero-shot")
-    whole, labels, class_names = open_ensemble(
-        {b: layout.logits(KEY, "zero-shot", b) for b in names},
-        {b: layout.features(KEY, "train", b) for b in names},
-        "train",
-    )
+    whole, labels, class_names = train_of(store, KEY)
     order = np.argsort(ranks(whole.sample_id, draw="deep"))
     judged = np.zeros(len(labels), dtype=bool)
     for label in range(len(class_names)):
@@ -159,28 +153,27 @@ def page(results: Path) -> str:
     """Return the two tables as Markdown."""
     found = {tuple(k.split()): v for k, v in json.loads(results.read_text("utf-8")).items()}
 
-    def mean(name: str, shots: int, landmarks: int, what: str) -> float:
+    def mean(name: str, shots: int, landmarks: int, what: str, digits: int) -> str:
         of = [
             v[what]
             for (n, k, _, m), v in found.items()
             if (n, int(k), int(m)) == (name, shots, landmarks)
         ]
-        return float(np.mean(of)) if of else float("nan")
+        return f"{np.mean(of):.{digits}f}" if of else "not measured"
 
     def row(label: str, values: list[str]) -> str:
         return "| " + " | ".join([label, *values]) + " |"
 
     lines = [row("labels of each class", [f"{k:,}" for k in SHOTS]), "|---|" + "---|" * len(SHOTS)]
     lines += [
-        row(f"`{name}`", [f"{mean(name, k, 0, 'accuracy'):.1f}" for k in SHOTS])
-        for name in COMPARED
+        row(f"`{name}`", [mean(name, k, 0, "accuracy", 1) for k in SHOTS]) for name in COMPARED
     ]
     k = SHOTS[-1]
     lines += ["", row(f"`gp` on {k:,} of each", ["accuracy", "NLL", "processor s"])]
     lines += ["|---|---|---|---|"]
     for many in (*LANDMARKS, 0):
-        values = [f"{mean('gp', k, many, 'accuracy'):.2f}", f"{mean('gp', k, many, 'nll'):.4f}"]
-        values.append(f"{mean('gp', k, many, 'seconds'):.0f}")
+        shown = (("accuracy", 2), ("nll", 3), ("seconds", 0))
+        values = [mean("gp", k, many, what, digits) for what, digits in shown]
         lines.append(row(f"{many:,} landmarks" if many else "all rows", values))
     return "\n".join(lines)
 
@@ -202,12 +195,7 @@ def main() -> None:
     elif options.what == "measure":
         measure(options.store, options.results, options.seeds)
     else:
-        begin, end = "<!-- tables -->\n", "<!-- end -->"
-        out = options.out or Path("docs/many-labels.md")
-        before, rest = out.read_text("utf-8").split(begin)
-        out.write_text(
-            f"{before}{begin}{page(options.results)}\n{end}{rest.split(end)[1]}", "utf-8"
-        )
+        write_tables(options.out or Path("docs/many-labels.md"), page(options.results))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from pages import write_tables
 from pools import FOLDS, Round, rounds
 from threadpoolctl import threadpool_limits
 
@@ -310,12 +311,8 @@ def main() -> None:
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(listed), "utf-8")
-    begin, end = "<!-- tables -->\n", "<!-- end -->"
-    text = options.out.read_text("utf-8") if options.out.is_file() else f"{begin}{end}\n"
-    before, rest = text.split(begin)
-    after = rest.split(end)[1]
     lines = "\n".join(page(results))
-    options.out.write_text(f"{before}{begin}{lines}\n{end}{after}", "utf-8")
+    write_tables(options.out, lines)
     print(lines)
 
 

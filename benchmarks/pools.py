@@ -55,15 +55,22 @@ def untested(dataset: str) -> dict[str, bool]:
     return {name: digest not in tested for name, digest in zip(pool.sample_id, found, strict=True)}
 
 
-def rounds(store: Path, dataset: str) -> Iterator[Round]:
-    """Yield every fold of a pool with the rest; classes are in the order of their names."""
+def train_of(
+    store: Path, dataset: str
+) -> tuple[Ensemble, Int[np.ndarray, " samples"], tuple[str, ...]]:
+    """Read train with zero-shot logits: ensemble, class numbers, class names as the store has them."""
     layout = Layout(store)
     names = layout.logit_backbones(dataset, "zero-shot")
-    whole, labels, class_names = open_ensemble(
+    return open_ensemble(
         {b: layout.logits(dataset, "zero-shot", b) for b in names},
         {b: layout.features(dataset, "train", b) for b in names},
         "train",
     )
+
+
+def rounds(store: Path, dataset: str) -> Iterator[Round]:
+    """Yield every fold of a pool with the rest; classes are in the store's order, not by name."""
+    whole, labels, class_names = train_of(store, dataset)
     clean = untested(dataset)
     rows = np.flatnonzero([clean[name] for name in whole.sample_id])
     whole, labels = whole.rows(rows), labels[rows]

@@ -15,7 +15,8 @@ from clipnlc.errors import DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded
 from clipnlc.runs.predictor import Predictor
-from clipnlc.stages.predict import Prediction, find_backbones, models_for, predict
+from clipnlc.stages.predict import Prediction, predict
+from clipnlc.stages.predict.members import find_backbones, models_for
 from clipnlc.wording import count
 
 AnyImage = str | Path | Image.Image | np.ndarray

@@ -13,12 +13,14 @@ SETS = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def claims():
+    sys.path.insert(0, str(FILE.parent))  # it imports its neighbours
     spec = importlib.util.spec_from_file_location("claims", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules["claims"] = module
     spec.loader.exec_module(module)
     yield module
     del sys.modules["claims"]
+    sys.path.remove(str(FILE.parent))
 
 
 def write(path, claims, **changes):

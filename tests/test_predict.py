@@ -29,14 +29,8 @@ from clipnlc.labels import Labels
 from clipnlc.runs.fitted import apply
 from clipnlc.runs.predictor import open_predictor
 from clipnlc.runs.targets import stored_target
-from clipnlc.stages.predict import (
-    downloads,
-    find_backbones,
-    models_for,
-    predict,
-    require_row_wise,
-    zero_shot,
-)
+from clipnlc.stages.predict import predict, require_row_wise, zero_shot
+from clipnlc.stages.predict.members import downloads, find_backbones, models_for
 from clipnlc.stores.layout import Layout
 from clipnlc.wording import printable
 

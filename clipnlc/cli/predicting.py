@@ -127,8 +127,9 @@ def predict(
     from clipnlc.combiners import RECOMMENDED
     from clipnlc.datasets.images import MAX_PIXELS
     from clipnlc.datasets.photos import LIST, list_photos
-    from clipnlc.stages.predict import models_for, require_row_wise
     from clipnlc.stages.predict import predict as stage
+    from clipnlc.stages.predict import require_row_wise
+    from clipnlc.stages.predict.members import models_for
 
     source = predictors.source_of(
         dataset=dataset,

@@ -108,7 +108,7 @@ def located(
 ) -> "tuple[Backbone, ...]":
     """Find the backbones of an ensemble, with the user's paths of weights files."""
     from clipnlc.backbones import resolve
-    from clipnlc.stages.predict import find_backbones
+    from clipnlc.stages.predict.members import find_backbones
 
     given = resolve(backbones, weights_dir) if backbones.strip() else ()
     return find_backbones(predictor.backbones, given, weights_dir)
@@ -164,7 +164,7 @@ def names_of(classes: str, file: Path | None) -> tuple[str, ...]:
 
 def tell_downloads(backbones: "Sequence[Backbone]", tell: Callable[[str], None]) -> None:
     """Say how much must be downloaded, before it is."""
-    from clipnlc.stages.predict import downloads
+    from clipnlc.stages.predict.members import downloads
 
     sizes = downloads(backbones)
     if sizes:

@@ -152,27 +152,15 @@ def balance(
 
     Fits on one pool that follow each other compute it once.
     """
-    weights, offsets = once(
-        "balance",
-        lambda: _balance(logits, shares, strength=strength, spread=spread, power=power),
-        (logits, shares),
-        (strength, spread, power),
-    )
+
+    def compute() -> tuple[Float[np.ndarray, " backbones"], Float[np.ndarray, " classes"]]:
+        offsets = np.stack([class_offsets(one, shares, spread=spread) for one in logits])
+        offsets *= strength
+        weights = agreement_weights(logits + offsets[:, None].astype(np.float32), power=power)
+        return weights, weights @ offsets
+
+    weights, offsets = once("balance", compute, (logits, shares), (strength, spread, power))
     return weights.copy(), offsets.copy()
-
-
-def _balance(
-    logits: Float[np.ndarray, "backbones samples classes"],
-    shares: Float[np.ndarray, " classes"],
-    *,
-    strength: float,
-    spread: float,
-    power: float,
-) -> tuple[Float[np.ndarray, " backbones"], Float[np.ndarray, " classes"]]:
-    offsets = np.stack([class_offsets(one, shares, spread=spread) for one in logits])
-    offsets *= strength
-    weights = agreement_weights(logits + offsets[:, None].astype(np.float32), power=power)
-    return weights, weights @ offsets
 
 
 class Balanced(Combiner):

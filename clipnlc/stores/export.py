@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from clipnlc.commands import command
 from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
-from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
+from clipnlc.export import Export
 from clipnlc.files import replacing_folder, write_whole
-from clipnlc.labels import Labels
 from clipnlc.stores.checks import Refuse
+from clipnlc.stores.export_tree import export_of_tree, take
 from clipnlc.stores.fitted import check_learnt
 from clipnlc.wording import quoted
 
@@ -38,20 +38,9 @@ CARD: Final = "README.md"
 LARGEST_DESCRIPTION: Final = 16 * 2**20
 """Bytes; a description of a thousand classes takes a hundredth."""
 
-ROUNDING: Final = 1e-9
-"""How far an accuracy may lie outside its bounds."""
-
 _POINTER: Final = b"version https://git-lfs"
 _TENSOR: Final = re.compile(r"(?:heads/(0|[1-9]\d*)|combiner)/([^\W\d]\w*)")
-_IDENTITY: Final[dict[str, type]] = {
-    "architecture": str,
-    "weights": str,
-    "precision": str,
-    "preprocessing": dict,
-}
 _UNRELATED_TO_THE_FIT: Final = ("measured", "clipnlc", "digest")
-
-T = TypeVar("T")
 
 
 def write_export(folder: Path, export: Export, *, card: str, force: bool = False) -> bool:
@@ -105,13 +94,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], Export]:
     place = folder / DESCRIPTION
     tree = _description(place, _bytes_of(place, at_most=LARGEST_DESCRIPTION))
     try:
-        size = _take(_take(tree, "arrays", dict), "bytes", int)
-        digest = _take(tree["arrays"], "blake2b", str)
-        tensors = _take(tree["arrays"], "tensors", dict)
+        size = take(take(tree, "arrays", dict), "bytes", int)
+        digest = take(tree["arrays"], "blake2b", str)
+        tensors = take(tree["arrays"], "tensors", dict)
         place = folder / ARRAYS
         arrays = _arrays(place, _bytes_of(place, exactly=size), digest, tensors)
         place = folder / DESCRIPTION
-        return tree, _export(tree, arrays)
+        return tree, export_of_tree(tree, arrays)
     except ClipnlcError as error:
         if isinstance(error, StoreError):
             raise
@@ -339,108 +328,6 @@ def _check_array(name: str, array: np.ndarray, refuse: Refuse) -> None:
     check_learnt(name, array, refuse)
     if not array.size:
         raise refuse(f"the array {quoted(name)} is empty")
-
-
-def _export(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Export:
-    """Build the value; KeyError, TypeError and ValueError say what is wrong with the tree."""
-    backbones = _objects(tree, "backbones")
-    learnt: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        owner, _, own_name = name.rpartition("/")
-        learnt.setdefault(owner, {})[own_name] = array
-    if not backbones:
-        raise ValueError("there are no backbones")
-    strangers = learnt.keys() - {"combiner", *(f"heads/{n}" for n in range(len(backbones)))}
-    if strangers:
-        raise ValueError(f"there are arrays {min(strangers)}, and {len(backbones)} backbones")
-    heads = tuple(_head(one, learnt.get(f"heads/{n}", {})) for n, one in enumerate(backbones))
-    names = [head.backbone for head in heads]
-    if len(set(names)) != len(names):
-        raise ValueError(f"backbones are {', '.join(names)}, expected none twice")
-    return Export(
-        dataset=_take(tree, "dataset", str),
-        class_names=_texts(tree, "classes"),
-        templates=_texts(tree, "prompts"),
-        head=_take(tree, "head", str),
-        heads=heads,
-        fit=_exported_fit(_take(tree, "combiner", dict), learnt.get("combiner", {})),
-        measured=tuple(_measurement(one) for one in _objects(tree, "measured")),
-        keeps_features=_take(tree, "keeps_features", bool),
-        probabilistic=_take(tree, "probabilistic", bool),
-        clipnlc=_take(tree, "clipnlc", str),
-    )
-
-
-def _head(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> ExportedHead:
-    identity = _take(tree, "identity", dict)
-    for name, kind in _IDENTITY.items():
-        _take(identity, name, kind)
-    return ExportedHead(
-        backbone=_take(tree, "name", str),
-        identity=identity,
-        settings=_take(tree, "head_settings", dict),
-        learnt=learnt,
-    )
-
-
-def _exported_fit(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> ExportedFit:
-    facts = _take(tree, "facts", dict)
-    if not all(isinstance(fact, str | int | float) for fact in facts.values()):
-        raise ValueError("a fact is neither number nor text")
-    return ExportedFit(
-        combiner=_take(tree, "name", str),
-        settings=_take(tree, "settings", dict),
-        learnt=learnt,
-        backbones=_texts(tree, "backbones"),
-        class_names=_texts(tree, "classes"),
-        labels=Labels.parse(_take(tree, "labels", str)),
-        facts=facts,
-    )
-
-
-def _measurement(tree: Mapping[str, Any]) -> Measurement:
-    images = _take(tree, "images", int)
-    low, accuracy, high = (_take(tree, name, float) for name in ("low", "accuracy", "high"))
-    ordered = -ROUNDING <= low <= accuracy + ROUNDING and accuracy <= high + ROUNDING
-    if images < 1 or not ordered or high > 1 + ROUNDING:
-        raise ValueError(f"an accuracy on {images} images is {accuracy}, {low} to {high}")
-    return Measurement(
-        dataset=_take(tree, "dataset", str),
-        split=_take(tree, "split", str),
-        images=images,
-        accuracy=accuracy,
-        low=low,
-        high=high,
-    )
-
-
-def _objects(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    values = _take(tree, name, list)
-    if not all(isinstance(value, dict) for value in values):
-        raise TypeError(f"{name} are not a list of objects")
-    return values
-
-
-def _texts(tree: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    values = _take(tree, name, list)
-    if not values or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{name} are not a list of texts")
-    return tuple(values)
-
-
-def _take(tree: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Return a member of a JSON object, of this type; a float may be written as an integer.
-
-    Raises:
-        KeyError: there is no such member.
-        TypeError: it is of another type.
-    """
-    value = tree[name]
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:  # not isinstance: a boolean is no number here
-        raise TypeError(f"{name} is of type {type(value).__name__}, expected {kind.__name__}")
-    return value
 
 
 def _line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
-from clipnlc.backbones.identity import identity
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.ensemble import Ensemble, by_name
-from clipnlc.errors import BackboneError, DataError
+from clipnlc.errors import DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded, Photos, stream_photos
 from clipnlc.extraction.texts import embed_classes
@@ -29,20 +27,13 @@ from clipnlc.runs.fitted import Fitted, apply
 from clipnlc.runs.heads import Heads
 from clipnlc.runs.predictor import Predictor
 from clipnlc.stages.predict.balance import balanced, fill, spool
+from clipnlc.stages.predict.members import check_identities, ordered_backbones
 
 if TYPE_CHECKING:
     from clipnlc.heads import Head
 
 DEFAULT_BACKBONES: Final = "small"
 """The backbones for class names alone."""
-
-_SHAPING: Final = {
-    "architecture": "the architecture",
-    "weights": "the weights",
-    "quick_gelu": "the activation (QuickGELU)",
-    "preprocessing": "the preprocessing",
-}
-"""What a backbone's features depend on. Another release of open_clip that agrees on it is fine."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ class Prediction:
     Attributes:
         file: the photo.
         answer: the name of the class.
-        probability: of the answer, in [0, 1]; None where the combiner's scores are none.
+        probability: of the answer, in [0, 1]; None if the combiner gives no probabilities.
         runner_up: the class with the next highest score; None where there is one class.
         runner_up_probability: likewise.
         opinions: one per backbone, where they were asked for.
@@ -138,8 +129,8 @@ def predict(
         StoreError: the fit is damaged, or is of other backbones or classes than the heads.
     """
     require_row_wise(predictor.fitted.name)
-    ordered = _ordered(predictor, backbones)
-    _check_identities(predictor, ordered, memory)
+    ordered = ordered_backbones(predictor, backbones)
+    check_identities(predictor, ordered, memory)
     _ = predictor.fitted.combiner  # a damaged fit fails now
     blocks = stream_photos(
         files, models, ordered, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
@@ -242,94 +233,6 @@ def require_row_wise(combiner: str) -> None:
         )
 
 
-def find_backbones(
-    names: Sequence[str], given: Sequence[Backbone], weights_dir: Path | None
-) -> tuple[Backbone, ...]:
-    """Find the backbones of a predictor, in its order.
-
-    Args:
-        names: of its backbones.
-        given: what the user named; it says where weights files are.
-        weights_dir: as in `backbones.resolve`.
-
-    Raises:
-        BackboneError: nothing says where a weights file is, or a backbone was given that the
-            predictor does not have.
-    """
-    known = {backbone.name: backbone for backbone in given}
-    foreign = [name for name in known if name not in names]
-    if foreign:
-        raise BackboneError(
-            f"--backbones names {foreign[0]}, which the ensemble does not have; it has "
-            f"{', '.join(names)}"
-        )
-    nowhere = [name for name in names if "@" in name and name not in known]
-    if nowhere:
-        spelled = ",".join(
-            name.replace("@", "@FOLDER/") + ".safetensors" if name in nowhere else name
-            for name in names
-        )
-        raise BackboneError(
-            f"the weights of {nowhere[0]} were read from a file, and nothing says where it is now; "
-            f"name all backbones of the ensemble, with the file's path: --backbones {spelled}"
-        )
-    return tuple(
-        known.get(name) or backbone_names.parse(name, weights_dir=weights_dir) for name in names
-    )
-
-
-def models_for(
-    predictor: Predictor,
-    *,
-    device: str,
-    precision: str,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Models:
-    """Make the place where a predictor's backbones are loaded, in the precision of its features.
-
-    Args:
-        predictor: whose backbones.
-        device: `auto`, or as in `extract`.
-        precision: `auto` is the one recorded, and fp32 where that cannot be used here.
-        tell: called with one line where it cannot.
-
-    Raises:
-        BackboneError: device or precision cannot be used here.
-    """
-    recorded = {str(its.get("precision", "")) for its in predictor.identities.values()} - {""}
-    if precision != "auto" or not recorded:
-        return Models(device, precision)
-    if len(recorded) > 1:
-        tell(f"features were made in {' and '.join(sorted(recorded))}; using fp32 for all")
-        return Models(device, "fp32")
-    (wanted,) = recorded
-    models = Models(device, wanted)
-    if wanted != "fp32":
-        try:
-            _ = models.device
-        except BackboneError:
-            _ = Models(device, "fp32").device  # the device itself may be what is wrong
-            tell(f"features were made in {wanted}, which cannot be used here; using fp32")
-            return Models(device, "fp32")
-    return models
-
-
-def downloads(backbones: Sequence[Backbone]) -> dict[str, int]:
-    """Estimate the bytes of weights that must be downloaded first, by backbone.
-
-    Raises:
-        BackboneError: an architecture has no such tag.
-        UnknownNameError: open_clip has no such architecture.
-    """
-    tags = [b for b in backbones if b.source == "tag" and b.file is None]
-    if not tags:  # and open_clip need not be imported
-        return {}
-    from clipnlc.backbones.costs import download_bytes
-
-    sizes = {backbone.name: download_bytes(backbone) for backbone in tags}
-    return {name: size for name, size in sizes.items() if size}
-
-
 def zero_shot(
     class_names: Sequence[str],
     *,
@@ -405,54 +308,3 @@ def zero_shot(
         templates=tuple(templates),
         dataset="",
     )
-
-
-def _ordered(predictor: Predictor, backbones: Sequence[Backbone]) -> tuple[Backbone, ...]:
-    by = {backbone.name: backbone for backbone in backbones}
-    missing = [name for name in predictor.backbones if name not in by]
-    if missing:
-        raise BackboneError(
-            f"the ensemble needs {missing[0]}, which was not given; it has "
-            f"{', '.join(predictor.backbones)}"
-        )
-    return tuple(by[name] for name in predictor.backbones)
-
-
-def _check_identities(
-    predictor: Predictor, backbones: Sequence[Backbone], memory: Path | None
-) -> None:
-    """Check that the backbones here are those that the fit was made with.
-
-    An ensemble that was made in memory records none.
-
-    Raises:
-        BackboneError: one is another, or none is recorded of it; says what differs.
-    """
-    if not predictor.identities:
-        return
-    for backbone in backbones:
-        recorded = predictor.identities.get(backbone.name, {})
-        here = identity(backbone, memory, remember=False)
-        differing = [
-            f"{what} ({_differences(recorded.get(name), here[name])})"
-            for name, what in _SHAPING.items()
-            if recorded.get(name) != here[name]
-        ]
-        if differing:
-            raise BackboneError(
-                f"{backbone.name} is not what the ensemble was fitted with; other are "
-                f"{'; '.join(differing)}: give the same weights with --weights-dir or "
-                "--backbones ARCHITECTURE@FILE, or extract and fit again with these"
-            )
-
-
-def _differences(there: object, here: object) -> str:
-    """Spell how two values differ: of mappings the fields that do, of digests their beginnings."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        fields = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-        return ", ".join(
-            f"{name} {there.get(name)} there, {here.get(name)} here" for name in fields
-        )
-    texts = [str(value) for value in (there, here)]
-    one, two = (text[:12] if len(text) == 64 else text for text in texts)  # noqa: PLR2004  (SHA-256)
-    return f"{one} there, {two} here"
