@@ -47,10 +47,10 @@ CURE: Final = "run `make methods`, with the same STORE and DATASETS"
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, or why there is none.
+    """A number, or why it is missing.
 
     Attributes:
-        row: of the record; None where there is none.
+        row: of the record; None without a number.
         reason: one of `REASONS`; empty where there is a number.
     """
 
@@ -81,7 +81,7 @@ def read(layout: Layout, names: Sequence[str], members: str) -> dict[str, Evalua
     """Read the record of every head.
 
     Raises:
-        MissingStageError: there is none.
+        MissingStageError: a record is missing.
         StoreError: one is damaged, or of other data sets, another split or other packages.
     """
     found: dict[str, Evaluation] = {}

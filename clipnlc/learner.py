@@ -28,7 +28,7 @@ class Learner:
         self.seed = seed
 
     def settings(self) -> dict[str, Any]:
-        """Return every setting by name, defaults included, sorted; learnt values are none."""
+        """Return every setting by name, defaults included, sorted; learnt values are left out."""
         return {k: v for k, v in sorted(vars(self).items()) if not k.endswith("_")}
 
     @classmethod

@@ -96,7 +96,7 @@ class TestFeatures:
 class TestBadFiles:
     @pytest.fixture
     def mixed(self, data, tmp_path):
-        """Ten photos with six files between them that are none."""
+        """Ten photos, and six other files between them."""
         good = sorted(data.rglob("*.png"))[:10]
         bad = [
             tmp_path / n for n in ("broken.png", "album", "gone.png", "empty.png", "queue", "cut")

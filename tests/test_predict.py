@@ -61,7 +61,7 @@ def ask(here, fitted):
 
 @pytest.fixture
 def mixed(photos, tmp_path):
-    """A folder with two photos and three files that are none."""
+    """A folder with two photos and three other files."""
     folder = tmp_path / "mixed"
     folder.mkdir()
     for name, source in (("a.png", "red/00.png"), ("z.JPG", "blue/00.png")):

@@ -135,7 +135,7 @@ def _read(memory: Path) -> dict[str, Any]:
 
 
 def _bytes(memory: Path) -> bytes:
-    """Return what is in the file; nothing where there is none."""
+    """Return what is in the file; nothing if it does not exist."""
     try:
         return read_regular(memory, at_most=_LARGEST)
     except OSError as error:

@@ -72,7 +72,7 @@ def at_hand(backbone: Backbone) -> bool:
 
 
 def hub_repository(backbone: Backbone) -> str:
-    """Return the hub's repository of a tag's weights; empty where there is none.
+    """Return the hub's repository of a tag's weights; empty if they are not on the hub.
 
     Raises:
         BackboneError: the architecture has no such tag.

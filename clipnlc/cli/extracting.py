@@ -254,7 +254,7 @@ def extract(
 def _say_fit(say: Sayer, dataset: str, keys: Iterable[str], store: Path, divide: str) -> None:
     """Say how to fit combiners on what has a train split; else what can be done without one.
 
-    `divide` makes a test split where there is none; it is "" where some splits were left out.
+    `divide` makes a missing test split; it is "" where some splits were left out.
     """
     from clipnlc.stores.layout import Layout
 

@@ -152,7 +152,7 @@ def fit_kernel(
     Args:
         kernel: K, symmetric and positive semi-definite; it is overwritten. Its dtype is that of the
             search: scores end within about 1e-7 of the optimum's in float64, 1e-2 in float32.
-        offset: fixed logits of the rows; zeros where there are none.
+        offset: fixed logits of the rows; zeros if the rows have no logits.
         labels: class numbers. A class without a row is pushed down where rows are.
         sigma: the prior's standard deviation where k(x, x) = 1.
     """

@@ -126,7 +126,7 @@ def open_dataset(
 
     Raises:
         UnknownNameError: there is no such key, and no such path, or no such prompt set.
-        DataError: a path does not exist, or cannot name a folder in the store; the share is none.
+        DataError: a path does not exist, or cannot name a folder in the store; the share is out of range.
     """
     found = _find(name, key, sources, prompts, accept_different_data=accept_different_data)
     return divided(found, test_share)

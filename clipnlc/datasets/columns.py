@@ -26,7 +26,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns in use; `id` is None when there is none."""
+    """The columns in use; `id` is None without such a column."""
 
     image: str
     label: str

@@ -336,7 +336,7 @@ def label_by_tables(lists: Lists) -> Labels:
 
 
 def label_by_both(folders: dict[str, dict[str, list[str]]], lists: Lists) -> Labels:
-    """Let tables add to what class folders say: images outside of them, and splits if there are none.
+    """Add to class folders what tables say: images outside of them, and splits if folders name none.
 
     Raises:
         DataError: a table's label or split is not what the folder says, or no class folder has the

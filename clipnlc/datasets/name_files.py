@@ -258,7 +258,7 @@ def _told(file: TextFile, rows: Sequence[Row], identifiers: Sequence[str] | None
     """Decide what the entries of JSON, Python or YAML are.
 
     Raises:
-        DataError: there are none, or a table fits no class.
+        DataError: the file has no rows, or a table fits no class.
     """
     if not rows:
         raise file.refuse("holds no class name")

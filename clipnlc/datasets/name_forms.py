@@ -87,7 +87,7 @@ def rows_of_tree(file: TextFile, tree: Any) -> list[Row]:  # noqa: ANN401
     """Return the entries of a list or an object; none of an empty one.
 
     Raises:
-        DataError: it is none of the forms.
+        DataError: it has another form.
     """
     match tree:
         case Module():
@@ -160,7 +160,7 @@ def _are_alike(rows: list[Any]) -> bool:
 
 
 def rows_of_yaml(file: TextFile) -> list[Row] | None:
-    """Return the entries of YAML's `names:` (YOLO, Ultralytics); None where there is none."""
+    """Return the entries of YAML's `names:` (YOLO, Ultralytics); None without that key."""
     lines = file.text.split("\n")
     start = next((i for i, t in enumerate(lines) if re.match(r"names\s*:\s*($|[#\[{])", t)), None)
     if start is None:

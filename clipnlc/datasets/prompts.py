@@ -103,7 +103,7 @@ def _of_tree(file: TextFile, tree: Any) -> list[str]:  # noqa: ANN401
     """Return the one list of templates that a file holds.
 
     Raises:
-        DataError: there is none, or there are several.
+        DataError: the file holds no list, or several.
     """
     if isinstance(tree, dict):
         lists = {
@@ -145,7 +145,7 @@ def _checked(
     """Return templates that can be used: one kind of placeholder in each, and none twice.
 
     Raises:
-        DataError: there is none, or one cannot be used.
+        DataError: no template is given, or one cannot be used.
     """
     if not found:
         raise file.refuse("holds no template")

@@ -15,7 +15,7 @@ OPTION = "--class-proportions"
 def read_proportions(path: Path) -> dict[str, float]:
     """Read a positive number for each class; they need not sum to 1, so counts do too.
 
-    A first line whose number is none is a heading.
+    A first line without a number is a heading.
 
     Raises:
         DataError: the file cannot be read; a line is no class and number; a class stands twice.

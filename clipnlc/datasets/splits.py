@@ -189,7 +189,7 @@ def group_files(names: Iterable[str], root: Path) -> dict[str, list[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
+    """Return whether an entry is a folder, or a link to one; false for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:

@@ -77,7 +77,7 @@ class Table:
         return None
 
     def labels(self, root: Path, asked: str | None, others: Sequence[str | None]) -> str | None:
-        """Return the column of the labels, None if there is none; words before numbers.
+        """Return the column of the labels, None without one; words before numbers.
 
         Args:
             root: the data set's root, for messages.

@@ -60,7 +60,7 @@ def job_of(
 
 
 def changes(job: Job) -> tuple[str, ...] | None:
-    """Return the differences from the existing file's key; `None` where there are none.
+    """Return the differences from the existing file's key: () without a file, None if equal.
 
     Raises:
         StoreError: the file is damaged.

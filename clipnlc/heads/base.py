@@ -24,7 +24,7 @@ class Examples:
         labels: class numbers.
         sample_id: one identifier per row.
         classes: how many there are; some may have no row.
-        views: of each row, the mean over augmented crops, of length 1; where there are none, `unit`.
+        views: of each row, the mean over augmented crops, of length 1; without crops, `unit`.
     """
 
     unit: Float[np.ndarray, "samples dim"]
@@ -97,7 +97,7 @@ class Head(Learner, ABC):
 
         Raises:
             ValueError: rows, labels and sample ids do not fit together; a label names no class;
-                the head needs texts or rows and there are none.
+                the head needs texts or rows, which were not given.
         """
         name = type(self).__name__
         if self.needs_texts and (texts is None or logit_scale is None):
@@ -110,7 +110,7 @@ class Head(Learner, ABC):
         if crops.shape != features.shape:
             raise ValueError(f"views are {crops.shape}, expected {features.shape} as the features")
         if self.needs_labels and not len(labels):
-            raise ValueError(f"{name} learns from labelled rows, and there are none")
+            raise ValueError(f"{name} learns from labelled rows, and none was given")
         self.forget()
         rows = canonical_rows(sample_id)
         given = texts if self.needs_texts and texts is not None else features[:0]

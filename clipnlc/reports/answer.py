@@ -135,7 +135,7 @@ def _told_of(row: Row, evaluation: Evaluation) -> str:
     if row.gain_low is not None and row.gain_high is not None:
         bounds = f", {points(row.gain_low)} to {points(row.gain_high)}"
     # That it reads more than labels is no detail.
-    pool = " and unlabelled images of train" if row.unlabelled else ""
+    pool = ", with unlabelled images of train" if row.unlabelled else ""
     said = (
         f"{row.drawn.phrase}{pool}: {row.method} {percent(row.accuracy)} % "
         f"({points(row.gain)}{bounds})"

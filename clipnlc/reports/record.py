@@ -58,15 +58,15 @@ class Row:
         seeds: of the draws of the labelled samples.
         accuracies: one per seed, in [0, 1]; each the mean over the data sets.
         accuracy: their mean.
-        low, high: 95 % interval of `accuracy`; None where there is none.
+        low, high: 95 % interval of `accuracy`; None if not estimable.
         interval: `samples`, Wilson's over the images; `images`, a bootstrap over them;
-            `images-and-draws`, over the draws of labels too; `not-estimable`, there is none, for
+            `images-and-draws`, over the draws of labels too; `not-estimable`, no interval, for
             the draws are one or share too many labels; `seeds`, of older records, Student's t over
             the seeds.
         gain: accuracy minus that of the best single backbone, which is chosen on each data set's
             own test labels.
         gain_low, gain_high: 95 % interval of this paired difference: over images and draws on one
-            data set, over the data sets on several; None where there is none.
+            data set, over the data sets on several; None if not estimable.
         gap_closed: gain over the oracle's gain; None where the oracle gains nothing. Above 1 where a
             method that reads features is right where no backbone is.
         level: the measures in which it is not separable from the best of its column.
@@ -200,7 +200,7 @@ class Compared:
         column: which labels the two are compared at; one of them may need none.
         seeds: of the draws that both have.
         difference: its accuracy minus the other's; the mean over the data sets.
-        low, high: 95 % interval of `difference`; None where there is none.
+        low, high: 95 % interval of `difference`; None if not estimable.
         interval: `images` or `images-and-draws`, on one data set; `data-sets`, Student's t over the
             clusters of data sets; `not-estimable`, as in a row.
         mcnemar: exact p-value for each seed, each of two single fits; empty over data sets.

@@ -204,8 +204,8 @@ def only_dataset(layout: Layout, head: str) -> str:
     """Return the one data set with fits on this head's logits.
 
     Raises:
-        MissingStageError: there is none.
-        DataError: there are several.
+        MissingStageError: no data set has fits on them.
+        DataError: several have.
     """
     names = datasets_with_runs(layout, (), head)
     if len(names) > 1:
@@ -222,7 +222,7 @@ def others_that_share_classes(
     """Return the other data sets that have features of this split and a class of `source`.
 
     Raises:
-        MissingStageError: there is none.
+        MissingStageError: no other data set has.
     """
 
     def classes(dataset: str, head: str) -> set[str]:

@@ -72,7 +72,7 @@ class Present:
         return {name for name, digest in inputs.items() if self.digest(name) not in (digest, None)}
 
     def key(self, name: str) -> Key | None:
-        """Return the key of a feature or logit file; None where there is none."""
+        """Return the key of a feature or logit file; None if the file does not exist."""
         self._parts(name)
         return self._keys.get(name)
 
@@ -218,7 +218,7 @@ def _declared_alike(
 
     fits = {}
     for run, names in stale.items():
-        # Without labels, those of `labels` are none.
+        # A run without labels has no proportions of labels, so it is as if not declared.
         as_without = chosen == "labels" and run == Labels.none().name
         alike = (chosen, None) if as_without else (chosen,)
         told = [name for name in names if (run, name) in declared]

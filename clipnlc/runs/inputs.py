@@ -40,7 +40,7 @@ def runs_of(
     """Group the runs that have a combiner by seed; the run without labels stands alone.
 
     Raises:
-        DataError: there is none, for heads that are fitted per draw and no labels.
+        DataError: no run is left, for the heads are fitted per draw and no labels were asked for.
     """
     if any(is_for(head, name, Labels.none()) for name in combiners):
         yield (Labels.none(),)

@@ -33,7 +33,7 @@ def explain(
 ) -> list[Explained]:
     """Say of each fit how it decides on images of the split that labels are drawn from.
 
-    Those are other images than the few it was fitted on, which a kernel knows by heart. Combiners
+    Those are other images than the few it was fitted on, which a kernel fits too well. Combiners
     that do not say what they decide by are left out.
 
     Args:

@@ -292,7 +292,7 @@ class _Rows:
     Attributes:
         train, test: the two splits.
         zero_shot: classes that the zero-shot head predicts for train.
-        crops: the mean over augmented crops of each image of train; None where there are none.
+        crops: the mean over augmented crops of each image of train; None without crops.
     """
 
     train: FeatureStore

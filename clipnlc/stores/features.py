@@ -313,7 +313,7 @@ def read_labels(content: _h5.Content) -> Int64[np.ndarray, " samples"]:
     """Return the labels of a feature file or a shard.
 
     Raises:
-        StoreError: there are none.
+        StoreError: they are missing.
     """
     return content.array("labels", "<i8", dimensions=1)
 
@@ -338,7 +338,7 @@ def read_skipped(content: _h5.Content) -> tuple[Skipped, ...]:
     """Return the samples without a row of a feature file or a shard.
 
     Raises:
-        StoreError: there are none, or not one reason for each.
+        StoreError: they are missing, or not one reason for each.
     """
     ids, reasons = content.strings("skipped/sample_id"), content.strings("skipped/reason")
     if len(ids) != len(reasons):

@@ -55,7 +55,7 @@ def read_facts(header: _h5.Header, group: str) -> dict[str, Fact]:
     """Return the facts of `group`.
 
     Raises:
-        StoreError: there are none, or one is neither number nor string.
+        StoreError: they are missing, or one is neither number nor string.
     """
     facts = header.mapping("facts", group)
     if not all(isinstance(fact, str | int | float) for fact in facts.values()):

@@ -263,13 +263,13 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
     def datasets(self) -> tuple[str, ...]:
-        """List the datasets present, sorted; other folders in the root (plots) are none."""
+        """List the datasets present, sorted; leaving out other folders (plots)."""
         families = ("features", "logits", "fits", "given", "combined", "records")
         found = _names(self.root, "")
         return tuple(d for d in found if any((self.dataset(d) / f).is_dir() for f in families))
 
     def splits(self, dataset: str) -> tuple[str, ...]:
-        """List the splits with features (finished or not), sorted; crops of their images are none."""
+        """List the splits with features (finished or not), sorted; not their crops."""
         found = _names(self.dataset(dataset) / "features", "")
         return tuple(split for split in found if crop_number(split) is None)
 

@@ -125,7 +125,7 @@ class Header:
         """Return the shape of the array `name`, which has one of `dtypes` where some are given.
 
         Raises:
-            StoreError: there is none, or it has another number of dimensions or another type.
+            StoreError: it is missing, or has another number of dimensions or another type.
         """
         entry = self.entries.get(name)
         wrong = entry is None or len(entry.shape) != dimensions
@@ -154,7 +154,7 @@ class Content:
         """Return the array `name`, which has one of `dtypes` and this many dimensions.
 
         Raises:
-            StoreError: there is none.
+            StoreError: it is missing.
         """
         array = self.arrays.get(name)
         if array is None or array.dtype.str not in dtypes or array.ndim != dimensions:
@@ -168,7 +168,7 @@ class Content:
         """Return the one-dimensional array of strings `name`.
 
         Raises:
-            StoreError: there is none, or it is not UTF-8.
+            StoreError: it is missing, or is not UTF-8.
         """
         array = self.arrays.get(name)
         if array is None or array.dtype.kind != "S" or array.ndim != 1:
