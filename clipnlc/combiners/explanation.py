@@ -58,7 +58,7 @@ def margin_shares(
 ) -> tuple[Float[np.ndarray, " backbones"], dict[str, float]]:
     """Return each part's share in the margins: the backbones', and the others' by name.
 
-    All margins count by their size, so a row that is decided by a hair cannot have a share without
+    All margins count by their size, so a row with a tiny margin cannot have a share without
     bound. Where there is no margin at all, every backbone has the same share.
 
     >>> votes = np.array([[[1.0, 0.0]], [[2.0, 0.0]], [[0.0, 1.0]]])
