@@ -10,8 +10,8 @@ mode of a Gaussian process whose prior mean is the offset. In the primal form f(
 when there is no offset.
 
 The search is L-BFGS (Nocedal 1980) whose first inverse Hessian is that of the same problem with one
-second derivative, w, of the cross-entropy by every logit. One Cholesky factor makes it, and the
-20 to 40 steps of thousands of rows cost one solve each. Arrays of the search have classes in front:
+second derivative per row, w_i, of the cross-entropy by each of its logits. One Cholesky factor makes
+it, and the 20 to 50 steps of thousands of rows cost one solve each. Arrays of the search have classes in front:
 then sums over classes run over whole rows, and coefficients are in LAPACK's order.
 """
 
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipnlc.fitting import softmax
+
 _STEPS = 1000  # of the search, which never goes on without bound
 
 _KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 3}
@@ -29,6 +31,8 @@ _KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 3}
 _ENOUGH = {np.dtype(np.float64): 1e-16, np.dtype(np.float32): 1e-8}
 """How far above its minimum the objective may be, in nats per row. That gap is at least
 `||f - f*||^2 / (2 sigma^2)`."""
+
+_WEIGHED_ROWS = 4096
 
 Matrix = np.ndarray
 """`[classes, rows]` or `[classes, coefficients]`, float32 or float64. Types inside the search are
@@ -58,19 +62,24 @@ class _Kernel:
 
     Gradients are in the kernel's own inner product: a plain one is K times it.
 
-    The preconditioner is (1/sigma^2 + w K)^-1. With c = 1/(w sigma^2) and z = (K + c)^-1 r / w, the
-    values K z are r/w - c z: a step costs one solve, and the kernel itself is needed no more.
+    The preconditioner is (1/sigma^2 + W K)^-1, with W the diagonal of the rows' curvatures. With
+    C = 1/(W sigma^2) and z = (K + C)^-1 W^-1 r, the values K z are W^-1 r - C z: a step costs one
+    solve, and the kernel itself is needed no more.
     """
 
     def __init__(
-        self, kernel: Float[np.ndarray, "rows rows"], *, sigma: float, curvature: float
+        self,
+        kernel: Float[np.ndarray, "rows rows"],
+        *,
+        sigma: float,
+        curvature: Float[np.ndarray, " rows"],
     ) -> None:
         from scipy.linalg import cho_factor  # noqa: PLC0415  (prediction spares it)
 
         self._ridge = 1 / sigma**2
-        self._curvature = curvature
-        self._shift = self._ridge / curvature
-        kernel[np.diag_indices(len(kernel))] += kernel.dtype.type(self._shift)
+        self._curvature = curvature.astype(kernel.dtype)
+        self._shift = self._ridge / self._curvature
+        kernel[np.diag_indices(len(kernel))] += self._shift
         # The transposed view of a symmetric matrix is in LAPACK's order: no second one is made.
         self._factor = cho_factor(kernel.T, lower=True, overwrite_a=True, check_finite=False)
         self._dtype = kernel.dtype
@@ -104,17 +113,23 @@ class _Kernel:
 
 
 class _Primal:
-    """f = x W, as `_Kernel`: plain gradients; the preconditioner is (1/sigma^2 + w X'X)^-1."""
+    """f = x W, as `_Kernel`: plain gradients; the preconditioner is (1/sigma^2 + X' w X)^-1."""
 
     def __init__(
-        self, inputs: Float[np.ndarray, "rows width"], *, sigma: float, curvature: float
+        self,
+        inputs: Float[np.ndarray, "rows width"],
+        *,
+        sigma: float,
+        curvature: Float[np.ndarray, " rows"],
     ) -> None:
         from scipy.linalg import cho_factor  # noqa: PLC0415
 
         self._inputs = inputs
         self._ridge = 1 / sigma**2
-        gram = inputs.T @ inputs
-        gram *= curvature
+        gram = np.zeros((inputs.shape[1],) * 2, dtype=inputs.dtype)
+        for start in range(0, len(inputs), _WEIGHED_ROWS):  # a second copy of all may not fit
+            part = slice(start, start + _WEIGHED_ROWS)
+            gram += (inputs[part] * curvature[part, None].astype(inputs.dtype)).T @ inputs[part]
         gram[np.diag_indices(len(gram))] += gram.dtype.type(self._ridge)
         self._factor = cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
 
@@ -176,13 +191,16 @@ def fit_primal(
     return _search(space, offset, labels, inputs.dtype, sigma=sigma)
 
 
-def _curvature(offset: Float[np.ndarray, "rows classes"]) -> float:
-    """Return w: about the mean over the classes of p(1 - p), between sure and unsure rows.
+def _curvature(offset: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, " rows"]:
+    """Return every row's w: about the mean over the classes of p(1 - p) on the way to the optimum.
 
-    It changes how long the search takes and not where it ends.
+    Rows that the offset is sure of have less. It changes how long the search takes and not where it
+    ends: half of it, and the search takes ten times as long.
     """
-    classes: int = offset.shape[1]
-    return 0.4 / max(classes, 2)
+    classes = offset.shape[1]
+    doubt = 1 - (softmax(offset) ** 2).sum(axis=1)
+    found: np.ndarray = 0.5 * np.sqrt(np.maximum(doubt, 0.01)) / max(classes, 2)
+    return found
 
 
 @dataclass(frozen=True)
