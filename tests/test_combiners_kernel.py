@@ -6,7 +6,8 @@ import scipy.optimize
 import scipy.special
 from sklearn.linear_model import LogisticRegression
 
-from clipnlc.combiners import COMBINERS, kernel, logistic
+from clipnlc import logistic
+from clipnlc.combiners import COMBINERS, kernel
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy
 
@@ -117,6 +118,17 @@ def test_the_kernel_form_is_at_the_optimum(sigma):
     found = logistic.fit_kernel(gram.copy(), offset, labels, sigma=sigma)
     expected = optimum(gram, offset, labels, sigma)
     np.testing.assert_allclose(gram @ found, gram @ expected, atol=1e-6)
+
+
+def test_where_the_search_begins_does_not_change_where_it_ends():
+    features, offset, labels = problem()
+    rows = kernel.centred_rows(features, kernel.unit_mean(features))
+    gram = kernel.joint_kernel(rows, beta=1.0)
+    near = logistic.fit_kernel(gram.copy(), offset, labels, sigma=1.0, enough=1e-3)
+    far = optimum(gram, offset, labels, 1.0)
+    assert 1e-4 < np.abs(gram @ near - gram @ far).max() < 0.5
+    found = logistic.fit_kernel(gram.copy(), offset, labels, sigma=4.0, start=near)
+    np.testing.assert_allclose(gram @ found, gram @ optimum(gram, offset, labels, 4.0), atol=1e-6)
 
 
 def test_a_kernel_centred_on_a_pool_has_no_mean_there_and_is_fitted_to_its_optimum():

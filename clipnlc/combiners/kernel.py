@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from clipnlc.combiners.logistic import fit_kernel, fit_primal
+from clipnlc.logistic import fit_kernel, fit_primal
 
 DOUBLE_ROWS = 1024
 """Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
@@ -209,7 +209,7 @@ def fit_residual(
     """Fit what the kernel adds to given logits: the mode of a Gaussian process around them.
 
     It minimises `sum CE(offset + K A, labels) + tr(A' K A) / (2 sigma^2)`; see
-    `clipnlc.combiners.logistic`. Up to `DOUBLE_ROWS` rows in float64, above in float32.
+    `clipnlc.logistic`. Up to `DOUBLE_ROWS` rows in float64, above in float32.
 
     Above `exact_rows` rows it is Nystrom's approximation (Williams & Seeger 2001): A is only of
     landmarks, rows drawn from the classes in turn, and the fit is to all rows. Then the memory grows

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from clipnlc.combiners.base import Combiner, Scores, weigh_alike
 from clipnlc.combiners.explanation import UNLABELLED, Contributions, weighted
 from clipnlc.combiners.kernel import DOUBLE_ROWS, draw_landmarks
-from clipnlc.combiners.logistic import fit_kernel, fit_primal
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy, log_softmax, product_by_blocks
 from clipnlc.labels import ranks
+from clipnlc.logistic import fit_kernel, fit_primal
 
 STRENGTHS = tuple(10 ** (half / 2) for half in range(-4, 5))
 """0.01 to 100: what `strength` is chosen among, as scikit-learn's `C`."""
@@ -30,6 +30,9 @@ _JUDGED_ROWS = 8192
 
 _EXACT_ROWS = 20_000
 """Rows up to which the dual form is solved, whose cost does not depend on the width."""
+
+ENOUGH = 1e-6
+"""Nats per row that a fit by which a strength is judged may be above its minimum."""
 
 Offset = Callable[[Int[np.ndarray, " kept"]], Float[np.ndarray, "samples classes"]]
 """Given the rows that may be learnt from, the fixed logits of all rows."""
@@ -59,7 +62,18 @@ def fit_regression(
     sigma = math.sqrt(strength)
     if len(labels) <= _EXACT_ROWS:
         gram = _gram(inputs, np.float64 if len(labels) <= DOUBLE_ROWS else np.float32)
-        found = fit_kernel(gram, fixed[:, classes], place, sigma=sigma)
+        found, copied = None, len(labels) <= _JUDGED_ROWS  # more may not fit a second time
+        for smaller in (step for step in (1.0, 10.0) if step < strength and copied):
+            # From a solution that is found fast: far from one, the search takes twice the steps.
+            found = fit_kernel(
+                gram.copy(),
+                fixed[:, classes],
+                place,
+                sigma=math.sqrt(smaller),
+                start=found,
+                enough=ENOUGH,
+            )
+        found = fit_kernel(gram, fixed[:, classes], place, sigma=sigma, start=found)
         weights[:, classes] = inputs.T.astype(found.dtype) @ found
     else:
         weights[:, classes] = fit_primal(inputs, fixed[:, classes], place, sigma=sigma)
@@ -95,11 +109,18 @@ def choose_strength(
         fixed, place = fixed[:, classes], np.searchsorted(classes, labels)
         parts.append((kept, held, fixed, place))
 
+    starts: list[np.ndarray | None] = [None] * len(parts)
+
     def judged(strength: float) -> float:
         total = 0.0
-        for kept, held, fixed, place in parts:
-            found = fit_kernel(
-                gram[np.ix_(kept, kept)], fixed[kept], place[kept], sigma=math.sqrt(strength)
+        for number, (kept, held, fixed, place) in enumerate(parts):
+            found = starts[number] = fit_kernel(
+                gram[np.ix_(kept, kept)],
+                fixed[kept],
+                place[kept],
+                sigma=math.sqrt(strength),
+                start=starts[number],
+                enough=ENOUGH,
             )
             scores = fixed[held] + gram[np.ix_(held, kept)] @ found
             total += cross_entropy(scores, place[held]) * len(held)

@@ -82,14 +82,6 @@ class _Kernel:
         kernel[np.diag_indices(len(kernel))] += self._shift
         # The transposed view of a symmetric matrix is in LAPACK's order: no second one is made.
         self._factor = cho_factor(kernel.T, lower=True, overwrite_a=True, check_finite=False)
-        self._dtype = kernel.dtype
-
-    def zero(self, classes: int, rows: int) -> _Vector:
-        """Return the function that is 0."""
-        return _Vector(
-            np.zeros((classes, rows), dtype=self._dtype),
-            np.zeros((classes, rows), dtype=self._dtype),
-        )
 
     def pull_back(self, at: _Vector, by_image: Matrix) -> Matrix:
         """Return the objective's gradient, of the cross-entropy's by the values."""
@@ -133,10 +125,6 @@ class _Primal:
         gram[np.diag_indices(len(gram))] += gram.dtype.type(self._ridge)
         self._factor = cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
 
-    def zero(self, classes: int, rows: int) -> _Vector:
-        width, dtype = self._inputs.shape[1], self._inputs.dtype
-        return _Vector(np.zeros((classes, width), dtype=dtype), np.zeros((classes, rows), dtype))
-
     def pull_back(self, at: _Vector, by_image: Matrix) -> Matrix:
         gradient: Matrix = by_image @ self._inputs
         gradient += at.value * self._ridge
@@ -161,6 +149,8 @@ def fit_kernel(
     labels: Int[np.ndarray, " rows"],
     *,
     sigma: float,
+    start: Float[np.ndarray, "rows classes"] | None = None,
+    enough: float | None = None,
 ) -> Float[np.ndarray, "rows classes"]:
     """Find the coefficients A of the kernel form; see the module.
 
@@ -170,9 +160,16 @@ def fit_kernel(
         offset: fixed logits of the rows; zeros if the rows have no logits.
         labels: class numbers. A class without a row is pushed down where rows are.
         sigma: the prior's standard deviation where k(x, x) = 1.
+        start: coefficients to begin at, of a smaller sigma; zeros by default.
+        enough: nats per row that the objective may be above its minimum, where `_ENOUGH` is
+            stricter than needed.
     """
-    space = _Kernel(kernel, sigma=sigma, curvature=_curvature(offset))
-    return _search(space, offset, labels, kernel.dtype, sigma=sigma)
+    dtype = kernel.dtype
+    value = np.zeros(offset.shape, dtype=dtype) if start is None else start.astype(dtype)
+    image = kernel @ value if start is not None else value.copy()
+    space = _Kernel(kernel, sigma=sigma, curvature=_curvature(offset + image))
+    point = _Vector(np.ascontiguousarray(value.T), np.ascontiguousarray(image.T))
+    return _search(space, point, offset, labels, dtype, sigma=sigma, enough=enough)
 
 
 def fit_primal(
@@ -188,17 +185,19 @@ def fit_primal(
     than inputs.
     """
     space = _Primal(inputs, sigma=sigma, curvature=_curvature(offset))
-    return _search(space, offset, labels, inputs.dtype, sigma=sigma)
+    shape = (offset.shape[1], inputs.shape[1])
+    point = _Vector(np.zeros(shape, inputs.dtype), np.zeros(offset.T.shape, inputs.dtype))
+    return _search(space, point, offset, labels, inputs.dtype, sigma=sigma)
 
 
-def _curvature(offset: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, " rows"]:
+def _curvature(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, " rows"]:
     """Return every row's w: about the mean over the classes of p(1 - p) on the way to the optimum.
 
-    Rows that the offset is sure of have less. It changes how long the search takes and not where it
+    Rows whose logits are sure where the search begins have less. It changes how long the search takes and not where it
     ends: half of it, and the search takes ten times as long.
     """
-    classes = offset.shape[1]
-    doubt = 1 - (softmax(offset) ** 2).sum(axis=1)
+    classes = logits.shape[1]
+    doubt = 1 - (softmax(logits) ** 2).sum(axis=1)
     found: np.ndarray = 0.5 * np.sqrt(np.maximum(doubt, 0.01)) / max(classes, 2)
     return found
 
@@ -214,25 +213,27 @@ class _Pair:
 
 def _search(
     space: _Space,
+    point: _Vector,
     offset: Float[np.ndarray, "rows classes"],
     labels: Int[np.ndarray, " rows"],
     dtype: "np.dtype[np.floating]",
     *,
     sigma: float,
+    enough: float | None = None,
 ) -> Float[np.ndarray, "coefficients classes"]:
     """Minimise by L-BFGS with backtracking, until what is missing is small or below rounding."""
     base = np.ascontiguousarray(offset.T, dtype=dtype)
     base -= base.max(axis=0)  # the cross-entropy does not see a shift of a row
     wanted = (labels, np.arange(len(labels)))
-    enough = _ENOUGH[np.dtype(dtype)] * len(labels)
+    missing = (enough or _ENOUGH[np.dtype(dtype)]) * len(labels)
     rounding = 8 * float(np.finfo(dtype).eps)
-    point = space.zero(*base.shape)
-    value, slope = _loss(base.copy(), wanted)
+    loss, slope = _loss(base + point.image, wanted)
+    value = loss + space.inner(point.value, point) / (2 * sigma**2)
     gradient, pairs = space.pull_back(point, slope), deque[_Pair](maxlen=_KEPT[np.dtype(dtype)])
     for _ in range(_STEPS):
         step = _direction(space, gradient, pairs)
         descent = space.inner(gradient, step)
-        if -descent / 2 <= enough:
+        if -descent / 2 <= missing:
             break
         # Along the step, the penalty is a parabola.
         bent, along, own = (
