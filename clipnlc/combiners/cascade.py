@@ -20,7 +20,7 @@ _APART: Final = 1e-5
 
 
 class Cascade(Weigher):
-    """Cheapest backbone first; an image that it is not sure of goes on: LOG-AVG of those so far.
+    """CASCADE: the cheapest backbone first, the next where it is not sure; LOG-AVG of those seen.
 
     Backbones come in the order of what their image towers cost. After k of them their logits are
     averaged, and where the highest probability reaches the stage's threshold, that is the answer;
@@ -134,7 +134,7 @@ class Cascade(Weigher):
         samples, classes = ensemble.logits.shape[1:]
         sure, predicted = np.empty(samples), np.empty(samples, dtype=np.int64)
         for rows in row_blocks(samples, classes):
-            scores = weigh(ensemble.logits[members][:, rows], weights[rows][:, members])
+            scores = weigh(ensemble.logits[members, rows], weights[rows][:, members])
             sure[rows] = softmax(scores).max(axis=1)
             predicted[rows] = scores.argmax(axis=1)
         return sure, predicted
@@ -176,7 +176,7 @@ class Cascade(Weigher):
 
 
 class NeuralCascade(Cascade):
-    """The same with an NLC at each stage that weighs the backbones seen so far.
+    """CASCADE with NLC: as `cascade`, with an NLC at each stage that weighs the backbones seen.
 
     Every prefix of two and more backbones has an NLC of its own, fitted on the labelled rows; the
     cheapest backbone answers for itself. Thresholds are chosen on what NLCs say that were fitted
