@@ -84,16 +84,16 @@ def _columns(rows: Sequence[Row]) -> list[Labels]:
 
 
 def _methods(evaluation: Evaluation) -> set[str]:
-    """Choose the methods that tell the answer: recommended, well known, the best of any column."""
+    """Choose the methods that tell the answer: recommended, well known, the best of any column, cheap."""
     rows = evaluation.summary
     chosen = [name for name, facts in evaluation.methods.items() if facts.recommended]
     chosen += [name for name in KNOWN if any(row.method == name for row in rows)]
-    chosen += [row.method for row in rows if row.measures.get(GFLOPS) is not None]
     best = {
         (row.kind, row.drawn): row.method
         for row in sorted(rows, key=lambda row: (row.drawn, row.accuracy))
     }
     chosen += [method for (kind, _), method in reversed(best.items()) if kind == "method"]
+    chosen += [row.method for row in rows if row.measures.get(GFLOPS) is not None]
     controls = [method for (kind, _), method in best.items() if kind == "control"]
     return {*list(dict.fromkeys(chosen))[:MOST], *controls[-1:]}
 
