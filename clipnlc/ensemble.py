@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ class Ensemble:
         backbones: names, unique; empty for arrays of unknown origin, whose given order counts.
         class_names: one per class, may repeat; empty for arrays of unknown origin, whose given
             order counts.
+        gflops: what each backbone's image tower takes for one image, in billions of operations;
+            empty where nobody asked.
     """
 
     logits: Float[np.ndarray, "backbones samples classes"]
@@ -34,6 +36,7 @@ class Ensemble:
     sample_id: tuple[str, ...]
     backbones: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    gflops: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every array has one row per sample and one feature block per backbone."""
@@ -43,6 +46,7 @@ class Ensemble:
         assert all(len(f) == samples for f in self.features), "one feature row per sample"
         assert len(self.backbones) in (0, backbones), "one name per backbone"
         assert len(self.class_names) in (0, classes), "one name per class"
+        assert len(self.gflops) in (0, backbones), "one cost per backbone"
 
     def rows(self, index: Int[np.ndarray, " rows"] | Sequence[int]) -> Ensemble:
         """Return the rows named by `index`, in that order."""
@@ -53,6 +57,7 @@ class Ensemble:
             sample_id=tuple(self.sample_id[j] for j in i),
             backbones=self.backbones,
             class_names=self.class_names,
+            gflops=self.gflops,
         )
 
     def members(self, index: Int[np.ndarray, " members"] | Sequence[int]) -> Ensemble:
@@ -66,6 +71,7 @@ class Ensemble:
             sample_id=self.sample_id,
             backbones=tuple(self.backbones[j] for j in i) if self.backbones else (),
             class_names=self.class_names,
+            gflops=tuple(self.gflops[j] for j in i) if self.gflops else (),
         )
 
     def classes(self, index: Int[np.ndarray, " chosen"] | Sequence[int]) -> Ensemble:
@@ -79,13 +85,12 @@ class Ensemble:
             sample_id=self.sample_id,
             backbones=self.backbones,
             class_names=tuple(self.class_names[j] for j in i) if self.class_names else (),
+            gflops=self.gflops,
         )
 
     def with_features(self, features: Sequence[Float[np.ndarray, "samples _"]]) -> Ensemble:
         """Return the same samples with other features."""
-        return Ensemble(
-            self.logits, tuple(features), self.sample_id, self.backbones, self.class_names
-        )
+        return replace(self, features=tuple(features))
 
     def canonical(self) -> Canonical:
         """Sort backbones and classes by name; what has no names stays in its given order.
@@ -97,7 +102,7 @@ class Ensemble:
         ordered = ordered.classes(classes) if self.class_names else ordered
         members, _, width = self.logits.shape
         return Canonical(
-            Ensemble(ordered.logits, ordered.features, ordered.sample_id),
+            replace(ordered, backbones=(), class_names=()),
             backbones if self.backbones else np.arange(members),
             classes if self.class_names else np.arange(width),
         )

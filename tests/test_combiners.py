@@ -44,7 +44,11 @@ def fitted(train):
     return {name: COMBINERS.get(name)().fit(*train) for name in NAMES}
 
 
-@pytest.mark.parametrize("name", NAMES)
+# A shorter one is checked in test_combiners_cascade.py.
+CHECKED = [pytest.param(n, marks=pytest.mark.long) if n == "cascade-nlc" else n for n in NAMES]
+
+
+@pytest.mark.parametrize("name", CHECKED)
 @pytest.mark.parametrize("check", COMBINER_CHECKS, ids=lambda check: check.__name__)
 def test_every_combiner_conforms(name, check):
     check(COMBINERS.get(name))

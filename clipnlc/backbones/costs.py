@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from clipnlc.backbones import nano
 from clipnlc.backbones.folding import is_foldable
 from clipnlc.backbones.openclip import skeleton
 from clipnlc.backbones.preprocessing import sides
@@ -20,6 +21,28 @@ if TYPE_CHECKING:
 # 1.6 in the ResNets, 3.0 to 3.8 in the ViTs, whose blocks hold several tensors of that size.
 _PEAK_OF_RESNETS: Final = 1.6
 _PEAK_OF_OTHERS: Final = 4.0
+
+IMAGE_FLOPS: Final = {
+    "nano-RN50": 4_783_616,
+    "nano-RN101": 5_723_648,
+    "nano-RN50x4": 9_913_344,
+    "nano-RN50x16": 10_133_920,
+    "nano-RN50x64": 11_939_200,
+    "nano-ViT-B-32": 12_215_424,
+    "nano-ViT-B-16": 18_650_560,
+    "nano-ViT-L-14": 24_572_160,
+    "nano-ViT-L-14-336": 35_866_368,
+    "RN50": 12_222_939_136,
+    "RN101": 19_542_523_904,
+    "RN50x4": 42_557_214_720,
+    "RN50x16": 149_390_635_008,
+    "RN50x64": 529_107_009_536,
+    "ViT-B-32": 8_817_623_040,
+    "ViT-B-16": 35_126_906_880,
+    "ViT-L-14": 162_025_537_536,
+    "ViT-L-14-336": 381_919_789_056,
+}
+"""What `costs` counts for one image, for the usual architectures: importing torch takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,19 @@ def costs(backbone: Backbone) -> Costs:
         UnknownNameError: open_clip has no such architecture.
     """
     return _profile(backbone.architecture).costs
+
+
+def image_gflops(name: str) -> float:
+    """Return billions of operations of embedding one image, for a backbone as stores name it.
+
+    Raises:
+        UnknownNameError: open_clip has no such architecture.
+    """
+    architecture, at, _ = name.partition("@")
+    if not at and name not in nano.NAMES:
+        architecture = name.rpartition(".")[0] or name
+    known = IMAGE_FLOPS.get(architecture)
+    return (_profile(architecture).costs.image_flops if known is None else known) / 1e9
 
 
 def memory_bytes(backbone: Backbone, *, precision: Precision, batch_size: int) -> int:

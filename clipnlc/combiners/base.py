@@ -61,6 +61,7 @@ class Combiner(Learner):
         takes_labels: `fit` learns from labels where there are any, and can without.
         reads_pool: `fit` learns from unlabelled rows of train too, its pool.
         needs_features: `fit` and `combine` need an ensemble opened with features.
+        needs_costs: `fit` needs an ensemble that says what its backbones cost.
         reads_logits: what it learnt is applied to logits; else its weights depend on features and
             what was learnt alone.
         row_wise: a row's scores depend on that row alone, so rows may be combined in any batches.
@@ -75,6 +76,7 @@ class Combiner(Learner):
     takes_labels: ClassVar[bool] = False
     reads_pool: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    needs_costs: ClassVar[bool] = False
     reads_logits: ClassVar[bool] = True
     row_wise: ClassVar[bool] = True
     per_class: ClassVar[bool] = False
@@ -206,7 +208,7 @@ class Combiner(Learner):
         if cls.combine is Combiner.combine and getattr(cls, "weights", None) in _SORTING:
             return ensemble.canonical()
         members, _, classes = ensemble.logits.shape
-        nameless = Ensemble(ensemble.logits, ensemble.features, ensemble.sample_id)
+        nameless = replace(ensemble, backbones=(), class_names=())
         return Canonical(nameless, np.arange(members), np.arange(classes))
 
 

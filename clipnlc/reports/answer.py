@@ -11,7 +11,7 @@ import numpy as np
 
 from clipnlc.labels import Labels
 from clipnlc.reports.notes import ACCURACY, data_notes
-from clipnlc.reports.record import RIVALS, Evaluation, Row
+from clipnlc.reports.record import GFLOPS, RIVALS, Evaluation, Row
 from clipnlc.reports.tables import (
     SHOWN_ACCURACY,
     Report,
@@ -84,7 +84,7 @@ def _columns(rows: Sequence[Row]) -> list[Labels]:
 
 
 def _methods(evaluation: Evaluation) -> set[str]:
-    """Choose the methods that tell the answer: recommended, well known, the best of any column."""
+    """Choose the methods that tell the answer: recommended, well known, the best of any column, cheap."""
     rows = evaluation.summary
     chosen = [name for name, facts in evaluation.methods.items() if facts.recommended]
     chosen += [name for name in KNOWN if any(row.method == name for row in rows)]
@@ -93,6 +93,7 @@ def _methods(evaluation: Evaluation) -> set[str]:
         for row in sorted(rows, key=lambda row: (row.drawn, row.accuracy))
     }
     chosen += [method for (kind, _), method in reversed(best.items()) if kind == "method"]
+    chosen += [row.method for row in rows if row.measures.get(GFLOPS) is not None]
     controls = [method for (kind, _), method in best.items() if kind == "control"]
     return {*list(dict.fromkeys(chosen))[:MOST], *controls[-1:]}
 
@@ -173,6 +174,7 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
     if reading:
         whose = evaluation.fitted_on or "the same data sets"
         yield f"Reads unlabelled train images of {whose} too: {some(reading)}."
+    yield from _spent(evaluation)
     yield from data_notes(evaluation)
     left = {row.method for row in rows if row.kind in RIVALS} - methods
     alone = {row.method for row in rows if row.kind == "backbone"}
@@ -185,3 +187,20 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
     ]
     if parts:
         yield f"Not shown: {', '.join(parts)}, all other measures."
+
+
+def _spent(evaluation: Evaluation) -> Iterable[str]:
+    """Say what an image takes where a method need not compute every backbone."""
+    if GFLOPS not in evaluation.measures:
+        return
+    taken: dict[str, list[float]] = {}
+    for row in evaluation.summary:
+        value = row.measures[GFLOPS]
+        if value is not None:
+            taken.setdefault(row.method, []).append(value)
+    said = [
+        f"{method} {min(values):.3g}" + f" to {max(values):.3g}" * (len(values) > 1)
+        for method, values in taken.items()
+    ]
+    total = evaluation.measures[GFLOPS].bounds[1]
+    yield f"GFLOPs of image towers per image, of {total:.3g} for all: {', '.join(said)}."

@@ -22,6 +22,8 @@ Matrix = tuple[tuple[float | None, ...], ...]
 
 BEST_SINGLE = "best-single-test"
 ORACLE = "oracle"
+GFLOPS = "gflops"
+"""The measure of what an image takes; only in records where a method takes less than all."""
 RIVALS: tuple[Kind, ...] = ("method", "control")
 """Who can be the best of a column: whatever did not need the test labels to be chosen."""
 PACKAGES = ("clipnlc", "h5py", "numpy", "scipy")

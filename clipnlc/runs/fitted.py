@@ -1,7 +1,7 @@
 """A fit as a value of its own: what was learnt, and how it is applied to any ensemble."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -152,7 +152,7 @@ def apply(
     # The columns that the combiner sees, in the order of the fit.
     seen = classes if combiner.per_class else classes[np.isin(classes, wanted)]
     ordered = ensemble.members(members).classes(seen)
-    nameless = Ensemble(ordered.logits, ordered.features, ordered.sample_id)
+    nameless = replace(ordered, backbones=(), class_names=())
     try:
         found = (
             combiner.weights(nameless)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from clipnlc.runs.finding import (
 from clipnlc.runs.fitted import Fitted, fit
 from clipnlc.runs.inputs import Inputs, inputs_of_runs, is_for, proportions_in_order, runs_of
 from clipnlc.runs.members import members_name
+from clipnlc.runs.spending import gflops_of
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
@@ -73,6 +74,7 @@ class _Task:
 
     Attributes:
         inputs: of each run.
+        gflops: of the backbones, where a combiner reads them.
     """
 
     layout: Layout
@@ -85,6 +87,7 @@ class _Task:
     proportions: list[float] | str | None
     strict_shots: bool
     inputs: Mapping[Labels, Inputs]
+    gflops: tuple[float, ...] = ()
 
     def logits(self, which: Labels) -> dict[str, Path]:
         """Return the logit files of a run, by backbone."""
@@ -207,7 +210,7 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
     for task in tasks:
         cached = [_cached(task, which) for which in task.runs]
         if None in cached:
-            pending.append(task)
+            pending.append(replace(task, gflops=gflops_of(task.backbones, _learning(task))))
         else:
             yield from filter(None, cached)
     if workers > 1 and len(pending) > 1:
@@ -215,6 +218,11 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
         return
     for task in pending:
         yield from _fit_task(task)
+
+
+def _learning(task: _Task) -> list[str]:
+    """Return the combiners that are fitted in one of the runs."""
+    return [n for n in task.combiners if any(is_for(task.head, n, which) for which in task.runs)]
 
 
 def _fit_list(task: _Task) -> list[FittedRun]:
@@ -275,6 +283,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
         rows = draw.rows[canonical_rows([split.sample_id[row] for row in draw.rows])]
         features = bool(task.inputs[which].features)
         ensemble = split.ensemble(rows, features=features, classes=classes)
+        ensemble = replace(ensemble, gflops=task.gflops)
         labels = numbers[split.labels[rows]]
         keys = _keys(task, which)
         lacking = _lacking(keys, _header(task, which))

@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -31,7 +32,7 @@ def example(
 ) -> tuple[Ensemble, Int[np.ndarray, " samples"]]:
     """Make backbones of different skill and width, with logits as large as CLIP's, and labels.
 
-    Features say something of the class, too. Names are out of alphabetical order.
+    Features say something of the class, too. Names are out of alphabetical order, and so are costs.
 
     Args:
         samples: rows.
@@ -56,7 +57,8 @@ def example(
     name = named and backbones <= len(_BACKBONES) and classes <= len(_CLASSES)
     ids = tuple(f"img/{i:05d}" for i in range(samples))
     names = (_BACKBONES[:backbones], _CLASSES[:classes]) if name else ((), ())
-    return Ensemble(logits, features, ids, *names), labels
+    costs = tuple(1.0 + (3 * b + 1) % backbones for b in range(backbones))
+    return Ensemble(logits, features, ids, *names, gflops=costs), labels
 
 
 def check_combiner(combiner: type[Combiner]) -> None:
@@ -166,12 +168,10 @@ def _hangs_on_no_last_bit(cls: type[Combiner]) -> None:
         factor = 1 + 1e-6 * random.uniform(-1, 1, given.shape)
         return (given * factor).astype(np.float32)
 
-    shaken = Ensemble(
-        noisy(ensemble.logits),
-        tuple(map(noisy, ensemble.features)),
-        ensemble.sample_id,
-        ensemble.backbones,
-        ensemble.class_names,
+    shaken = replace(
+        ensemble,
+        logits=noisy(ensemble.logits),
+        features=tuple(map(noisy, ensemble.features)),
     )
     here = cls().fit(ensemble, labels).combine(test).argmax(axis=1)
     there = cls().fit(shaken, labels).combine(test).argmax(axis=1)
@@ -289,13 +289,7 @@ def _a_weigher_is_the_weighted_sum_of_logits(cls: type[Combiner]) -> None:
     expected = np.einsum("nb,bnc->nc", weights.astype(float), test.logits.astype(float))
     np.testing.assert_allclose(_fitted(cls).combine(test), expected, rtol=1e-12)
     if not cls.reads_logits:
-        zeros = Ensemble(
-            np.zeros_like(test.logits),
-            test.features,
-            test.sample_id,
-            test.backbones,
-            test.class_names,
-        )
+        zeros = replace(test, logits=np.zeros_like(test.logits))
         same(_weights(cls, zeros), weights, "weights without logits, which it says not to read")
 
 

@@ -20,6 +20,7 @@ from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.metrics import METRICS
 from clipnlc.reports.record import (
+    GFLOPS,
     Comparison,
     DatasetEvaluation,
     Evaluation,
@@ -53,6 +54,7 @@ from clipnlc.stages.evaluate.rows import (
     beside_published,
     dataset_evaluation,
     references,
+    spending,
     summary,
 )
 from clipnlc.stores.features import read_feature_header
@@ -140,13 +142,13 @@ def evaluate(
 
     measured = [_measure_with(asked, each, on_progress, keep_scores=keep_scores) for each in found]
     rows = [dataset_evaluation(each) for each in measured]
-    for single, its in zip(found, rows, strict=True):
+    for single, its_own, its in zip(found, measured, rows, strict=True):
         # The summary over one data set is its own rows.
-        evaluation = _evaluation(asked, [single], [its], its.rows, ())
+        evaluation = _evaluation(asked, [single], [its_own], [its], (its.rows, ()))
         place = evaluation_path(layout, head, members, dataset=its.dataset, fitted_on=fitted_on)
         save_record(layout, place, evaluation)
     if len(measured) > 1:
-        evaluation = _evaluation(asked, found, rows, *summary(measured))
+        evaluation = _evaluation(asked, found, measured, rows, summary(measured))
         save_record(layout, path, evaluation)
     return evaluation
 
@@ -293,8 +295,9 @@ def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Eva
         *(kept.split, kept.versions, kept.measures, kept.published_digest, kept.methods),
         {one.dataset: one.cluster for one in kept.datasets},
     )
+    spent = {name: facts for name, facts in kept.measures.items() if name == GFLOPS}
     now = (
-        *(split, versions(), METRICS.facts, published_digest(), _methods(found)),
+        *(split, versions(), {**METRICS.facts, **spent}, published_digest(), _methods(found)),
         {one.dataset: cluster_of(one.dataset) for one in found},
     )
     return kept if sources == wanted and made_with == now else None
@@ -321,19 +324,20 @@ def _methods(found: Sequence[Found]) -> dict[str, Method]:
 def _evaluation(
     asked: _Asked,
     found: Sequence[Found],
+    measured: Sequence[Measured],
     datasets: Sequence[DatasetEvaluation],
-    rows: Sequence[Row],
-    notes: Sequence[str],
+    over_sets: tuple[Sequence[Row], Sequence[str]],
 ) -> Evaluation:
+    spent, rows = spending(measured, over_sets[0])
     return Evaluation(
         head=asked.head,
         split=asked.split,
         backbones=found[0].runs.backbones,
-        measures=METRICS.facts,
+        measures={**METRICS.facts, **spent},
         methods=_methods(found),
-        datasets=tuple(datasets),
-        summary=tuple(rows),
-        notes=tuple(notes),
+        datasets=tuple(replace(d, rows=spending(measured, d.rows)[1]) for d in datasets),
+        summary=rows,
+        notes=tuple(over_sets[1]),
         versions=versions(),
         published_digest=published_digest(),
         fitted_on=asked.fitted_on or "",

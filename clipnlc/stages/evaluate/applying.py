@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from clipnlc.combiners import COMBINERS, Weigher
+from clipnlc.combiners.cascade import Cascade
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.measures import Values
@@ -70,25 +71,43 @@ def predictions_and_outcomes(
     passes = list(_passes(lacking, target, keep_scores=keep_scores)) or [()]
     predictions, alone = None, {}
     values: dict[Each, Mapping[str, Values]] = {}
+    spent: dict[Each, tuple[float, float]] = {}
     for number, together in enumerate(passes):
 
         def on_rows(done: int, rows: int, before: int = number) -> None:
             on_progress(before * rows + done, len(passes) * rows)
 
-        found, backbones = give(
-            _fits(runs, together), target, keep_scores=keep_scores, on_progress=on_rows
-        )
+        fits = _fits(runs, together)
+        found, backbones = give(fits, target, keep_scores=keep_scores, on_progress=on_rows)
         if predictions is None:
             predictions = np.stack([backbones[name].predicted for name in target.backbones])
             alone = {name: Outcome(each.values) for name, each in backbones.items()}
         _write(paths, keys, found, target)
         values |= {each: made.values for each, made in found.items()}
+        spent |= _spent(fits, found)
     assert predictions is not None
     for run, path in paths.items():
         if any((run, name) not in values for name in keys[run]):
-            given = _stored(path, target, [n for n in keys[run] if (run, n) not in values])
-            values |= {(run, n): given[n].values for n in keys[run] if (run, n) not in values}
-    return predictions, alone, {each: _outcome(runs, each, made) for each, made in values.items()}
+            names = [n for n in keys[run] if (run, n) not in values]
+            given = {(run, n): made for n, made in _stored(path, target, names).items()}
+            costed = [(run, n) for n in names if COMBINERS.get(n).needs_costs]
+            spent |= _spent(_fits(runs, costed), given)
+            values |= {(run, n): given[run, n].values for n in names}
+    outcomes = {each: _outcome(runs, each, made) for each, made in values.items()}
+    return predictions, alone, {e: o._replace(spent=spent.get(e)) for e, o in outcomes.items()}
+
+
+def _spent(
+    fits: Mapping[Each, Fitted], found: Mapping[Each, Measurable | GivenArrays]
+) -> dict[Each, tuple[float, float]]:
+    """Return what a sample takes in the mean, and all backbones, for fits that may take less."""
+    costs = {}
+    for each, fit in fits.items():
+        weights = found[each].weights
+        if isinstance(fit.combiner, Cascade) and weights is not None:
+            of_each = fit.combiner.spending(weights)
+            costs[each] = (float(of_each.mean()), float(fit.combiner.gflops_.sum()))
+    return costs
 
 
 def _keys(

@@ -40,11 +40,14 @@ class Outcome(NamedTuple):
             probabilities for. Never without the accuracy.
         labels: how many labelled samples it was fitted on.
         unlabelled: how many samples it learnt from whose labels it did not read.
+        spent: billions of operations of the image towers that a sample took in the mean, and what
+            all of them take; None of what always takes them all.
     """
 
     values: Mapping[str, Values]
     labels: int = 0
     unlabelled: int = 0
+    spent: tuple[float, float] | None = None
 
     @property
     def right(self) -> Bool[np.ndarray, " samples"]:

@@ -15,10 +15,12 @@ from jaxtyping import Float, Int
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.labels import Labels
+from clipnlc.measures import Facts
 from clipnlc.metrics import ACCURACY, METRICS
 from clipnlc.metrics.accuracy import share_of_gap_closed
 from clipnlc.reports.record import (
     BEST_SINGLE,
+    GFLOPS,
     ORACLE,
     RIVALS,
     DatasetEvaluation,
@@ -191,7 +193,10 @@ def _rows(settings: Sequence[Setting], over: Sequence[Measured]) -> tuple[Row, .
             gain_high=gain_high,
             gap_closed=defined(closed),
             level=(),
-            measures={name: _measure(name, draws, by_set[name], over) for name in METRICS},
+            measures={
+                **{name: _measure(name, draws, by_set[name], over) for name in METRICS},
+                GFLOPS: _spent(draws),
+            },
         )
         found.append(_Found(setting, row, by_set))
     return tuple(replace(one.row, level=_level(one, found, over)) for one in found)
@@ -257,6 +262,39 @@ def _measure(
     labels = np.concatenate([one.labels for one in over])
     return _mean(
         measure.sum_up(np.concatenate([o.values[name] for o in draw]), labels) for draw in draws
+    )
+
+
+def _spent(draws: Sequence[Sequence[Outcome]]) -> float | None:
+    """Return what an image took in the mean over seeds and data sets; None where always all."""
+    every = [outcome.spent for draw in draws for outcome in draw]
+    if None in every:
+        return None
+    return _mean(spent[0] for spent in every if spent is not None)
+
+
+def spending(
+    measured: Sequence[Measured], rows: Sequence[Row]
+) -> tuple[dict[str, Facts], tuple[Row, ...]]:
+    """Return the facts of what images take, and rows without it where none takes less than all."""
+    every = {o.spent for one in measured for its in one.outcomes.values() for o in its.values()}
+    totals = [spent[1] for spent in every if spent is not None]
+    if any(spent[0] < spent[1] for spent in every if spent is not None):
+        return {GFLOPS: _gflops(max(totals))}, tuple(rows)
+    return {}, tuple(_without_spending(row) for row in rows)
+
+
+def _without_spending(row: Row) -> Row:
+    return replace(row, measures={n: value for n, value in row.measures.items() if n != GFLOPS})
+
+
+def _gflops(total: float) -> Facts:
+    return Facts(
+        title="GFLOPs of the image towers per image",
+        unit="",
+        better="lower",
+        bounds=(0.0, total),
+        meaning=f"of methods that need not compute every backbone; all together take {total:.3g}",
     )
 
 
