@@ -87,7 +87,7 @@ SEEDS ?= 5
 SHOTS ?= 1,2,4,8,16,32
 CROPS ?= 10
 COMBINED := log-avg,prob-avg,static,nlc
-FEW := rla tip-adapter tip-adapter-f
+FEW := clap gda lp-plus-plus rla tip-adapter tip-adapter-f
 FIT = --dataset $(DATASETS) --backbones $(BACKBONES) $(IN)
 
 methods: $(READY) ## one table of every method on the same labels (hours; goes on where it stopped)

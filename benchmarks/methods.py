@@ -31,7 +31,16 @@ from clipnlc.runs.members import members_name
 from clipnlc.runs.records import evaluation_path, read_evaluation
 from clipnlc.stores.layout import Layout
 
-COMPARED: Final = ("zero-shot", "rla", "tip-adapter", "tip-adapter-f", "linear")
+COMPARED: Final = (
+    "zero-shot",
+    "clap",
+    "gda",
+    "lp-plus-plus",
+    "rla",
+    "tip-adapter",
+    "tip-adapter-f",
+    "linear",
+)
 
 REASONS: Final = {
     "a": "needs labels",

@@ -149,6 +149,42 @@ def row_blocks(rows: int, width: int) -> list[slice]:
     return [slice(a, min(a + size, rows)) for a in range(0, rows, size)]
 
 
+def class_sums(
+    rows: Float[np.ndarray, "samples dim"], labels: Int[np.ndarray, " samples"], classes: int
+) -> Float[np.ndarray, "classes dim"]:
+    """Return the sum of every class's rows, in float64; zeros for a class without a row.
+
+    >>> class_sums(np.array([[1.0], [2.0], [4.0]]), np.array([0, 2, 0]), 3).tolist()
+    [[5.0], [0.0], [2.0]]
+    """
+    order = np.argsort(labels, kind="stable")
+    present, first = np.unique(labels[order], return_index=True)
+    sums = np.zeros((classes, rows.shape[1]))
+    if len(present):
+        sums[present] = np.add.reduceat(rows[order].astype(np.float64), first, axis=0)
+    return sums
+
+
+def momentum_step(
+    parameter: Float[np.ndarray, "..."],
+    velocity: Float[np.ndarray, "..."],
+    gradient: Float[np.ndarray, "..."],
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+) -> None:
+    """Take a step of gradient descent with momentum, as PyTorch's SGD, in place.
+
+    >>> at, velocity = np.array([1.0]), np.array([2.0])
+    >>> momentum_step(at, velocity, np.array([1.0]), learning_rate=0.25, momentum=0.5)
+    >>> at.tolist(), velocity.tolist()
+    ([0.5], [2.0])
+    """
+    velocity *= momentum
+    velocity += gradient
+    parameter -= learning_rate * velocity
+
+
 def cosine_schedule(learning_rate: float, step: int, steps: int) -> float:
     """Return the learning rate of a step from 0: falling from `learning_rate` to 0 (SGDR, 2017).
 

@@ -69,13 +69,15 @@ def folds_of(
     sample_id: Sequence[str],
     *,
     single: int = FOLDS,
+    number: int = 0,
     seed: int = 0,
 ) -> Int[np.ndarray, " samples"]:
     """Return each row's fold, from 0; neither the order of rows nor that of classes changes it.
 
     The rows are dealt out class by class. With k of every class and k up to 5 there are k folds,
     with one row of each class in each: a head of the others has as many rows of a row's own class
-    as of any other. With one of every class there are at most `single` folds, and else 5.
+    as of any other. With one of every class there are at most `single` folds, and else 5. A
+    `number` that is given is that of the folds.
 
     >>> folds_of(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"]).tolist()
     [1, 0, 1, 0]
@@ -86,7 +88,7 @@ def folds_of(
     order = np.lexsort((place, first[labels]))
     sizes = set(np.bincount(labels)[np.unique(labels)].tolist())
     size = sizes.pop() if len(sizes) == 1 else 0
-    number = single if size == 1 else size if 1 < size < FOLDS else FOLDS
+    usual = single if size == 1 else size if 1 < size < FOLDS else FOLDS
     folds = np.empty(len(labels), dtype=np.int64)
-    folds[order] = np.arange(len(labels)) % number
+    folds[order] = np.arange(len(labels)) % (number or usual)
     return folds

@@ -3,7 +3,7 @@
 from typing import ClassVar, Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from clipnlc.fitting import (
     Adam,
@@ -14,6 +14,7 @@ from clipnlc.fitting import (
 )
 from clipnlc.heads.base import AffineHead, Examples, unit_rows
 from clipnlc.heads.cross_fitting import folds_of
+from clipnlc.heads.searching import first_of_lowest, has_another
 
 ALPHAS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 BETAS: Final = (1.0, 2.0, 3.5, 5.5, 8.0, 12.0)
@@ -23,7 +24,6 @@ DEFAULT: Final = (1.0, 5.5)
 """The paper's own alpha and beta, where no labelled row has another one of its class."""
 
 _BLOCK: Final = 512
-_LEVEL: Final = 1e-6  # nats; below it, the first of the grid
 _EPSILON: Final = 1e-4
 
 
@@ -197,7 +197,7 @@ def _searched(
 ) -> tuple[float, float]:
     """Return the alpha and beta of the grid with the lowest cross-entropy across folds."""
     labels = examples.labels
-    judged = _has_another(labels, fold)
+    judged = has_another(labels, fold)
     if not judged.any():
         return DEFAULT
     values = _one_hot(labels, examples.classes)
@@ -207,18 +207,7 @@ def _searched(
         for cache in [_crossed(examples, values, fold, beta)]
         for alpha in ALPHAS
     }
-    lowest = min(losses.values())
-    return min(pair for pair, loss in losses.items() if loss <= lowest + _LEVEL)
-
-
-def _has_another(
-    labels: Int[np.ndarray, " rows"], fold: Int[np.ndarray, " rows"]
-) -> Bool[np.ndarray, " rows"]:
-    """Return which rows have one of their class in another fold."""
-    folds: list[set[int]] = [set() for _ in range(int(labels.max()) + 1)]
-    for label, its in zip(labels, fold, strict=True):
-        folds[label].add(int(its))
-    return np.array([len(folds[label]) > 1 for label in labels])
+    return first_of_lowest(losses)
 
 
 def _crossed(
