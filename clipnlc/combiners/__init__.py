@@ -50,6 +50,10 @@ COMBINERS = Registry(
         "nlc": "clipnlc.combiners.nlc:NeuralLogitController",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
+        "knora-e": "clipnlc.combiners.dynamic:KnoraEliminate",
+        "greedy-selection": "clipnlc.combiners.greedy:GreedySelection",
+        "conf-ot": "clipnlc.combiners.transport:ConfOt",
+        "sota-transport": "clipnlc.combiners.transport:SotaTransport",
     },
     groups={
         "recommended": RECOMMENDED,
@@ -68,5 +72,7 @@ COMBINERS = Registry(
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
         "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
+        "rivals": ("knora-e", "greedy-selection"),
+        "transductive": ("conf-ot", "sota-transport"),
     },
 )

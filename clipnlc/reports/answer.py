@@ -13,6 +13,7 @@ from clipnlc.labels import Labels
 from clipnlc.reports.notes import ACCURACY, data_notes
 from clipnlc.reports.record import RIVALS, Evaluation, Row
 from clipnlc.reports.tables import (
+    READ_TEST,
     SHOWN_ACCURACY,
     Report,
     Sections,
@@ -37,6 +38,7 @@ SECTIONS: Final[Sections] = (
     ("read off the test labels", lambda row: row.kind == "reference"),
     ("methods", lambda row: row.kind == "method"),
     ("the best control", lambda row: row.kind == "control"),
+    (READ_TEST, lambda row: row.kind == "transductive"),
 )
 
 _NAMES: Final = 24
@@ -62,7 +64,8 @@ def answer(evaluation: Evaluation, *, controls: bool = True) -> Report:
     kept = [
         replace(row, low=None, high=None, interval=None)
         for row in rows
-        if row.drawn in columns and (row.kind == "reference" or row.method in methods)
+        if row.drawn in columns
+        and (row.kind in ("reference", "transductive") or row.method in methods)
     ]
     table = accuracy_table(
         f"{summary_of(evaluation)}: mean accuracy in %",
@@ -173,6 +176,8 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
     if reading:
         whose = evaluation.fitted_on or "the same data sets"
         yield f"Reads unlabelled train images of {whose} too: {some(reading)}."
+    if any(row.kind == "transductive" for row in rows):
+        yield f"Rows that {READ_TEST} see all of them together: comparable with no other row."
     yield from data_notes(evaluation)
     left = {row.method for row in rows if row.kind in RIVALS} - methods
     alone = {row.method for row in rows if row.kind == "backbone"}

@@ -1,0 +1,214 @@
+"""Published rivals against loops, another library or automatic differentiation."""
+
+import numpy as np
+import pytest
+import scipy.spatial
+import scipy.special
+from sklearn.preprocessing import normalize
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.combiners.dynamic import right_on_the_nearest
+from clipnlc.combiners.greedy import select_greedily
+from clipnlc.ensemble import Ensemble
+from clipnlc.testing import example
+
+
+def inputs_of(ensemble):
+    return np.hstack([normalize(block.astype(float)) for block in ensemble.features])
+
+
+def probabilities(ensemble):
+    return scipy.special.softmax(ensemble.logits.astype(float), axis=2)
+
+
+def ensemble_of(logits, features=()):
+    logits = np.asarray(logits, dtype=np.float32)
+    features = tuple(np.asarray(block, dtype=np.float32) for block in features)
+    return Ensemble(logits, features, tuple(f"{i}" for i in range(logits.shape[1])))
+
+
+class TestKnoraE:
+    @pytest.mark.parametrize(("neighbours", "signal"), [(7, 2.0), (3, 0.5), (100, 1.0)])
+    def test_is_its_loops(self, neighbours, signal):
+        train, labels = example(40, seed=1, signal=signal, named=False)
+        test, _ = example(60, seed=2, signal=signal, named=False)
+        right = train.logits.argmax(axis=2) == labels
+        far = scipy.spatial.distance.cdist(inputs_of(test), inputs_of(train))
+        answers, p = test.logits.argmax(axis=2), probabilities(test)
+        expected, sizes = [], set()
+        for row in range(60):
+            near = list(np.argsort(far[row])[:neighbours])
+            voters = []
+            while near and not voters:
+                voters = [b for b in range(4) if all(right[b, one] for one in near)]
+                near.pop()
+            voters = voters or [0, 1, 2, 3]
+            sizes.add(len(voters))
+            votes = p[voters, row].mean(axis=0)
+            for b in voters:
+                votes[answers[b, row]] += 1
+            expected.append(votes / (len(voters) + 1))
+        assert len(sizes) > 1
+        found = COMBINERS.get("knora-e")(neighbours=neighbours).fit(train, labels).combine(test)
+        np.testing.assert_allclose(np.exp(found), expected, rtol=1e-9)
+
+    def test_by_hand(self):
+        """A is right on 0 and wrong on 1 and 2; B is right on 1 alone; the photo is near 0, then 1."""
+        angles = np.radians([0, 40, 80])
+        features = [np.stack([np.cos(angles), np.sin(angles)], axis=1)] * 2
+        train = ensemble_of([[[2, 0], [2, 0], [2, 0]], [[0, 2], [0, 2], [2, 0]]], features)
+        photo = ensemble_of([[[0, 1]], [[3, 0]]], [[[np.cos(0.2), np.sin(0.2)]]] * 2)
+        found = COMBINERS.get("knora-e")().fit(train, np.array([0, 1, 1])).combine(photo)
+        p = 1 / (1 + np.e)
+        np.testing.assert_allclose(np.exp(found), [[p / 2, (1 + 1 - p) / 2]], rtol=1e-6)
+
+    def test_where_nobody_is_right_all_vote(self):
+        assert right_on_the_nearest(np.zeros((1, 3, 2), dtype=bool)).tolist() == [[True, True]]
+
+
+class TestGreedySelection:
+    @staticmethod
+    def loops(own, steps):
+        def loss(members):
+            return -np.log([sum(row[b] for b in members) / len(members) for row in own]).mean()
+
+        order = sorted(range(own.shape[1]), key=lambda b: loss([b]))
+        starts = [order[: n + 1] for n in range(len(order))]
+        members = min(starts, key=loss)
+        nested = [members]
+        for _ in range(steps):
+            members = min(([*members, b] for b in range(own.shape[1])), key=loss)
+            nested.append(members)
+        best = min(nested, key=loss)
+        return np.array([best.count(b) for b in range(own.shape[1])]) / len(best)
+
+    @pytest.mark.parametrize("bags", [0, 4])
+    def test_is_its_loops(self, bags):
+        train, labels = example(25, seed=1, signal=1.0, named=False)
+        test, _ = example(9, seed=2, named=False)
+        own = probabilities(train)[:, np.arange(25), labels].T
+        random, weight = np.random.default_rng(0), np.zeros(4)
+        for _ in range(bags):
+            bag = np.sort(random.permutation(4)[:2])
+            weight[bag] += self.loops(own[:, bag], 12) / bags
+        weight = weight if bags else self.loops(own, 12)
+        fitted = COMBINERS.get("greedy-selection")(steps=12, bags=bags).fit(train, labels)
+        np.testing.assert_allclose(fitted.weight_, weight, atol=1e-12)
+        assert (fitted.weight_ > 0).sum() > 1
+        expected = np.tensordot(weight, probabilities(test), axes=1)
+        np.testing.assert_allclose(np.exp(fitted.combine(test)), expected, rtol=1e-9)
+
+    def test_by_hand(self):
+        """The product of the two rows' means: A 0.16, B 0.2, A and B 0.6 * 0.35 = 0.21.
+
+        Then A, B, B 0.533 * 0.4 = 0.2133 (A, A, B 0.2), then at most 0.2125 with a third B.
+        """
+        own = np.array([[0.8, 0.4], [0.2, 0.5]])
+        assert select_greedily(own, steps=0).tolist() == [0.5, 0.5]
+        for steps in (1, 2):
+            np.testing.assert_allclose(select_greedily(own, steps=steps), [1 / 3, 2 / 3])
+
+
+class TestConfOt:
+    def test_is_sinkhorns_passes_in_plain_numbers(self):
+        test, _ = example(37, seed=2, named=False)
+        plan = np.exp(test.logits.astype(float).mean(axis=0))
+        plan /= plan.sum()
+        for _ in range(3):
+            plan = plan / plan.sum(axis=0) / 5
+            plan = plan / plan.sum(axis=1, keepdims=True) / 37
+        found = COMBINERS.get("conf-ot")().combine(test)
+        np.testing.assert_allclose(scipy.special.softmax(found, axis=1), plan * 37, rtol=1e-9)
+
+    def test_many_passes_make_the_classes_equal(self):
+        test, _ = example(40, seed=2, named=False)
+        plan = scipy.special.softmax(COMBINERS.get("conf-ot")(passes=2000).combine(test), axis=1)
+        np.testing.assert_allclose(plan.mean(axis=0), 0.2, rtol=1e-6)
+
+    def test_by_hand(self):
+        """exp(z) is (4, 1), (2, 2). Classes to 1: (2/3, 1/3), (1/3, 2/3): rows sum to 1 already."""
+        logits = np.log([[[4, 1], [2, 2]]])
+        found = COMBINERS.get("conf-ot")(passes=1).combine(ensemble_of(logits))
+        expected = [[2 / 3, 1 / 3], [1 / 3, 2 / 3]]
+        np.testing.assert_allclose(scipy.special.softmax(found, axis=1), expected, rtol=1e-6)
+
+    def test_blocks_of_rows_change_nothing(self, monkeypatch):
+        test, _ = example(37, seed=2)
+        for name in ("conf-ot", "sota-transport"):
+            whole = COMBINERS.get(name)().combine(test)
+            monkeypatch.setattr("clipnlc.fitting.BLOCK_CELLS", 40)
+            np.testing.assert_allclose(COMBINERS.get(name)().combine(test), whole, atol=1e-6)
+            monkeypatch.undo()
+
+
+class TestSotaTransport:
+    @staticmethod
+    def by_loops(test, rounds, first):
+        """Densities by scipy, Sinkhorn by potentials in the log domain, statistics by loops."""
+        features = [normalize(block.astype(float)) for block in test.features]
+        p = probabilities(test)
+        backbones, samples, classes = p.shape
+        plan = p.mean(axis=0)
+        means, variances = [], []
+        for f in features:
+            of = []
+            for c in range(classes):
+                rows = sorted(range(samples), key=lambda i, c=c: -plan[i, c])[:first]
+                mean = sum(plan[i, c] * f[i] for i in rows)
+                of.append(mean / np.linalg.norm(mean))
+            means.append(of)
+            variances.append(np.full(f.shape[1], 1 / f.shape[1]))
+        alpha = beta = np.full(backbones, 1 / backbones)
+        for _ in range(rounds):
+            g = np.empty_like(p)
+            for b, f in enumerate(features):
+                for i in range(samples):
+                    d = [((f[i] - m) ** 2 / variances[b]).sum() for m in means[b]]
+                    g[b, i] = scipy.special.softmax(-np.array(d) / 2 / 50)
+            mixed = sum(alpha[b] * g[b] + beta[b] * p[b] for b in range(backbones)) / 0.01
+            u, v = np.zeros(samples), np.zeros(classes)
+            for _ in range(15):
+                v = np.log(samples / classes) - scipy.special.logsumexp(mixed + u[:, None], axis=0)
+                u = -scipy.special.logsumexp(mixed + v, axis=1)
+            plan = np.exp(mixed + u[:, None] + v)
+            answers = plan.argmax(axis=1)
+            alpha, beta = (
+                np.array([(q.argmax(axis=1) == answers).sum() for q in of], dtype=float)
+                for of in (g, p)
+            )
+            alpha, beta = alpha / alpha.sum(), beta / beta.sum()
+            for b, f in enumerate(features):
+                sums = [sum(plan[i, c] * f[i] for i in range(samples)) for c in range(classes)]
+                means[b] = [s / np.linalg.norm(s) for s in sums]
+                variances[b] = (
+                    sum(
+                        plan[i, c] * (f[i] - means[b][c]) ** 2
+                        for i in range(samples)
+                        for c in range(classes)
+                    )
+                    / samples
+                )
+        return plan
+
+    @pytest.mark.parametrize(("samples", "rounds", "first"), [(23, 4, 8), (6, 2, 8), (20, 3, 2)])
+    def test_is_its_formulas(self, samples, rounds, first):
+        test, _ = example(samples, 3, 3, seed=2, signal=1.0, named=False)
+        settings = {"rounds": rounds, "first": first}
+        found = COMBINERS.get("sota-transport")(**settings).combine(test)
+        expected = self.by_loops(test, rounds, first)
+        np.testing.assert_allclose(np.exp(found), expected, rtol=1e-6, atol=1e-9)
+        assert ((expected > 0.01) & (expected < 0.99)).any()
+
+    def test_by_hand(self):
+        """Two rows that both prefer class 0: equal classes leave the surer one there.
+
+        Features are equal, so the Gaussians say 1/2 and F is 1/2 + p: 1.4, 0.6 and 1.2, 0.8.
+        With K = exp(F) the plan that has all sums 1 is (x, 1 - x; 1 - x, x) with
+        (x / (1 - x))^2 = exp(1.4 - 0.6 - 1.2 + 0.8) = exp(0.4).
+        """
+        logits = np.log([[[0.9, 0.1], [0.7, 0.3]]])
+        settings = {"rounds": 1, "passes": 500, "sharpness": 1.0}
+        test = ensemble_of(logits, [np.ones((2, 3))])
+        found = COMBINERS.get("sota-transport")(**settings).combine(test)
+        x = 1 / (1 + np.exp(-0.2))
+        np.testing.assert_allclose(np.exp(found), [[x, 1 - x], [1 - x, x]], rtol=1e-6)
