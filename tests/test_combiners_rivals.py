@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.spatial
 import scipy.special
+import torch
 from sklearn.preprocessing import normalize
 
 from clipnlc.combiners import COMBINERS
@@ -212,3 +213,61 @@ class TestSotaTransport:
         found = COMBINERS.get("sota-transport")(**settings).combine(test)
         x = 1 / (1 + np.exp(-0.2))
         np.testing.assert_allclose(np.exp(found), [[x, 1 - x], [1 - x, x]], rtol=1e-6)
+
+
+class TestNeuralEnsembler:
+    @pytest.mark.parametrize("batch_rows", [512, 7])
+    def test_is_trained_as_torch_trains_it(self, batch_rows):
+        train, labels = example(20, 3, 4, seed=1, signal=1.0, named=False)
+        test, _ = example(11, 3, 4, seed=2, named=False)
+        cls = COMBINERS.get("neural-ensembler")
+        fitted = cls(steps=30, batch_rows=batch_rows, hidden=6, dropped=0.5, seed=3)
+        fitted.fit(train, labels)
+        random = np.random.default_rng(3)
+        net = []
+        for inputs, outputs in ((4, 6), (6, 6), (6, 6), (6, 4)):
+            layer = torch.nn.Linear(inputs, outputs, dtype=torch.float64)
+            bound = 1 / np.sqrt(inputs)
+            start = [random.uniform(-bound, bound, s) for s in ((inputs, outputs), (outputs,))]
+            layer.weight.data = torch.tensor(start[0].astype(np.float32).T, dtype=torch.float64)
+            layer.bias.data = torch.tensor(start[1].astype(np.float32), dtype=torch.float64)
+            net.append(layer)
+
+        def forward(p, mask, rate):
+            hidden = torch.relu(net[1](torch.relu(net[0](p * mask / (1 - rate)))))
+            out = net[3](torch.relu(net[2](hidden.mean(dim=1)))).masked_fill(mask == 0, -1e9)
+            return (out.softmax(dim=-1)[:, None] * p).sum(dim=-1)
+
+        p = torch.tensor(probabilities(train).transpose(1, 2, 0))
+        every, order = np.arange(20), []
+        adam = torch.optim.Adam([q for layer in net for q in layer.parameters()], lr=1e-3)
+        for _ in range(30):
+            rows = every
+            if batch_rows < 20:
+                order = list(order) or list(random.permutation(20))
+                rows, order = sorted(order[:batch_rows]), order[batch_rows:]
+            mask = np.zeros(4)
+            while not mask.any():
+                mask = (random.uniform(size=4) >= 0.5).astype(float)
+            mixed = forward(p[rows], torch.tensor(mask), 0.5)
+            adam.zero_grad()
+            torch.nn.functional.nll_loss(mixed.log(), torch.tensor(labels[rows])).backward()
+            adam.step()
+        given = torch.tensor(probabilities(test).transpose(1, 2, 0))
+        expected = forward(given, torch.ones(4), 0.0).detach().numpy()
+        np.testing.assert_allclose(np.exp(fitted.combine(test)), expected, atol=2e-6)
+
+    def test_by_hand(self):
+        """Weights 0 but for two: the mean of what A says, 1/2 in any row, is doubled twice.
+
+        So the outputs are 2 and 0, A's weight is e^2 / (e^2 + 1) = 0.8808, and of A's 0.9 and B's 0.5
+        comes 0.8808 * 0.9 + 0.1192 * 0.5 = 0.8523.
+        """
+        cls = COMBINERS.get("neural-ensembler")
+        up = np.zeros((2, 2), dtype=np.float32)
+        up[0, 0] = 1
+        bias = np.zeros(2, dtype=np.float32)
+        state = dict(zip(cls.learnt, [2 * up, bias, 2 * up, bias, up, bias, up, bias], strict=True))
+        logits = np.log([[[0.9, 0.1]], [[0.5, 0.5]]])
+        found = cls.rebuild({"hidden": 2}, state).combine(ensemble_of(logits))
+        np.testing.assert_allclose(np.exp(found), [[0.8523, 0.1477]], atol=1e-4)

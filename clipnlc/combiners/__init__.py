@@ -52,6 +52,7 @@ COMBINERS = Registry(
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
         "knora-e": "clipnlc.combiners.dynamic:KnoraEliminate",
         "greedy-selection": "clipnlc.combiners.greedy:GreedySelection",
+        "neural-ensembler": "clipnlc.combiners.neural_ensembler:NeuralEnsembler",
         "conf-ot": "clipnlc.combiners.transport:ConfOt",
         "sota-transport": "clipnlc.combiners.transport:SotaTransport",
     },
@@ -72,7 +73,7 @@ COMBINERS = Registry(
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
         "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
-        "rivals": ("knora-e", "greedy-selection"),
+        "rivals": ("knora-e", "greedy-selection", "neural-ensembler"),
         "transductive": ("conf-ot", "sota-transport"),
     },
 )
