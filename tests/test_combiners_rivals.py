@@ -9,6 +9,7 @@ from sklearn.preprocessing import normalize
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.dynamic import right_on_the_nearest
+from clipnlc.combiners.fusion import unsureness
 from clipnlc.combiners.greedy import select_greedily
 from clipnlc.ensemble import Ensemble
 from clipnlc.testing import example
@@ -271,3 +272,59 @@ class TestNeuralEnsembler:
         logits = np.log([[[0.9, 0.1]], [[0.5, 0.5]]])
         found = cls.rebuild({"hidden": 2}, state).combine(ensemble_of(logits))
         np.testing.assert_allclose(np.exp(found), [[0.8523, 0.1477]], atol=1e-4)
+
+
+class TestAmu:
+    def test_is_trained_as_torch_trains_it(self):
+        train, labels = example(21, 4, 3, seed=1, signal=1.0, named=False)
+        test, _ = example(9, 4, 3, seed=2, named=False)
+        labels = np.where(labels == 2, 1, labels)  # a class without a label
+        settings = {"epochs": 4, "batch_rows": 8, "learning_rate": 0.01, "seed": 5}
+        fitted = COMBINERS.get("amu")(**settings).fit(train, labels)
+
+        def head(f, weight):
+            u = f @ weight.T
+            return (u - u.mean(dim=1, keepdim=True)) / torch.std(u, dim=1, keepdim=True)
+
+        def kappa(z):
+            p = z.softmax(dim=1)
+            s = (p - p.mean(dim=1, keepdim=True)) / torch.std(p, dim=1, keepdim=True)
+            return 1 / ((s**4).mean(dim=1, keepdim=True) / 250) ** 0.4
+
+        def read(ensemble):
+            f = torch.tensor(inputs_of(ensemble) / np.sqrt(3))
+            return torch.tensor(ensemble.logits.astype(float).mean(axis=0)), f
+
+        z, f = read(train)
+        start = torch.zeros((4, f.shape[1]), dtype=torch.float64)
+        for row, label in zip(f, labels, strict=True):
+            start[label] += row / (21 / 4)
+        weight = torch.nn.Parameter(start)
+        adam = torch.optim.AdamW([weight], lr=0.01, weight_decay=0.01, eps=1e-4)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 4 * 3)
+        random, truth = np.random.default_rng(5), torch.tensor(labels)
+        for _ in range(4):
+            order = random.permutation(21)
+            for rows in (order[:8], order[8:16], order[16:]):
+                a = head(f[rows], weight)
+                fused = z[rows] + 0.5 * kappa(z[rows]) * a
+                entropy = torch.nn.functional.cross_entropy
+                loss = 0.35 * entropy(fused, truth[rows]) + 0.65 * entropy(a, truth[rows])
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                cosine.step()
+        z, f = read(test)
+        expected = (z + 0.5 * kappa(z) * head(f, weight)).detach().numpy()
+        np.testing.assert_allclose(fitted.weight_, weight.detach().numpy().T, atol=1e-5)
+        np.testing.assert_allclose(fitted.combine(test), expected, rtol=1e-4)
+
+    def test_kappa_by_hand(self):
+        """Of 0.7, 0.1, 0.1, 0.1 the mean is 1/4, the deviation 0.3; standardised 1.5 and thrice -0.5.
+
+        The kurtosis is (1.5^4 + 3 / 16) / 4 = 1.3125, and (1.3125 / 250)^-0.5 = 13.8013. Of equal ones it
+        is taken as (3/4)^2, the least of four classes: (0.5625 / 250)^-0.5 = 21.0819.
+        """
+        logits = np.log([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]])
+        np.testing.assert_allclose(unsureness(logits, power=0.5), [13.8013, 21.0819], rtol=1e-5)
+        assert unsureness(logits[:, :1], power=0.5).shape == (2,)

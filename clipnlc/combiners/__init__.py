@@ -53,6 +53,7 @@ COMBINERS = Registry(
         "knora-e": "clipnlc.combiners.dynamic:KnoraEliminate",
         "greedy-selection": "clipnlc.combiners.greedy:GreedySelection",
         "neural-ensembler": "clipnlc.combiners.neural_ensembler:NeuralEnsembler",
+        "amu": "clipnlc.combiners.fusion:Amu",
         "conf-ot": "clipnlc.combiners.transport:ConfOt",
         "sota-transport": "clipnlc.combiners.transport:SotaTransport",
     },
@@ -73,7 +74,7 @@ COMBINERS = Registry(
         "parameter-free": ("vote-1", "vote-3", "conf", "log-avg", "prob-avg"),
         "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
-        "rivals": ("knora-e", "greedy-selection", "neural-ensembler"),
+        "rivals": ("knora-e", "greedy-selection", "neural-ensembler", "amu"),
         "transductive": ("conf-ot", "sota-transport"),
     },
 )
