@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from clipnlc.combiners.base import Combiner, Scores, require_backbones
 from clipnlc.combiners.explanation import Contributions
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import product_by_blocks, softmax
+from clipnlc.fitting import product_by_blocks, row_blocks, softmax
 
 _SMALLEST = 1e-300  # keeps log finite where every selected backbone's probability underflows
 
@@ -74,7 +74,12 @@ class KnoraEliminate(Combiner):
         require_backbones(self.right_.shape[1], ensemble)
         samples, labelled = len(ensemble.sample_id), len(self.right_)
         nearest = min(self.neighbours, labelled)
-        lengths = (self.neighbour_.astype(np.float64) ** 2).sum(axis=1)
+        lengths = np.concatenate(
+            [
+                (self.neighbour_[rows].astype(np.float64) ** 2).sum(axis=1)
+                for rows in row_blocks(*self.neighbour_.shape)
+            ]
+        )
         selected = np.ones((samples, self.right_.shape[1]), dtype=bool)
         for start in range(0, samples, _BLOCK_ROWS):
             rows = np.arange(start, min(start + _BLOCK_ROWS, samples))
