@@ -24,7 +24,7 @@ from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
 from clipnlc.files import write_whole
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.reports.record import Evaluation, Row
+from clipnlc.reports.record import RIVALS, Evaluation, Row
 from clipnlc.runs.finding import DEFAULT_HOLDOUT
 from clipnlc.runs.inputs import is_for
 from clipnlc.runs.members import members_name
@@ -51,6 +51,7 @@ REASONS: Final = {
     "f": "not fitted in this store, on every data set; run `make methods`",
     "g": "reads the labels that it is measured on",
 }
+READS_TEST: Final = "†"
 CURE: Final = "run `make methods`, with the same STORE and DATASETS"
 
 
@@ -149,7 +150,7 @@ def _placed(head: str, record: Evaluation) -> dict[tuple[str, Labels], Row]:
     Heads that are fitted on all of train but a hold-out use labels even where a combiner reads none:
     such a row stands with those of the hold-out.
     """
-    rows = [row for row in record.summary if row.kind in ("method", "control")]
+    rows = [row for row in record.summary if row.kind in (*RIVALS, "transductive")]
     held = max(
         (row.drawn for row in rows if row.drawn.kind == "holdout"), default=Labels.holdout(1.0)
     )
@@ -183,7 +184,9 @@ def markdown(lines: Sequence[Line], records: Mapping[str, Evaluation]) -> str:
     columns = sorted({drawn for line in lines for drawn in line.cells})
     rows = [["head", "method", *(drawn.heading for drawn in columns)]]
     rows.append(["---", "---", *("---:" for _ in columns)])
-    rows += [[line.head, line.method, *(str(line.cells[d]) for d in columns)] for line in lines]
+    rows += [
+        [line.head, _marked(line.method), *(str(line.cells[d]) for d in columns)] for line in lines
+    ]
     used = {cell.reason for line in lines for cell in line.cells.values() if cell.reason}
     first = records[COMPARED[0]]
     seeds = {len(cell.row.seeds) for line in lines for cell in line.cells.values() if cell.row}
@@ -200,7 +203,16 @@ def markdown(lines: Sequence[Line], records: Mapping[str, Evaluation]) -> str:
         + "\n"
     )
     notes = [f"- {letter}: {REASONS[letter]}" for letter in sorted(used)]
+    if any(line.method in COMBINERS and COMBINERS.get(line.method).reads_test for line in lines):
+        notes.append(
+            f"- {READS_TEST}: reads the test images themselves; comparable with no other row"
+        )
     return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows), "", *notes, ""])
+
+
+def _marked(method: str) -> str:
+    apart = method in COMBINERS and COMBINERS.get(method).reads_test
+    return f"{method} {READS_TEST}" if apart else method
 
 
 def as_csv(lines: Sequence[Line]) -> str:

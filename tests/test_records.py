@@ -19,7 +19,7 @@ from clipnlc.reports.tables import evaluation_report
 def test_records_are_strict_json_and_read_back():
     text = to_json(EVALUATION)
     tree = json.loads(text)
-    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 4)
+    assert (tree["format"], tree["format-version"]) == ("clipnlc-evaluation", 5)
     assert evaluation_from_json(text, where="x.json") == EVALUATION
     assert tree["summary"][5]["drawn"] == {"kind": "shots", "amount": 1}
     assert tree["measures"]["negative-log-likelihood"]["bounds"] == [0.0, None]
@@ -44,6 +44,11 @@ def test_records_of_older_versions_are_still_read(version):
     assert [one.cluster for one in found.datasets] == ["digits", "emoji"]
     shown, now = (markdown(evaluation_report(one)) for one in (found, EVALUATION))
     assert shown.startswith(now.replace("**", "").split("### summary over 2 data sets: class")[0])
+
+
+def test_records_of_version_4_say_all_of_todays():
+    older = older_evaluation(to_json(EVALUATION), version=4)
+    assert evaluation_from_json(older, where="x.json") == EVALUATION
 
 
 def altered(record, change) -> str:
@@ -111,7 +116,7 @@ def test_diversity_that_cannot_be_is_refused_by_name(change, problem):
         ("{}", "is no evaluation record"),
         (to_json(DIVERSITY), "has format 'clipnlc-diversity' version 2, expected 'clipnlc-evaluat"),
         (
-            to_json(EVALUATION).replace('"format-version": 4', '"format-version": 5'),
+            to_json(EVALUATION).replace('"format-version": 5', '"format-version": 6'),
             "update clipnlc",
         ),
         ('{"format": "clipnlc-evaluation", "format-version": 2}', "is no evaluation record"),
@@ -124,7 +129,7 @@ def test_diversity_that_cannot_be_is_refused_by_name(change, problem):
         # Another spelling of the same number is seen too.
         (to_json(EVALUATION).replace("0.71", "0.71000000000000001"), "was altered"),
         # The older version had no digest, but this one does.
-        (to_json(EVALUATION).replace('"format-version": 4', '"format-version": 2'), "was altered"),
+        (to_json(EVALUATION).replace('"format-version": 5', '"format-version": 2'), "was altered"),
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(text, problem):

@@ -30,6 +30,8 @@ def large() -> Evaluation:
             row = replace(FITTED, method=name, kind=kind, drawn=labels, accuracy=accuracy)
             row = replace(row, unlabelled=5000 * pool, gain_low=-0.011, gain_high=0.132)
             rows.append(replace(row, interval="not-estimable") if place > 7 else row)
+    apart = replace(ROWS[0], method="conf-ot", kind="transductive", accuracy=0.9, level=())
+    rows += [apart, replace(apart, method="sota-transport")]
     sets = tuple(replace(DIGITS, dataset=f"set {n}") for n in range(20))
     sets = (*sets, replace(DIGITS, dataset="country211"))
     return replace(EVALUATION, datasets=sets, summary=tuple(rows), methods=methods, head="linear")

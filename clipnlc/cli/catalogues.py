@@ -49,8 +49,8 @@ def combiners(
 ) -> None:
     """List combiners, and what each of them means.
 
-    What it learns from: nothing, labels, unlabelled images of train; and what its default settings
-    were selected on, groups and more with --json.
+    What it learns from: nothing, labels, unlabelled images of train, or the test images themselves;
+    and what its default settings were selected on, groups and more with --json.
 
     Example: clipnlc combiners controls
     """
@@ -68,6 +68,7 @@ def combiners(
     for row in rows:
         labels = {"no": [], "yes": ["labels"], "optional": ["labels if any"]}[row.labels]
         learns = labels + ["unlabelled images"] * row.unlabelled
+        learns += ["the test images"] * row.reads_test
         table.add_row(row.name, ", ".join(learns) or "nothing", row.meaning)
     print_table(table)
 

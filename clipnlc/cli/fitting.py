@@ -203,8 +203,8 @@ def train_nlc(
     combiners: Annotated[
         str,
         typer.Option(
-            help="Names or groups (recommended, paper, adaptive, parameter-free, baselines, controls, "
-            "all), comma-separated."
+            help="Names or groups (recommended, paper, adaptive, parameter-free, baselines, rivals, "
+            "controls, transductive, all), comma-separated."
         ),
     ] = "recommended,parameter-free",
     shots: Annotated[

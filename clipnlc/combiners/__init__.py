@@ -53,6 +53,12 @@ COMBINERS = Registry(
         "cascade-nlc": "clipnlc.combiners.cascade:NeuralCascade",
         "nlc-shuffled": "clipnlc.combiners.controls:ShuffledInput",
         "nlc-constant": "clipnlc.combiners.controls:ConstantInput",
+        "knora-e": "clipnlc.combiners.dynamic:KnoraEliminate",
+        "greedy-selection": "clipnlc.combiners.greedy:GreedySelection",
+        "neural-ensembler": "clipnlc.combiners.neural_ensembler:NeuralEnsembler",
+        "amu": "clipnlc.combiners.fusion:Amu",
+        "conf-ot": "clipnlc.combiners.transport:ConfOt",
+        "sota-transport": "clipnlc.combiners.transport:SotaTransport",
     },
     groups={
         "recommended": RECOMMENDED,
@@ -72,5 +78,7 @@ COMBINERS = Registry(
         "adaptive": ("moe", "cascade", "cascade-nlc"),
         "baselines": ("probe", "probe-static"),
         "controls": ("static", "nlc-shuffled", "nlc-constant"),
+        "rivals": ("knora-e", "greedy-selection", "neural-ensembler", "amu"),
+        "transductive": ("conf-ot", "sota-transport"),
     },
 )

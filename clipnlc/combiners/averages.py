@@ -9,6 +9,24 @@ from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy, fit_temperatures, log_softmax, softmax
 
 
+def mixed_log_probabilities(
+    logits: Float[np.ndarray, "backbones samples classes"],
+    log_weights: Float[np.ndarray, "samples backbones"],
+) -> Scores:
+    """Return log sum_b w_b p_b, without rounding small probabilities to 0.
+
+    >>> logits = np.log([[[0.5, 0.5]], [[0.1, 0.9]]])
+    >>> np.exp(mixed_log_probabilities(logits, np.log([[0.5, 0.5]]))).round(3).tolist()
+    [[0.3, 0.7]]
+    """
+    total: np.ndarray = np.full(logits.shape[1:], -np.inf)
+    for one, log_weight in zip(logits, log_weights.T, strict=True):
+        its = log_softmax(one.astype(np.float64))
+        its += log_weight[:, None]
+        np.logaddexp(total, its, out=total)
+    return total
+
+
 class LogitAverage(ConstantWeigher):
     """LOG-AVG: the mean of the backbones' logits (NLC paper, arXiv 2405.17139).
 

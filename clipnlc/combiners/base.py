@@ -65,6 +65,8 @@ class Combiner(Learner):
         reads_logits: what it learnt is applied to logits; else its weights depend on features and
             what was learnt alone.
         row_wise: a row's scores depend on that row alone, so rows may be combined in any batches.
+        reads_test: it learns from the very rows that it predicts, all together, so it is comparable
+            with nothing that sees one row at a time; tables set it apart. Then it is not row-wise.
         per_class: it learns something for each class by itself, so it can only score all the
             classes that it was fitted on.
         probabilistic: `softmax` of the scores may be printed as a probability.
@@ -79,6 +81,7 @@ class Combiner(Learner):
     needs_costs: ClassVar[bool] = False
     reads_logits: ClassVar[bool] = True
     row_wise: ClassVar[bool] = True
+    reads_test: ClassVar[bool] = False
     per_class: ClassVar[bool] = False
     probabilistic: ClassVar[bool] = False
     selected_on: ClassVar[str] = "nothing"

@@ -19,6 +19,7 @@ class Entry:
         labels: whether it learns from labels: `no`, `yes`, or `optional` where it can do without.
         unlabelled: it also learns from unlabelled images of train.
         features: it reads the images' features, not the logits alone.
+        reads_test: it reads all the images that it predicts together.
         selected_on: what its default settings were chosen on.
     """
 
@@ -28,6 +29,7 @@ class Entry:
     labels: str
     unlabelled: bool
     features: bool
+    reads_test: bool
     selected_on: str
 
 
@@ -49,5 +51,6 @@ def _entry(name: str, cls: Any) -> Entry:  # noqa: ANN401  (a class of the table
         labels="yes" if cls.needs_labels else optional,
         unlabelled=getattr(cls, "reads_pool", False),
         features=cls.needs_features,
+        reads_test=getattr(cls, "reads_test", False),
         selected_on=cls.selected_on,
     )

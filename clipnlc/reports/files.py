@@ -38,7 +38,7 @@ from clipnlc.reports.typed import typed
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
 COMPARISON_FORMAT = "clipnlc-comparison"
-VERSIONS = {EVALUATION_FORMAT: 4, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
+VERSIONS = {EVALUATION_FORMAT: 5, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
 DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
 """The first versions whose records carry a digest."""
 

@@ -24,6 +24,10 @@ CONTROLS_NOTE = (
     "controls: nlc-shuffled reads another image's features, nlc-constant reads none, static is one "
     "weight per backbone; a gain that they show too is not owed to looking at the image."
 )
+TRANSDUCTIVE_NOTE = (
+    "read the test images themselves: they see all images that they predict together (no label), "
+    "and take the classes to be equally common among them; comparable with no other row."
+)
 SHOTS_NOTE = (
     "shots: labelled images per class, drawn from the training split anew for each seed; "
     "labels used: all classes (and data sets) together."
@@ -69,6 +73,8 @@ def explanations(evaluation: Evaluation) -> tuple[str, ...]:
     notes = [BEST_SINGLE_NOTE, ORACLE_NOTE]
     if any(row.kind == "control" for row in evaluation.summary):
         notes.append(CONTROLS_NOTE)
+    if any(row.kind == "transductive" for row in every):
+        notes.append(TRANSDUCTIVE_NOTE)
     if seeds:
         draws = f"{counted} seed{'' if seeds == [1] else 's'}"
         notes.append(f"{SHOTS_NOTE} Mean over {draws}.")

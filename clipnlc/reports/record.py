@@ -15,8 +15,8 @@ from typing import Literal
 from clipnlc.labels import Labels
 from clipnlc.measures import Facts
 
-Kind = Literal["backbone", "reference", "method", "control"]
-Learns = Literal["labels", "unlabelled"]
+Kind = Literal["backbone", "reference", "method", "control", "transductive"]
+Learns = Literal["labels", "unlabelled", "test"]
 IntervalKind = Literal["samples", "images", "images-and-draws", "seeds", "not-estimable"]
 Matrix = tuple[tuple[float | None, ...], ...]
 
@@ -25,7 +25,8 @@ ORACLE = "oracle"
 GFLOPS = "gflops"
 """The measure of what an image takes; only in records where a method takes less than all."""
 RIVALS: tuple[Kind, ...] = ("method", "control")
-"""Who can be the best of a column: whatever did not need the test labels to be chosen."""
+"""Who can be the best of a column: whatever did not need the test labels to be chosen, nor all of
+the test images to answer for one."""
 PACKAGES = ("clipnlc", "h5py", "numpy", "scipy")
 
 
@@ -51,7 +52,8 @@ class Row:
     Attributes:
         method: a backbone, a combiner, `best-single-test` or `oracle`.
         kind: `reference` rows are read off the very labels they are measured on; `control` rows
-            are there to be compared with, not to be used.
+            are there to be compared with, not to be used; `transductive` rows read all the samples
+            that they predict together, without labels, so they are comparable with no other row.
         drawn: which labels the combiner was fitted on, whatever the seed.
         labels: labelled samples it was fitted on (most over the seeds), summed over data sets.
         unlabelled: samples of train that it learnt from without their labels, likewise.
@@ -102,7 +104,8 @@ class Method:
 
     Attributes:
         meaning: one line.
-        learns_from: labels, unlabelled images of train, both or neither.
+        learns_from: labels, unlabelled images of train, both or neither; or the test images
+            themselves, without their labels.
         selected_on: what its settings were chosen on.
         recommended: whether it is what we recommend.
     """

@@ -21,6 +21,7 @@ from clipnlc.reports.record import (
 from clipnlc.wording import count
 
 UNDEFINED = "-"
+READ_TEST = "read the test images themselves"
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,8 @@ def _labels_used(rows: Sequence[Row]) -> str:
 
 
 def _unlabelled_used(rows: Sequence[Row], evaluation: Evaluation) -> str:
+    if any(row.kind == "transductive" for row in rows):
+        return f"the {evaluation.split} images themselves"
     most = max(row.unlabelled for row in rows)
     return (
         f"{most} of train{f' of {evaluation.fitted_on}' * bool(evaluation.fitted_on)}"
@@ -371,4 +374,5 @@ SECTIONS: Sections = (
         lambda row: row.kind == "method" and row.drawn.kind != "none" and row.unlabelled > 0,
     ),
     ("controls", lambda row: row.kind == "control"),
+    (READ_TEST, lambda row: row.kind == "transductive"),
 )

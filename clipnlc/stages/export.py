@@ -93,6 +93,11 @@ def export(
     """
     layout = Layout(store)
     known = COMBINERS.get(combiner)
+    if known.reads_test:
+        raise DataError(
+            f"{combiner} reads all images that it predicts together, and an export answers for one; "
+            "expected a combiner that can be used, as gp"
+        )
     if not known.row_wise:
         raise DataError(
             f"{combiner} looks at other images than the one it predicts, to be compared with; "

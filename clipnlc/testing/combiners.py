@@ -203,7 +203,8 @@ def _needs_features_is_said_truly(cls: type[Combiner]) -> None:
     ensemble, labels = example(seed=1)
     blind = ensemble.with_features(())
     if cls.needs_features:
-        refuses(lambda: cls().fit(blind, labels), "holds no features")
+        use = cls().fit if cls.learnt else lambda given, its: cls().fit(given, its).combine(given)
+        refuses(lambda: use(blind, labels), "holds no features")
     else:
         assert np.isfinite(cls().fit(blind, labels).combine(blind)).all(), "scores are finite"
 
@@ -280,6 +281,16 @@ def _rows_may_be_combined_in_batches(cls: type[Combiner]) -> None:
         _close(found, whole, "scores of batches")
 
 
+def _reads_test_is_said_truly(cls: type[Combiner]) -> None:
+    if not cls.reads_test:
+        return
+    assert not cls.row_wise, "what reads the rows that it predicts is not row-wise"
+    test, fitted = example(31, seed=2)[0], _fitted(cls)
+    few = fitted.combine(test.rows(range(16)))
+    changed = not np.allclose(few, fitted.combine(test)[:16])
+    assert changed, "reads_test is true, and other rows beside a row change nothing"
+
+
 def _a_weigher_is_the_weighted_sum_of_logits(cls: type[Combiner]) -> None:
     if not issubclass(cls, Weigher):
         return
@@ -349,6 +360,7 @@ COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _labels_must_fit_the_rows,
     _few_labels_stay_finite,
     _rows_may_be_combined_in_batches,
+    _reads_test_is_said_truly,
     _a_weigher_is_the_weighted_sum_of_logits,
     _explains_what_it_predicts,
     _unfitted_use_is_refused,

@@ -24,7 +24,6 @@ from clipnlc.reports.record import (
     Comparison,
     DatasetEvaluation,
     Evaluation,
-    Kind,
     Method,
     Row,
     Source,
@@ -53,6 +52,7 @@ from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.rows import (
     beside_published,
     dataset_evaluation,
+    kind_of,
     references,
     spending,
     summary,
@@ -180,6 +180,7 @@ def compare(
 
     Raises:
         UnknownNameError: a method was not measured.
+        DataError: a method reads the test images themselves.
         MissingStageError, StoreError: as `evaluate`.
     """
     layout = Layout(store)
@@ -313,6 +314,7 @@ def _methods(found: Sequence[Found]) -> dict[str, Method]:
             learns_from=(
                 *(("labels",) if entry.labels != "no" else ()),
                 *(("unlabelled",) if entry.unlabelled else ()),
+                *(("test",) if entry.reads_test else ()),
             ),
             selected_on=entry.selected_on,
             recommended=entry.name in recommended,
@@ -373,8 +375,7 @@ def _measure(
             its[which.seed] = outcome._replace(labels=labels)
     for (run, name), outcome in given.items():
         which = Labels.parse(run)
-        kind: Kind = "control" if name in COMBINERS.groups["controls"] else "method"
-        outcomes.setdefault(Setting(name, kind, which.setting), {})[which.seed] = outcome
+        outcomes.setdefault(Setting(name, kind_of(name), which.setting), {})[which.seed] = outcome
     # Others publish zero-shot heads on test images.
     own = (asked.head, asked.split) == PUBLISHED and runs.dataset == found.dataset
     return Measured(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.errors import DataError
 from clipnlc.labels import Labels
 from clipnlc.metrics import ACCURACY
 from clipnlc.metrics.comparisons import cluster_means, holm, mcnemar, signed_rank
@@ -42,9 +43,11 @@ def pairs(measured: Sequence[Measured], against: str, baselines: Sequence[str] =
 
     Raises:
         UnknownNameError: one of them was not measured.
+        DataError: one of them reads the test images themselves.
     """
     common = set.intersection(*(set(one.outcomes) for one in measured))
     settings = [s for s in measured[0].outcomes if s in common]
+    _refuse_transductive(settings, (against, *baselines))
     known = list(dict.fromkeys(s.method for s in settings))
     groups = COMBINERS.groups
     for name in (against, *baselines):
@@ -63,6 +66,17 @@ def pairs(measured: Sequence[Measured], against: str, baselines: Sequence[str] =
         for column in sorted({s.drawn for s in settings})
         for pair in _in_column(column, reference.get(column, reference.get(Labels.none())), others)
     ]
+
+
+def _refuse_transductive(settings: Sequence[Setting], asked: Sequence[str]) -> None:
+    apart = {s.method for s in settings if s.kind == "transductive"}
+    for name in asked:
+        for member in COMBINERS.groups.get(name, (name,)):
+            if member in apart:
+                raise DataError(
+                    f"{member} reads the test images themselves, so a difference from it says "
+                    "nothing of the methods; leave it out of --against and --baselines"
+                )
 
 
 def _in_column(

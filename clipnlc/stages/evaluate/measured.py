@@ -16,7 +16,7 @@ from clipnlc.metrics.accuracy import backbone_accuracies
 from clipnlc.metrics.intervals import resampled_means
 from clipnlc.reports.record import Kind, Published, Source
 
-KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control")
+KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control", "transductive")
 
 
 class Setting(NamedTuple):

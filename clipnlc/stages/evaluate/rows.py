@@ -42,7 +42,14 @@ from clipnlc.stages.evaluate.uncertainty import (
     paired_over_sets,
 )
 
-KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control")
+KINDS: tuple[Kind, ...] = ("backbone", "reference", "method", "control", "transductive")
+
+
+def kind_of(combiner: str) -> Kind:
+    """Return the kind of a combiner's rows."""
+    if COMBINERS.get(combiner).reads_test:
+        return "transductive"
+    return "control" if combiner in COMBINERS.groups["controls"] else "method"
 
 
 def references(

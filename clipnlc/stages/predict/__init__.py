@@ -223,9 +223,14 @@ def require_row_wise(combiner: str) -> None:
     """Check that a combiner can answer for one photo by itself.
 
     Raises:
-        DataError: it mixes the rows of a split, as a control does.
+        DataError: it mixes the rows of a split, as a control does, or reads all of them together.
         UnknownNameError: no combiner has this name.
     """
+    if COMBINERS.get(combiner).reads_test:
+        raise DataError(
+            f"{combiner} reads all images that it predicts together, so it has no answer for a photo "
+            "by itself; choose another --combiner"
+        )
     if not COMBINERS.get(combiner).row_wise:
         raise DataError(
             f"{combiner} mixes up the rows of a whole split, so it has no answer for a photo by "
