@@ -631,7 +631,7 @@ def test_a_control_measured_differently_is_not_taken_for_it(store, tmp_path):
     rows = evaluation_from_json(path.read_bytes(), where="").datasets[0].rows
     seen = set()
     for row in rows:
-        if row.method not in USABLE:
+        if row.method not in ("log-avg", "static", "gp", "nlc", "nlc-constant"):
             continue
         for seed, accuracy in zip(row.seeds, row.accuracies, strict=True):
             which = replace(row.drawn, seed=seed)

@@ -31,7 +31,7 @@ TWO = {"devices": ["cpu", "cpu"]}
 RAY = {"devices": ["cpu", "cpu"], "engine": "ray"}
 ENGINES = [
     pytest.param({**TWO, "name": "from multiprocessing.spawn"}, id="processes"),
-    pytest.param({**RAY, "name": "ray::RangeWorker"}, id="ray"),
+    pytest.param({**RAY, "name": "ray::RangeWorker"}, id="ray", marks=pytest.mark.long),
 ]
 
 pytestmark = pytest.mark.slow
@@ -229,7 +229,7 @@ TWO_PROCESSES = ("cpu,cpu", 5, 0.3, 1.0)
     ("settings", "seed"),
     [
         (("cpu", 5, *ONE_PROCESS[2:]), 0),
-        (("cpu,cpu", 1, *TWO_PROCESSES[2:]), 0),
+        pytest.param(("cpu,cpu", 1, *TWO_PROCESSES[2:]), 0, marks=pytest.mark.long),
         *(pytest.param(ONE_PROCESS, seed, marks=pytest.mark.long) for seed in range(2)),
         *(pytest.param(TWO_PROCESSES, seed, marks=pytest.mark.long) for seed in range(4)),
     ],

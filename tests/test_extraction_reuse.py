@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import good
 from datasets_on_disk import png, put, write_table
 from extracting import BOTH, check_same_features, extracted, run, write_images
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests of this file)
 
 from clipnlc.backbones.loaded import LoadedBackbone
-from clipnlc.cli import main
 from clipnlc.datasets.source import open_split
 from clipnlc.extraction import crew
 from clipnlc.extraction.request import Request
@@ -289,24 +289,22 @@ def test_a_plan_knows(tmp_path, data):
     assert {b.backbone: b.images for b in found.backbones} == {RESNET: 1, VIT: 45}
 
 
-def test_the_command_says_it(tmp_path, data, capsys):
-    command = ["extract", "--dataset", str(data), "--backbones", ",".join(BOTH)]
-    command += ["--store", str(tmp_path / "store")]
-    assert main([*command, "--quiet"]) == 0
+def test_the_command_says_it(tmp_path, data, here):
+    command = ["extract", "--dataset", data, "--backbones", ",".join(BOTH)]
+    command += ["--store", tmp_path / "store"]
+    good(*command, "--quiet", by=here)
     add(data)
-    assert main(command) == 0
-    out = capsys.readouterr().out
+    out = good(*command, by=here)
     assert (
         "many/test: 42 images, 2 backbones extracted (41 unchanged images not embedded again)\n"
         in out
     )
     assert "embedded 1 image in" in out
     remove(data)
-    assert main([*command, "--plan", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(good(*command, "--plan", "--json", by=here))
     assert found["splits"][1]["copied"] == dict.fromkeys(BOTH, 41)
-    assert main([*command, "--json"]) == 0
-    assert [o["copied"] for o in json.loads(capsys.readouterr().out)] == [0, 0, 41, 41]
+    found = json.loads(good(*command, "--json", by=here))
+    assert [o["copied"] for o in found] == [0, 0, 41, 41]
 
 
 def test_the_key_is_that_of_a_fresh_extraction(tmp_path, data):

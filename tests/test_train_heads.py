@@ -335,7 +335,7 @@ class TestRefusals:
         new_head("nearest-mean", NearestMean)
         line = ["train-heads", "--head", "nearest-mean", "--epochs", 3, "--store", layout.root]
         said = refusal(*line, by=here)
-        assert "unknown setting of the head nearest-mean, 'epochs'" in said
+        assert "the head nearest-mean has no settings, and 'epochs' was given; leave its" in said
 
 
 def test_a_new_head_is_one_file_and_one_row(layout, new_head, here):

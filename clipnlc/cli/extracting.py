@@ -170,7 +170,8 @@ def extract(
     plan: Annotated[
         bool,
         typer.Option(
-            "--plan", help="Only print the expected cost; measures the device for a minute."
+            "--plan",
+            help="Only print the expected cost; measures the device, for a minute at most.",
         ),
     ] = False,
     quiet: Quiet = False,

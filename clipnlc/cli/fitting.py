@@ -80,7 +80,8 @@ def train_heads(
         typer.Option(min=1, max=MOST_EPOCHS, help="Passes over the rows; 300 if not given."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of Adam; 2e-05 if not given.")
+        float | None,
+        typer.Option(help="Of the steps; the head's own if not given, 2e-05 for linear."),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=LARGEST, help="Rows of one step; 256 if not given.")

@@ -1,4 +1,4 @@
-"""What an extraction costs: memory, estimated; speed, measured in a minute.
+"""What an extraction costs: memory, estimated; speed, measured in a minute at most.
 
 The measurements use random weights and made-up pixels, so nothing is downloaded for them.
 """
@@ -30,6 +30,10 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 _PHOTO: Final = (500, 375)
 """Width and height of the made-up photo, as in most of the published sets."""
+
+_MANY: Final = 10
+_LONG: Final = 2.0
+"""So many measurements in so many seconds are enough: what differs after that is the machine."""
 
 
 def memory(backbone: Backbone, models: Models, *, batch_size: int | None, copies: int) -> int:
@@ -95,7 +99,7 @@ def forward_seconds(
         precision: as in the extraction.
         compiled: as in the extraction.
         batch_size: images of one forward.
-        budget: seconds to measure for.
+        budget: seconds to measure for, at most; less where a few seconds hold many forwards.
     """
     from clipnlc.backbones.loaded import LoadedBackbone
 
@@ -121,9 +125,16 @@ def forward_seconds(
         measured = [once(batch_size if compiled else 1)]
         fitting = int(min(batch_size, max(1, budget / (2 * threads * measured[0]))))
         images = batch_size if compiled else fitting
-        while images > 1 and (len(measured) == 1 or time.perf_counter() - began < budget):
+        while images > 1 and _goes_on(len(measured) - 1, time.perf_counter() - began, budget):
             measured.append(once(images))
     return float(np.median(measured[1:] or measured))
+
+
+def _goes_on(measured: int, passed: float, budget: float) -> bool:
+    """Return whether to measure once more: at least once, and not for longer than it tells more."""
+    if not measured:
+        return True
+    return passed < (budget if measured < _MANY else min(budget, _LONG))
 
 
 def pixel_seconds(preprocessings: Sequence[Preprocessing], *, budget: float) -> float:
@@ -140,7 +151,7 @@ def pixel_seconds(preprocessings: Sequence[Preprocessing], *, budget: float) -> 
     noise.resize(_PHOTO, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=92)
     resize = resizers(preprocessings)
     began, photos = time.perf_counter(), 0
-    while not photos or time.perf_counter() - began < budget:
+    while _goes_on(photos, time.perf_counter() - began, budget):
         image = load(stream.getvalue())
         for resized in resize.values():
             resized(image)

@@ -221,6 +221,10 @@ def _check_settings(name: str, settings: Settings) -> None:
     """Refuse a setting that the head does not have; the seed is no setting here."""
     known = [setting for setting in HEADS.get(name)().settings() if setting != "seed"]
     for setting in settings:
+        if not known:
+            raise DataError(
+                f"the head {name} has no settings, and {setting!r} was given; leave its option out"
+            )
         if setting not in known:
             raise unknown_name(f"setting of the head {name},", setting, known)
     HEADS.get(name)(**settings)  # refuses values that are out of range
