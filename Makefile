@@ -86,7 +86,7 @@ endif
 SEEDS ?= 5
 SHOTS ?= 1,2,4,8,16,32
 CROPS ?= 10
-COMBINED := log-avg,prob-avg,static,nlc
+COMBINED := log-avg,prob-avg,static,nlc,moe
 FEW := clap gda lp-plus-plus rla tip-adapter tip-adapter-f
 FIT = --dataset $(DATASETS) --backbones $(BACKBONES) $(IN)
 
@@ -99,9 +99,11 @@ methods: $(READY) ## one table of every method on the same labels (hours; goes o
 		$(BIN)/clipnlc train-nlc $(FIT) --head $$head --combiners $(COMBINED) \
 			--shots $(SHOTS) --seeds $(SEEDS) && \
 		$(BIN)/clipnlc evaluate $(FIT) --head $$head >/dev/null || exit; done
-	$(BIN)/clipnlc train-heads $(FIT) --head linear
-	$(BIN)/clipnlc train-nlc $(FIT) --head linear --combiners $(COMBINED) --holdout 1 --seeds $(SEEDS)
-	$(BIN)/clipnlc evaluate $(FIT) --head linear >/dev/null
+	for head in linear linear-cv; do \
+		$(BIN)/clipnlc train-heads $(FIT) --head $$head && \
+		$(BIN)/clipnlc train-nlc $(FIT) --head $$head --combiners $(COMBINED) \
+			--holdout 1 --seeds $(SEEDS) && \
+		$(BIN)/clipnlc evaluate $(FIT) --head $$head >/dev/null || exit; done
 	$(BIN)/python benchmarks/methods.py --dataset $(DATASETS) --backbones $(BACKBONES) $(IN)
 	@echo "the table: $(STORE)/methods.md, with intervals: $(STORE)/methods.csv"
 

@@ -2,7 +2,7 @@
 
     python benchmarks/methods.py --store clipnlc-store --dataset nano
 
-reads the records of five heads (`make methods` makes them), writes `methods.md` and `methods.csv`
+reads the records of all heads (`make methods` makes them), writes `methods.md` and `methods.csv`
 into the store and prints the table: mean accuracy over the data sets, by head and combiner, and by
 labels. Nothing is fitted, applied or chosen here. Every cell is a number or a letter, which the
 lines below the table explain. For differences with intervals: `clipnlc evaluate --against`.
@@ -40,6 +40,7 @@ COMPARED: Final = (
     "tip-adapter",
     "tip-adapter-f",
     "linear",
+    "linear-cv",
 )
 
 REASONS: Final = {

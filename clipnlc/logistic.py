@@ -23,6 +23,9 @@ from jaxtyping import Float, Int
 
 from clipnlc.fitting import softmax
 
+DOUBLE_ROWS = 1024
+"""Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
+
 _STEPS = 1000  # of the search, which never goes on without bound
 
 _KEPT = {np.dtype(np.float64): 20, np.dtype(np.float32): 3}

@@ -10,6 +10,7 @@ from clipnlc import logistic
 from clipnlc.combiners import COMBINERS, kernel
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import cross_entropy
+from clipnlc.regression import draw_landmarks
 
 
 def problem(rows=24, classes=4, dims=(5, 3, 7), *, seed=0):
@@ -245,6 +246,6 @@ def test_other_widths_and_no_features_are_refused():
 
 def test_landmarks_take_the_classes_in_turn():
     labels = np.repeat([0, 1, 2], [50, 5, 20])
-    chosen = kernel.draw_landmarks(labels, 17, seed=0)
+    chosen = draw_landmarks(labels, 17, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [6, 5, 6]
     assert (np.diff(chosen) > 0).all()

@@ -7,6 +7,7 @@ import scipy.special
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
+from clipnlc import regression
 from clipnlc.combiners import COMBINERS, probe
 from clipnlc.fitting import log_softmax, softmax
 from clipnlc.metrics.accuracy import accuracy
@@ -51,9 +52,9 @@ def test_probe_static_is_its_formula():
 def test_more_rows_than_the_dual_form_takes_give_the_same(monkeypatch):
     (train, labels), (test, _) = example(60, seed=1), example(20, seed=2)
     for name in ("probe", "probe-static"):
-        monkeypatch.setattr(probe, "_EXACT_ROWS", 1000)
+        monkeypatch.setattr(regression, "_EXACT_ROWS", 1000)
         dual = COMBINERS.get(name)(strength=3.0).fit(train, labels).combine(test)
-        monkeypatch.setattr(probe, "_EXACT_ROWS", 10)
+        monkeypatch.setattr(regression, "_EXACT_ROWS", 10)
         primal = COMBINERS.get(name)(strength=3.0).fit(train, labels).combine(test)
         np.testing.assert_allclose(primal, dual, atol=3e-2)
 
@@ -62,10 +63,10 @@ class TestStrength:
     def test_the_best_of_all_held_out_losses_is_chosen(self):
         """Every strength by hand, with scikit-learn, on the same folds."""
         train, labels = example(60, seed=1, named=False)
-        fold = probe.folds(labels, train.sample_id, most=5, seed=0)
+        fold = regression.folds(labels, train.sample_id, most=5, seed=0)
         assert sorted(set(fold)) == [0, 1, 2, 3, 4]
         losses = []
-        for strength in probe.STRENGTHS:
+        for strength in regression.STRENGTHS:
             loss = 0.0
             for number in range(5):
                 held = fold == number
@@ -75,7 +76,7 @@ class TestStrength:
                 loss -= found[np.arange(held.sum()), labels[held]].sum()
             losses.append(loss)
         chosen = COMBINERS.get("probe")().fit(train, labels).strength_
-        assert chosen == probe.STRENGTHS[int(np.argmin(losses))]
+        assert chosen == regression.STRENGTHS[int(np.argmin(losses))]
 
     def test_one_label_per_class_takes_the_documented_one(self):
         train, _ = example(5, seed=1)
@@ -86,12 +87,12 @@ class TestStrength:
     def test_folds_are_stratified_and_follow_the_samples(self):
         labels = np.repeat([0, 1, 2], [10, 4, 1])
         ids = tuple(f"{i}" for i in range(15))
-        fold = probe.folds(labels, ids, most=5, seed=0)
+        fold = regression.folds(labels, ids, most=5, seed=0)
         assert np.bincount(fold[labels == 0]).tolist() == [2] * 5
         assert sorted(fold[labels == 1]) == [0, 1, 2, 3]
         assert fold[14] == -1
         order = np.random.default_rng(0).permutation(15)
-        moved = probe.folds(labels[order], tuple(ids[i] for i in order), most=5, seed=0)
+        moved = regression.folds(labels[order], tuple(ids[i] for i in order), most=5, seed=0)
         np.testing.assert_array_equal(moved, fold[order])
 
 

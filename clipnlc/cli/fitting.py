@@ -51,8 +51,8 @@ def train_heads(
     head: Annotated[
         str,
         typer.Option(
-            help="linear, class-mean; on the combiners' own labels: linear-few, class-mean-few, clap, "
-            "gda, lp-plus-plus, rla, tip-adapter, tip-adapter-f."
+            help="linear, linear-cv, class-mean; on the combiners' own labels: linear-few, "
+            "linear-cv-few, class-mean-few, clap, gda, lp-plus-plus, rla, tip-adapter, tip-adapter-f."
         ),
     ] = "linear",
     holdout: Annotated[

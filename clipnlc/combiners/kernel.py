@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from clipnlc.logistic import fit_kernel, fit_primal
-
-DOUBLE_ROWS = 1024
-"""Up to so many labelled rows a kernel is float64; above it is float32, half of time and memory."""
+from clipnlc.logistic import DOUBLE_ROWS, fit_kernel, fit_primal
+from clipnlc.regression import draw_landmarks
 
 Widths = Sequence[int]
 
@@ -280,19 +278,6 @@ def _fit_landmarks(
     solved = solve_triangular(factor, weights, lower=True, trans="T", check_finite=False)
     found: np.ndarray = np.ascontiguousarray(solved)
     return found
-
-
-def draw_landmarks(
-    labels: Int[np.ndarray, " rows"], count: int, *, seed: int
-) -> Int[np.ndarray, " count"]:
-    """Draw rows that stand for all, the classes in turn; their numbers, ascending."""
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.empty(len(labels), dtype=np.int64)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
-    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
-    chosen: np.ndarray = np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")[:count]])
-    return chosen
 
 
 def _values(

@@ -1,6 +1,5 @@
 """Baselines: logistic regression on all backbones' features, alone and on top of static weights."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,161 +8,23 @@ from jaxtyping import Float, Int
 
 from clipnlc.combiners.base import Combiner, Scores, weigh_alike
 from clipnlc.combiners.explanation import UNLABELLED, Contributions, weighted
-from clipnlc.combiners.kernel import DOUBLE_ROWS, draw_landmarks
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
-from clipnlc.fitting import cross_entropy, log_softmax, product_by_blocks
-from clipnlc.labels import ranks
-from clipnlc.logistic import fit_kernel, fit_primal
-
-STRENGTHS = tuple(10 ** (half / 2) for half in range(-4, 5))
-"""0.01 to 100: what `strength` is chosen among, as scikit-learn's `C`."""
+from clipnlc.fitting import log_softmax, product_by_blocks
+from clipnlc.regression import (
+    JUDGED_ROWS,
+    STRENGTHS,
+    Offset,
+    choose_strength,
+    draw_landmarks,
+    fit_regression,
+    fold_count,
+    folds,
+)
 
 WITHOUT_FOLDS = 1.0
 """The strength where no class has two labels, so that none can be held out; scikit-learn's default
 `C`. Our reading."""
-
-_FOLDS = 5
-_FOLDS_OF_MANY = 3  # above `DOUBLE_ROWS` rows, where a fold more changes little and takes long
-_JUDGED_ROWS = 8192
-"""Rows that the strength is chosen on at most, drawn from the classes in turn."""
-
-_EXACT_ROWS = 20_000
-"""Rows up to which the dual form is solved, whose cost does not depend on the width."""
-
-ENOUGH = 1e-6
-"""Nats per row that a fit by which a strength is judged may be above its minimum."""
-
-Offset = Callable[[Int[np.ndarray, " kept"]], Float[np.ndarray, "samples classes"]]
-"""Given the rows that may be learnt from, the fixed logits of all rows."""
-
-
-def fit_regression(
-    inputs: Float[np.ndarray, "samples width"],
-    labels: Int[np.ndarray, " samples"],
-    offset: Offset,
-    *,
-    strength: float,
-    classes: Int[np.ndarray, " chosen"],
-) -> Float[np.ndarray, "width classes"]:
-    """Minimise `strength sum CE(offset + inputs W, labels) + |W|^2 / 2`; return W in float32.
-
-    Args:
-        inputs: one row per labelled sample.
-        labels: class numbers.
-        offset: the fixed logits.
-        strength: scikit-learn's `C`: the smaller, the more regular.
-        classes: the classes that take part; the others' columns are 0.
-    """
-    rows = np.arange(len(labels))
-    fixed = offset(rows)
-    weights = np.zeros((inputs.shape[1], fixed.shape[1]), dtype=np.float32)
-    place = np.searchsorted(classes, labels)
-    sigma = math.sqrt(strength)
-    if len(labels) <= _EXACT_ROWS:
-        gram = _gram(inputs, np.float64 if len(labels) <= DOUBLE_ROWS else np.float32)
-        found, copied = None, len(labels) <= _JUDGED_ROWS  # more may not fit a second time
-        for smaller in (step for step in (1.0, 10.0) if step < strength and copied):
-            # From a solution that is found fast: far from one, the search takes twice the steps.
-            found = fit_kernel(
-                gram.copy(),
-                fixed[:, classes],
-                place,
-                sigma=math.sqrt(smaller),
-                start=found,
-                enough=ENOUGH,
-            )
-        found = fit_kernel(gram, fixed[:, classes], place, sigma=sigma, start=found)
-        weights[:, classes] = inputs.T.astype(found.dtype) @ found
-    else:
-        weights[:, classes] = fit_primal(inputs, fixed[:, classes], place, sigma=sigma)
-    return weights
-
-
-def choose_strength(
-    inputs: Float[np.ndarray, "samples width"],
-    labels: Int[np.ndarray, " samples"],
-    offset: Offset,
-    *,
-    fold: Int[np.ndarray, " samples"],
-    every_class: bool,
-) -> float:
-    """Choose among `STRENGTHS` by the cross-entropy of held-out labels.
-
-    The search starts at 1 and goes up, or else down, as long as the cross-entropy falls; over the
-    strength it has one minimum, but for noise. One matrix of products serves all fits.
-
-    Args:
-        inputs: one row per labelled sample.
-        labels: class numbers.
-        offset: the fixed logits; what they learn is learnt anew for each fold.
-        fold: the fold that a row is held out in, -1 where it never is; see `folds`.
-        every_class: every class takes part; else those with a row that is learnt from.
-    """
-    gram = _gram(inputs, np.float32)
-    parts = []
-    for number in range(fold.max() + 1):
-        kept, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        fixed = offset(kept)
-        classes = np.arange(fixed.shape[1]) if every_class else np.unique(labels[kept])
-        fixed, place = fixed[:, classes], np.searchsorted(classes, labels)
-        parts.append((kept, held, fixed, place))
-
-    starts: list[np.ndarray | None] = [None] * len(parts)
-
-    def judged(strength: float) -> float:
-        total = 0.0
-        for number, (kept, held, fixed, place) in enumerate(parts):
-            found = starts[number] = fit_kernel(
-                gram[np.ix_(kept, kept)],
-                fixed[kept],
-                place[kept],
-                sigma=math.sqrt(strength),
-                start=starts[number],
-                enough=ENOUGH,
-            )
-            scores = fixed[held] + gram[np.ix_(held, kept)] @ found
-            total += cross_entropy(scores, place[held]) * len(held)
-        return total
-
-    at = STRENGTHS.index(1)
-    best = judged(STRENGTHS[at])
-    for way in (1, -1):
-        before = at
-        while 0 <= at + way < len(STRENGTHS) and (value := judged(STRENGTHS[at + way])) < best:
-            at, best = at + way, value
-        if at != before:
-            break
-    return STRENGTHS[at]
-
-
-def folds(
-    labels: Int[np.ndarray, " samples"], sample_id: tuple[str, ...], *, most: int, seed: int
-) -> Int[np.ndarray, " samples"]:
-    """Deal each class's rows to stratified folds; a class's only row is never held out (-1).
-
-    There are as many folds as the largest class has rows, at most `most`. A row's place depends on
-    its identifier and the seed.
-
-    >>> folds(np.array([0, 0, 1]), ("a", "b", "c"), most=5, seed=0).tolist()[2]
-    -1
-    """
-    found = np.full(len(labels), -1, dtype=np.int64)
-    order = np.argsort(ranks(sample_id, draw=f"probe:{seed}"))
-    count = min(most, int(np.bincount(labels).max()))
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        if len(rows) > 1:
-            found[rows] = np.arange(len(rows)) % count
-    return found
-
-
-def _gram(
-    inputs: Float[np.ndarray, "samples width"], dtype: type[np.floating]
-) -> Float[np.ndarray, "samples samples"]:
-    exact = inputs.astype(dtype, copy=False)
-    gram: np.ndarray = exact @ exact.T
-    return gram
 
 
 @dataclass(frozen=True)
@@ -207,9 +68,9 @@ class _Regression(Combiner):
         inputs = ensemble.concatenated()
         strength = self.strength
         if not strength:
-            drawn = draw_landmarks(labels, _JUDGED_ROWS, seed=self.seed)
+            drawn = draw_landmarks(labels, JUDGED_ROWS, seed=self.seed)
             part, judged = ensemble.rows(drawn), labels[drawn]
-            most = _FOLDS if len(drawn) <= DOUBLE_ROWS else _FOLDS_OF_MANY
+            most = fold_count(len(drawn))
             fold = folds(judged, part.sample_id, most=most, seed=self.seed)
             strength = WITHOUT_FOLDS
             if fold.max() >= 0:
@@ -219,6 +80,7 @@ class _Regression(Combiner):
                     offset(part, judged),
                     fold=fold,
                     every_class=every_class,
+                    strengths=STRENGTHS,
                 )
         present = np.unique(labels)
         classes = np.arange(ensemble.logits.shape[2]) if every_class else present

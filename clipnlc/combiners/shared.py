@@ -12,8 +12,9 @@ from typing import TypeVar, cast
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from clipnlc.combiners.kernel import DOUBLE_ROWS, Widths, centred_rows, joint_kernel
+from clipnlc.combiners.kernel import Widths, centred_rows, joint_kernel
 from clipnlc.ensemble import Ensemble
+from clipnlc.logistic import DOUBLE_ROWS
 
 SHARED_ROWS = 8192
 """Rows of the largest pool whose kernel is kept: a quarter of a gigabyte."""

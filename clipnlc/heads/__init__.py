@@ -19,8 +19,10 @@ HEADS = Registry(
     {
         "zero-shot": "clipnlc.heads.zero_shot:ZeroShotHead",
         "linear": "clipnlc.heads.linear:LinearHead",
+        "linear-cv": "clipnlc.heads.linear_cv:CrossValidatedLinearHead",
         "class-mean": "clipnlc.heads.class_mean:ClassMeanHead",
         "linear-few": "clipnlc.heads.linear:LinearHeadOfFewLabels",
+        "linear-cv-few": "clipnlc.heads.linear_cv:CrossValidatedLinearHeadOfFewLabels",
         "class-mean-few": "clipnlc.heads.class_mean:ClassMeanHeadOfFewLabels",
         "clap": "clipnlc.heads.clap:ClassAdaptiveProbe",
         "gda": "clipnlc.heads.gda:GaussianDiscriminant",
