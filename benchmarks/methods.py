@@ -24,7 +24,8 @@ from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
 from clipnlc.files import write_whole
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.reports.record import RIVALS, Evaluation, Row
+from clipnlc.measures import Facts
+from clipnlc.reports.record import GFLOPS, RIVALS, Evaluation, Row
 from clipnlc.runs.finding import DEFAULT_HOLDOUT
 from clipnlc.runs.inputs import is_for
 from clipnlc.runs.members import members_name
@@ -108,13 +109,18 @@ def read(layout: Layout, names: Sequence[str], members: str) -> dict[str, Evalua
                 f"{path} is of {', '.join(there)}, expected {', '.join(sorted(names))}; {CURE}"
             )
         first = found[COMPARED[0]]
-        alike = [(one.split, one.measures, one.versions) for one in (first, found[head])]
+        alike = [(one.split, _measures(one), one.versions) for one in (first, found[head])]
         if alike[0] != alike[1]:
             raise StoreError(
                 f"{path} was measured on another split, by other measures or with other versions of "
                 f"packages than the record of {COMPARED[0]} heads; {CURE}"
             )
     return found
+
+
+def _measures(record: Evaluation) -> dict[str, Facts]:
+    """Return its measures but GFLOPs, which only records with a cascade have."""
+    return {name: facts for name, facts in record.measures.items() if name != GFLOPS}
 
 
 def table(records: Mapping[str, Evaluation]) -> list[Line]:

@@ -32,6 +32,7 @@ from clipnlc.cli.output import (
     show_explained,
     work_done,
 )
+from clipnlc.cli.protocols import ProtocolName, protocol_of
 from clipnlc.commands import DEFAULT_STORE
 from clipnlc.machine import cores
 from clipnlc.wording import count as count_of
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 
 def train_heads(
+    context: typer.Context,
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
@@ -96,6 +98,7 @@ def train_heads(
         int,
         typer.Option(min=0, max=LARGEST_SEED, help="Of the hold-out and the order of the rows."),
     ] = 0,
+    protocol: ProtocolName = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -113,6 +116,20 @@ def train_heads(
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
+    if protocol:
+        head, _ = protocol_of(protocol, context)
+        if not HEADS.get(head).needs_labels:
+            say(f"no head is trained with --protocol {protocol}: extract has made {head} heads")
+            command = f"train-nlc --protocol {protocol}"
+            say_next(
+                say,
+                command,
+                dataset=dataset,
+                keys=keys_of(dataset),
+                backbones=backbones,
+                store=store,
+            )
+            return
     per_draw = HEADS.get(head).per_draw
     share = holdout if per_draw else None
     drawing = bool(shots or count or share is not None)
@@ -197,6 +214,7 @@ def _say_head(say: Sayer, head: "TrainedHead") -> None:
 
 
 def train_nlc(
+    context: typer.Context,
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
@@ -241,6 +259,7 @@ def train_nlc(
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes; 0 for one per core.")
     ] = 0,
+    protocol: ProtocolName = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -256,6 +275,9 @@ def train_nlc(
     from clipnlc.stages.train_nlc import train_nlc as stage
     from clipnlc.stores.layout import Layout, maker_of_test
 
+    if protocol:
+        head, share = protocol_of(protocol, context)
+        holdout = share if holdout is None else holdout
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 

@@ -26,6 +26,7 @@ from clipnlc.cli.output import (
     write,
     writing,
 )
+from clipnlc.cli.protocols import protocol_of
 from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError
 from clipnlc.wording import count
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
@@ -69,6 +71,13 @@ def evaluate(
     markdown: Annotated[
         Path | None, typer.Option(help="Also write every table as Markdown.")
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="The heads of one of the NLC paper's: zero-shot, linear, few-shot; every run on them "
+            "is shown."
+        ),
+    ] = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,6 +97,8 @@ def evaluate(
     from clipnlc.stages.evaluate import evaluate as stage
     from clipnlc.stores.layout import Layout
 
+    if protocol:
+        head, _ = protocol_of(protocol, context)
     if baselines.strip() and not against.strip():
         raise DataError("--baselines names what is compared; name with what in --against METHOD")
     say = Sayer(quiet=quiet or as_json)

@@ -1,0 +1,102 @@
+"""`--protocol`: the paper's three, spelled as one word."""
+
+import json
+import shutil
+
+import pytest
+from command_line import good, refusal
+
+
+def fits(store):
+    return sorted(p.relative_to(store).as_posix() for p in store.rglob("fits/*/*/*.h5"))
+
+
+QUICK = ("--combiners", "log-avg,static", "--seeds", 1)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "spelled"),
+    [
+        ("zero-shot", ("--holdout", 0.1)),
+        ("few-shot", ("--shots", "1,2,4,8,16,32")),
+        ("few-shot --shots 1,all", ("--shots", "1,all")),
+    ],
+)
+def test_stands_for_the_options(protocol, spelled, extracted, first_extracted, here):
+    other = shutil.copytree(first_extracted, extracted.with_name("other"))
+    said = json.loads(
+        good(
+            "train-nlc",
+            "--protocol",
+            *protocol.split(),
+            *QUICK,
+            "--json",
+            "--store",
+            extracted,
+            by=here,
+        )
+    )
+    wanted = json.loads(good("train-nlc", *spelled, *QUICK, "--json", "--store", other, by=here))
+    assert said == wanted
+    assert fits(extracted) == fits(other) != []
+
+
+def test_linear_trains_heads_then_fits_on_the_rest(extracted, here):
+    store = ("--store", extracted)
+    said = good("train-heads", "--protocol", "linear", "--epochs", 1, *store, by=here)
+    assert f"next: clipnlc train-nlc --head linear --holdout 1 {' '.join(map(str, store))}" in said
+    good("train-nlc", "--protocol", "linear", *QUICK, *store, by=here)
+    (found,) = json.loads(
+        good("train-nlc", "--protocol", "linear", "--json", *QUICK, *store, by=here)
+    )[-1:]
+    assert found["which"] == {"kind": "holdout", "amount": 1.0, "seed": 0}
+    here_and_there = [
+        good("evaluate", *words, "--full", *store, by=here)
+        for words in (("--protocol", "linear"), ("--head", "linear"))
+    ]
+    assert here_and_there[0].splitlines()[:20] == here_and_there[1].splitlines()[:20]
+
+
+def test_zero_shot_heads_are_there(extracted, here):
+    said = good("train-heads", "--protocol", "zero-shot", "--store", extracted, by=here)
+    assert said == (
+        "no head is trained with --protocol zero-shot: extract has made zero-shot heads\n"
+        f"next: clipnlc train-nlc --protocol zero-shot --store {extracted}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "train-nlc --protocol linear --shots 4",
+            "--protocol linear and --shots contradict each other; leave one of them out",
+        ),
+        (
+            "train-nlc --protocol few-shot --holdout 0.1",
+            "--protocol few-shot and --holdout contradict each other; leave one of them out",
+        ),
+        (
+            "train-nlc --protocol zero-shot --count 30",
+            "--protocol zero-shot and --count contradict each other; leave one of them out",
+        ),
+        (
+            "evaluate --protocol zero-shot --head linear",
+            "--protocol zero-shot is of zero-shot heads, and --head linear was given; leave one of them out",
+        ),
+        (
+            "train-heads --protocol few",
+            "unknown protocol 'few'; did you mean 'few-shot'? known: zero-shot, linear, few-shot",
+        ),
+    ],
+)
+def test_what_contradicts_it_is_refused(line, said, extracted, here):
+    assert refusal(*line.split(), "--store", extracted, by=here) == f"error: {said}"
+
+
+def test_few_shot_takes_heads_of_the_same_labels(extracted, here):
+    store, head = ("--store", extracted), ("--head", "tip-adapter")
+    few = ("--protocol", "few-shot", "--shots", "1", "--seeds", 1)
+    good("train-heads", *few, *head, *store, by=here)
+    good("train-nlc", *few, *head, "--combiners", "log-avg", *store, by=here)
+    assert [name for name in fits(extracted) if "tip-adapter" in name]
