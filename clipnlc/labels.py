@@ -169,18 +169,21 @@ class Labels:
         }[self.kind]
 
     @staticmethod
-    def options(several: "Sequence[Labels]") -> dict[str, str]:
+    def options(several: "Sequence[Labels]", *, zero: bool = False) -> dict[str, str]:
         """Return the options of a command that draws these labels; seeds reach the highest.
 
         Draws of another kind than the first are left out, and hold-outs of another share: a command
-        takes one.
+        takes one. With `zero`, no labels are spelled, as 0 shots.
 
         >>> Labels.options([Labels.shots(1, seed=2), Labels.shots(4)])
         {'shots': '1,4', 'seeds': '3'}
+        >>> Labels.options([Labels.none(), Labels.shots(1)], zero=True)
+        {'shots': '0,1', 'seeds': '1'}
         """
         drawn = sorted(which for which in several if which.kind != "none")
+        none = zero and len(drawn) < len(several)
         if not drawn:
-            return {}
+            return {"shots": "0"} if none else {}
         first = drawn[0]
         alike = [which for which in drawn if which.kind == first.kind]
         if first.kind == "holdout":
@@ -188,7 +191,8 @@ class Labels:
         seeds = str(1 + max(which.seed for which in alike))
         if first.kind == "all":
             return {"shots": "all", "seeds": seeds}
-        amounts = dict.fromkeys(f"{which.amount}" for which in alike)
+        none = none and first.kind == "shots"
+        amounts = dict.fromkeys([*(["0"] if none else []), *(f"{w.amount}" for w in alike)])
         return {first.kind: ",".join(amounts), "seeds": seeds}
 
     @staticmethod

@@ -178,19 +178,21 @@ def fit_kernel(
 def fit_primal(
     inputs: Float[np.ndarray, "rows width"],
     offset: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " rows"],
+    labels: Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"],
     *,
     sigma: float,
+    enough: float | None = None,
 ) -> Float[np.ndarray, "width classes"]:
     """Find the weights W of the primal form; arguments as in `fit_kernel`.
 
     Its cost grows with the square of the width and linearly with the rows: the form for more rows
-    than inputs.
+    than inputs. In place of labels it takes probabilities of the classes, each row with sum 1: the
+    cross-entropy is then the expected one under them.
     """
     space = _Primal(inputs, sigma=sigma, curvature=_curvature(offset))
     shape = (offset.shape[1], inputs.shape[1])
     point = _Vector(np.zeros(shape, inputs.dtype), np.zeros(offset.T.shape, inputs.dtype))
-    return _search(space, point, offset, labels, inputs.dtype, sigma=sigma)
+    return _search(space, point, offset, labels, inputs.dtype, sigma=sigma, enough=enough)
 
 
 def _curvature(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, " rows"]:
@@ -218,7 +220,7 @@ def _search(
     space: _Space,
     point: _Vector,
     offset: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " rows"],
+    labels: Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"],
     dtype: "np.dtype[np.floating]",
     *,
     sigma: float,
@@ -227,7 +229,11 @@ def _search(
     """Minimise by L-BFGS with backtracking, until what is missing is small or below rounding."""
     base = np.ascontiguousarray(offset.T, dtype=dtype)
     base -= base.max(axis=0)  # the cross-entropy does not see a shift of a row
-    wanted = (labels, np.arange(len(labels)))
+    wanted = (
+        (labels, np.arange(len(labels)))
+        if labels.ndim == 1
+        else np.ascontiguousarray(labels.T, dtype=dtype)
+    )
     missing = (enough or _ENOUGH[np.dtype(dtype)]) * len(labels)
     rounding = 8 * float(np.finfo(dtype).eps)
     loss, slope = _loss(base + point.image, wanted)
@@ -283,14 +289,20 @@ def _direction(space: _Space, gradient: Matrix, pairs: "deque[_Pair]") -> _Vecto
 
 
 def _loss(
-    logits: Matrix, wanted: tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]
+    logits: Matrix, wanted: tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]] | Matrix
 ) -> tuple[float, Matrix]:
-    """Return the summed cross-entropy, and in the place of the logits its derivative by them."""
+    """Return the summed cross-entropy, and in the place of the logits its derivative by them.
+
+    Wanted are the labels' places, or the probabilities of the classes.
+    """
     logits -= logits.max(axis=0)
-    own = logits[wanted]
+    own = logits[wanted] if isinstance(wanted, tuple) else (logits * wanted).sum(axis=0)
     np.exp(logits, out=logits)
     total = logits.sum(axis=0)
     logits /= total
-    logits[wanted] -= 1
+    if isinstance(wanted, tuple):
+        logits[wanted] -= 1
+    else:
+        logits -= wanted
     surprise = float((np.log(total) - own).sum(dtype=np.float64))
     return surprise, logits

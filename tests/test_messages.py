@@ -459,6 +459,11 @@ def heads_of_other_labels(box):
     yield ["train-nlc", *rla, "--shots", 2, "--combiners", "log-avg"]
 
 
+@case("runs.teacher.find_teachers")
+def no_teacher_yet(box):
+    yield ["train-heads", "--head", "distilled", "--shots", "0,1", "--seeds", 1]
+
+
 @case("runs.crops._cure")
 def crops_for_one_backbone(box):
     box.good("extract", "-d", "photos", "-b", "nano-RN50", "--crops", 1)

@@ -126,7 +126,7 @@ def test_records_that_do_not_go_together_are_refused(methods, store, monkeypatch
 
 
 @pytest.mark.long
-def test_the_chain_runs_and_then_is_cached(tmp_path):
+def test_the_chain_runs_and_then_is_cached(methods, tmp_path):
     words = [f"--old-file={sys.prefix}/.ready", "methods", f"VENV={sys.prefix}"]
     words += [f"STORE={tmp_path}", "DATASETS=colors,digits", f"BACKBONES={','.join(BACKBONES)}"]
     words += ["SEEDS=2", "SHOTS=1,2", "CROPS=2", "EXTRACT_OPTIONS=--limit 100"]

@@ -54,9 +54,17 @@ def train_heads(
         str,
         typer.Option(
             help="linear, linear-cv, class-mean; on the combiners' own labels: linear-few, "
-            "linear-cv-few, class-mean-few, clap, gda, lp-plus-plus, rla, tip-adapter, tip-adapter-f."
+            "linear-cv-few, class-mean-few, clap, gda, lp-plus-plus, rla, tip-adapter, tip-adapter-f; "
+            "with a teacher: distilled."
         ),
     ] = "linear",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="Of distilled: a combiner that train-nlc has fitted on the same labels; balanced-gp, "
+            "or balanced for 0 shots, if not given."
+        ),
+    ] = "",
     holdout: Annotated[
         float | None,
         typer.Option(
@@ -68,7 +76,7 @@ def train_heads(
         str,
         typer.Option(
             help="Instead of a hold-out: labels per class, one head each, comma-separated; "
-            "1,2,4,8,16,32 for heads of few labels."
+            "1,2,4,8,16,32 for heads of few labels, 0 for distilled."
         ),
     ] = "",
     count: Annotated[
@@ -107,6 +115,7 @@ def train_heads(
     Needs features of train and test. A linear head starts from the class texts. A tenth of train is
     kept for the combiners. With --shots or --count, heads are fitted on a few labels: those that
     train-nlc draws. Combiners see logits of those labels by heads that were fitted without them.
+    distilled learns the answers of a fit of all backbones, so that one backbone predicts alone.
 
     Example: clipnlc train-heads --dataset digits
     """
@@ -133,7 +142,8 @@ def train_heads(
     per_draw = HEADS.get(head).per_draw
     share = holdout if per_draw else None
     drawing = bool(shots or count or share is not None)
-    labels = labels_of(shots=shots, count=count, holdout=share) if drawing else ()
+    taught = HEADS.get(head).needs_teacher
+    labels = labels_of(shots=shots, count=count, holdout=share, zero=taught) if drawing else ()
     given = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -155,6 +165,7 @@ def train_heads(
             seed=seed,
             labels=labels,
             seeds=range(seeds),
+            teacher=teacher.strip() or None,
             on_progress=on_progress,
         )
     if as_json:
@@ -170,7 +181,8 @@ def train_heads(
             say(f"combiners read no {head} heads of few labels; for them: train-heads --head {few}")
         return
     if drawn:
-        options = Labels.options(drawn)
+        options = Labels.options(drawn, zero=taught)
+        options |= {"combiners": "parameter-free"} if taught else {}
         next_command = " ".join([f"train-nlc --head {head}", *_spelled(options)])
     say_next(say, next_command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
@@ -272,6 +284,7 @@ def train_nlc(
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg --explain
     """
     from clipnlc.combiners import USUAL
+    from clipnlc.heads import HEADS
     from clipnlc.stages.train_nlc import train_nlc as stage
     from clipnlc.stores.layout import Layout, maker_of_test
 
@@ -290,7 +303,9 @@ def train_nlc(
             backbones=backbones_of(backbones),
             head=head,
             combiners=listed(combiners) or USUAL,
-            labels=labels_of(shots=shots, count=count, holdout=holdout),
+            labels=labels_of(
+                shots=shots, count=count, holdout=holdout, zero=HEADS.get(head).needs_teacher
+            ),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),
             strict_shots=strict_shots,

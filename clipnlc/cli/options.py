@@ -52,7 +52,8 @@ BackbonesInStore = Annotated[
     str, typer.Option("--backbones", "-b", help="Names or groups; all in the store if empty.")
 ]
 ShotsOfFit = Annotated[
-    str, typer.Option(help="Labels per class it was fitted on, or all; if empty, the only fit.")
+    str,
+    typer.Option(help="Labels per class it was fitted on, 0 or all; if empty, the only fit."),
 ]
 CountOfFit = Annotated[
     str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
@@ -72,8 +73,12 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def labels_of(*, shots: str, count: str, holdout: float | None) -> "tuple[Labels, ...]":
+def labels_of(
+    *, shots: str, count: str, holdout: float | None, zero: bool = False
+) -> "tuple[Labels, ...]":
     """Read `--shots`, `--count` and `--holdout`: which labels to fit on, whatever the seed.
+
+    With `zero`, 0 shots are no labels; otherwise they are refused.
 
     Raises:
         DataError: a number is out of range, or both a count and a hold-out were given.
@@ -87,11 +92,12 @@ def labels_of(*, shots: str, count: str, holdout: float | None) -> "tuple[Labels
     if count.strip():
         return tuple(Labels.count(number) for number in _numbers("--count", count, "10,30"))
     parts = listed(shots)
-    few = ",".join(part for part in parts if part != "all")
+    none = (Labels.none(),) if zero and "0" in parts else ()
+    few = ",".join(part for part in parts if part != "all" and not (none and part == "0"))
     every = (Labels.all(),) if "all" in parts else ()
-    if not few and every:
-        return every
-    return (*(Labels.shots(number) for number in _numbers("--shots", few, "1,4,16")), *every)
+    if not few and (none or every):
+        return (*none, *every)
+    return (*none, *(Labels.shots(number) for number in _numbers("--shots", few, "1,4,16")), *every)
 
 
 def labels_of_fit(*, shots: str, count: str, holdout: float | None, seed: int) -> "Labels | None":
@@ -106,13 +112,13 @@ def labels_of_fit(*, shots: str, count: str, holdout: float | None, seed: int) -
         raise DataError("--shots, --count and --holdout exclude each other; give one of them")
     if not shots.strip() and not count.strip() and holdout is None:
         return None
-    found = labels_of(shots=shots, count=count, holdout=holdout)
+    found = labels_of(shots=shots, count=count, holdout=holdout, zero=True)
     if len(found) > 1:
         raise DataError(
             f"{'--count' if count.strip() else '--shots'} is {count or shots!r}; give one number: "
             "one fit is used"
         )
-    return replace(found[0], seed=seed)
+    return found[0] if found[0].kind == "none" else replace(found[0], seed=seed)
 
 
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:

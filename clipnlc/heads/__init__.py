@@ -29,6 +29,7 @@ HEADS = Registry(
         "lp-plus-plus": "clipnlc.heads.lp_plus_plus:LinearProbePlusPlus",
         "rla": "clipnlc.heads.rla:RegularisedLinearAdapter",
         "tip-adapter": "clipnlc.heads.tip_adapter:TipAdapter",
+        "distilled": "clipnlc.heads.distilled:DistilledHead",
         "tip-adapter-f": "clipnlc.heads.tip_adapter:TipAdapterF",
     },
 )

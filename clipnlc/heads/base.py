@@ -25,6 +25,7 @@ class Examples:
         sample_id: one identifier per row.
         classes: how many there are; some may have no row.
         views: of each row, the mean over augmented crops, of length 1; without crops, `unit`.
+        targets: of each row, a teacher's probabilities of the classes; None without a teacher.
     """
 
     unit: Float[np.ndarray, "samples dim"]
@@ -32,6 +33,7 @@ class Examples:
     sample_id: tuple[str, ...]
     classes: int
     views: Float[np.ndarray, "samples dim"]
+    targets: Float[np.ndarray, "samples classes"] | None = None
 
 
 def normalise(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
@@ -57,6 +59,8 @@ class Head(Learner, ABC):
         takes_views: where there are features of augmented crops of the images, it learns from their
             mean, too.
         needs_validation: it learns from labelled rows that are kept from it to choose by, too.
+        needs_teacher: it learns from a teacher's probabilities of the classes of each row, and reads
+            no label.
         per_draw: it is fitted on the few labels that the combiners are fitted on, once for each
             draw of them; they see cross-fitted logits (`clipnlc.heads.cross_fitting`).
         most_folds: folds of the cross-fitting where every class has a single row; as many as rows
@@ -67,6 +71,7 @@ class Head(Learner, ABC):
     needs_texts: ClassVar[bool] = True
     takes_views: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
     per_draw: ClassVar[bool] = False
     most_folds: ClassVar[int] = 5
 
@@ -81,6 +86,7 @@ class Head(Learner, ABC):
         logit_bias: float = 0.0,
         classes: int | None = None,
         views: Float[np.ndarray, "samples dim"] | None = None,
+        targets: Float[np.ndarray, "samples classes"] | None = None,
     ) -> _Head:
         """Learn from labelled rows, and from the class texts if the head needs them.
 
@@ -94,10 +100,12 @@ class Head(Learner, ABC):
             classes: how many there are; needed only without texts.
             views: of each row, the mean of the features of augmented crops; the features
                 themselves by default.
+            targets: of each row, a teacher's probabilities of the classes, for a head that needs
+                them.
 
         Raises:
             ValueError: rows, labels and sample ids do not fit together; a label names no class;
-                the head needs texts or rows, which were not given.
+                the head needs texts, rows or a teacher's probabilities, which were not given.
         """
         name = type(self).__name__
         if self.needs_texts and (texts is None or logit_scale is None):
@@ -111,6 +119,8 @@ class Head(Learner, ABC):
             raise ValueError(f"views are {crops.shape}, expected {features.shape} as the features")
         if self.needs_labels and not len(labels):
             raise ValueError(f"{name} learns from labelled rows, and none was given")
+        if self.needs_teacher:
+            _check_targets(name, targets, (len(features), count))
         self.forget()
         rows = canonical_rows(sample_id)
         given = texts if self.needs_texts and texts is not None else features[:0]
@@ -122,6 +132,7 @@ class Head(Learner, ABC):
                 labels=labels[rows],
                 sample_id=tuple(sample_id[row] for row in rows),
                 classes=count,
+                targets=targets[rows] if self.needs_teacher and targets is not None else None,
             ),
             texts=normalise(given.astype(np.float32)),
             logit_scale=1.0 if logit_scale is None else logit_scale,
@@ -240,3 +251,14 @@ def _check_rows(
         raise ValueError(
             f"labels must lie in [0, {classes}), found {labels.min()} to {labels.max()}"
         )
+
+
+def _check_targets(
+    name: str, targets: Float[np.ndarray, "samples classes"] | None, shape: tuple[int, int]
+) -> None:
+    if targets is None or not len(targets):
+        raise ValueError(f"{name} learns from a teacher's probabilities, and none were given")
+    if targets.shape != shape:
+        raise ValueError(f"a teacher's probabilities are {targets.shape}, expected {shape}")
+    if not (targets >= 0).all() or not np.allclose(targets.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("a teacher's probabilities must not be negative, and each row's sum is 1")

@@ -30,6 +30,7 @@ class LabelledRows:
     logit_scale: float
     logit_bias: float = 0.0
     views: Float[np.ndarray, "samples dim"] | None = None
+    targets: Float[np.ndarray, "samples classes"] | None = None
 
     def fit(self, head: Head, rows: Int[np.ndarray, " rows"] | None = None) -> Head:
         """Fit a head on these rows, all by default, and return it."""
@@ -42,6 +43,7 @@ class LabelledRows:
             logit_scale=self.logit_scale,
             logit_bias=self.logit_bias,
             views=None if self.views is None else self.views[chosen],
+            targets=None if self.targets is None else self.targets[chosen],
         )
 
 

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from jaxtyping import Float
+
 from clipnlc.commands import command
 from clipnlc.errors import StoreError
-from clipnlc.stores.features import read_feature_header
+from clipnlc.heads.base import normalise
+from clipnlc.stores.aligned import Columns, check_aligned
+from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
 from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import Layout
 from clipnlc.view import View, crop_number
@@ -82,3 +87,21 @@ def _cure(layout: Layout, dataset: str, backbones: Sequence[str], count: int) ->
     )
     folder = layout.features(dataset, "train~crop-", "any").parent
     return f"run `{made}`, or, to do without crops, delete {folder}*"
+
+
+def mean_of_crops(
+    plain: FeatureStore, path: Path, crops: Sequence[Path]
+) -> Float[np.ndarray, "samples dim"] | None:
+    """Return the mean of the crops' features of length 1.
+
+    Raises:
+        StoreError: the crops are of other samples.
+    """
+    whole = Columns(path, plain.class_names, plain.sample_id, plain.labels)
+    total: np.ndarray | None = None
+    for crop in crops:
+        found = read_features(crop)
+        check_aligned(whole, Columns(crop, found.class_names, found.sample_id, found.labels))
+        unit = normalise(found.features.astype(np.float32))
+        total = unit if total is None else total + unit
+    return total

@@ -38,9 +38,19 @@ def refuse_crop(split: str) -> None:
         )
 
 
+def usual_teacher(which: Labels) -> str:
+    """Return the combiner that a head with a teacher learns from, unless another is named."""
+    return "balanced" if which.kind == "none" else "balanced-gp"
+
+
 def labelled_split(head: str) -> str:
-    """Return the split whose labels combiners learn from, under this head."""
+    """Return the split whose labels combiners learn from, under this head.
+
+    None learns on a head that has a teacher: then it is the rows that no label was drawn from.
+    """
     cls = HEADS.get(head)
+    if cls.needs_teacher:
+        return HOLDOUT
     if cls.per_draw:
         return CROSS_FITTED
     return HOLDOUT if cls.needs_labels else "train"

@@ -16,7 +16,7 @@ from clipnlc.commands import command
 from clipnlc.errors import StoreError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import DEFAULT_HOLDOUT, Runs, labelled_split
+from clipnlc.runs.finding import DEFAULT_HOLDOUT, Runs, labelled_split, usual_teacher
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
@@ -121,7 +121,7 @@ def refuse_stale_logits(present: Present, names: Iterable[str]) -> None:
             stage,
             backbones=list(dict.fromkeys(place.backbone for place in places if place.backbone)),
             store=present.layout.root,
-            **Labels.options([Labels.parse(place.run) for place in places if place.run]),
+            **Labels.options([Labels.parse(place.run) for place in places if place.run], zero=True),
         )
         raise StoreError(f"{first}; run `{cure}`")
 
@@ -139,6 +139,9 @@ def _remake_logits(place: Location, key: Key) -> str:
     }
     if place.run:
         options.pop("seed", None)  # of a run it is its draw's
+        teacher = key.fields.get("teacher", {}).get("combiner")
+        if teacher and teacher != usual_teacher(Labels.parse(place.run)):
+            options["teacher"] = teacher
     stage = command("train-heads", dataset=place.dataset, head=place.head, store=None, **options)
     return stage.removeprefix("clipnlc ")
 
@@ -191,7 +194,9 @@ def refuse_stale_runs(
         backbones=runs.backbones,
         combiners=[name for name in COMBINERS if any(name in each for each in fitted.values())],
         store=layout.root,
-        **Labels.options([Labels.parse(run) for run in fitted]),
+        **Labels.options(
+            [Labels.parse(run) for run in fitted], zero=HEADS.get(runs.head).needs_teacher
+        ),
         class_proportions=declared if isinstance(declared, str) else None,
     )
     which = ", with the file of proportions that was given before" if from_file else ""

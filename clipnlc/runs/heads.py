@@ -11,6 +11,7 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.heads import HEADS, Head
 from clipnlc.runs.fitted import UNFIT
 from clipnlc.stores.features import read_feature_columns
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import LogitFit, read_logit_fit
 
@@ -147,3 +148,19 @@ def _rebuilt(  # noqa: PLR0917  (what names one file)
         f"{layout.root} holds no features of {backbone} on {dataset} to take the texts from; "
         "extract the data set again"
     )
+
+
+def current_key(key: Key) -> Key:
+    """Return a key as it is spelled now: settings of linear heads used to stand in it one by one.
+
+    They are then compared by what they are, and heads with the same settings stay.
+    """
+    fields = key.fields
+    before = {"early_stopping", "seed", "epochs", "learning_rate", "batch_size"}
+    if not before <= fields.keys():
+        return key
+    old = {name: fields.pop(name) for name in before}
+    # The patience could not be set.
+    fields["settings"] = {**old, "stopping_share": old["early_stopping"], "patience": 20}
+    del fields["settings"]["early_stopping"]
+    return Key.of(fields)

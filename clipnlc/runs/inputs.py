@@ -40,12 +40,18 @@ def runs_of(
     """Group the runs that have a combiner by seed; the run without labels stands alone.
 
     Raises:
-        DataError: no run is left, for the heads are fitted per draw and no labels were asked for.
+        DataError: no run is left, for the heads are fitted per draw and no labels were asked for; a
+            combiner learns, and the head's teacher has seen the labels.
     """
-    if any(is_for(head, name, Labels.none()) for name in combiners):
+    taught = HEADS.get(head).needs_teacher
+    if taught:
+        _refuse_learners(head, combiners)
+    if (not taught or Labels.none() in labels) and any(
+        is_for(head, name, Labels.none()) for name in combiners
+    ):
         yield (Labels.none(),)
     drawn = [which for which in labels if which.kind != "none"]
-    if not drawn and HEADS.get(head).per_draw:
+    if not drawn and HEADS.get(head).per_draw and not taught:
         raise DataError(
             f"the head {head} is fitted for each draw of labels; give --shots 1 or more"
         )
@@ -57,9 +63,21 @@ def runs_of(
 def is_for(head: str, combiner: str, which: Labels) -> bool:
     """Return whether a combiner is fitted in a run on these labels."""
     cls = COMBINERS.get(combiner)
+    if HEADS.get(head).needs_teacher:
+        return not cls.learnt
     if HEADS.get(head).per_draw:
         return which.kind != "none"
     return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
+
+
+def _refuse_learners(head: str, combiners: Sequence[str]) -> None:
+    learning = [name for name in combiners if COMBINERS.get(name).learnt]
+    if learning:
+        raise DataError(
+            f"{learning[0]} learns, and the teacher of the head {head} has seen the labels and images "
+            "that it would learn from; give combiners that learn nothing, as --combiners "
+            "parameter-free"
+        )
 
 
 def inputs_of_runs(
@@ -98,7 +116,7 @@ def inputs_of_runs(
                 head=head,
                 backbones=sorted(set().union(*lacking.values())),
                 store=layout.root,
-                **Labels.options(list(lacking)),
+                **Labels.options(list(lacking), zero=True),
             )
             raise MissingStageError(
                 f"{layout.root} holds no {head} logits of {dataset} {min(lacking).phrase} (seed "
@@ -123,7 +141,7 @@ def _inputs(
     split = labelled_split(head)
     paths = [layout.logits(dataset, head, backbone, run) for backbone in backbones]
     classes = content_digest(sorted(read_class_names(paths[0])))
-    if not learning and run is None:
+    if not learning and (run is None or HEADS.get(head).needs_teacher):
         return Inputs(classes)
     logits, features, pool = {}, {}, {}
     for path in paths:

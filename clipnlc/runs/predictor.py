@@ -77,7 +77,7 @@ def open_predictor(
         combiners=combiner,
         backbones=backbones,
         store=layout.root,
-        **Labels.options([which]),
+        **Labels.options([which], zero=HEADS.get(head).needs_teacher),
     )
     missing = MissingStageError(
         f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "

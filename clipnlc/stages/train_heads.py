@@ -11,14 +11,16 @@ from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from clipnlc.commands import command
+from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
-from clipnlc.heads.base import normalise
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
-from clipnlc.runs.crops import crops_of
+from clipnlc.runs.crops import crops_of, mean_of_crops
 from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
+from clipnlc.runs.heads import current_key
+from clipnlc.runs.teacher import Teacher, find_teachers
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import Columns, check_aligned
 from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
@@ -82,6 +84,7 @@ class _Task:
         runs: the labels of each head; hold-outs are what it is not fitted on.
         per_run: whether heads are fitted per run, and not on all but a hold-out.
         crops: the features of augmented crops of train, for a head that takes them.
+        teachers: by run, for a head that has one.
     """
 
     layout: Layout
@@ -92,6 +95,7 @@ class _Task:
     runs: tuple[Labels, ...]
     per_run: bool
     crops: tuple[Path, ...]
+    teachers: Mapping[Labels, Teacher]
 
     def features(self, split: str) -> Path:
         return self.layout.features(self.dataset, split, self.backbone)
@@ -110,6 +114,9 @@ class _Task:
         )
         if HEADS.get(self.head).takes_views:
             rows["crops"] = len(self.crops)
+        if which in self.teachers:
+            rows["teacher"] = self.teachers[which].facts
+            inputs = {**inputs, **self.teachers[which].inputs}
         return Key.of(
             {
                 "head": self.head,
@@ -132,6 +139,7 @@ def train_heads(
     seed: int = 0,
     labels: Sequence[Labels] = (),
     seeds: Sequence[int] = (0, 1, 2),
+    teacher: str | None = None,
     on_progress: Callable[[TrainedHead, int, int], None] = lambda _head, _done, _all: None,
 ) -> list[TrainedHead]:
     """Train heads on 90 % of train; write the logits of the other 10 % and of test.
@@ -146,6 +154,9 @@ def train_heads(
     Tip-Adapter's keys are means over the crops of train that the store has (`extract --crops`); how
     many is in the key and in the facts.
 
+    A head that has a teacher learns the probabilities of a fit on the zero-shot logits of every
+    backbone, for the images of train: a fit on the same labels, or on none.
+
     For linear heads, Adam, 2e-5, 300 epochs and the 90/10 split are the NLC paper's; that they
     belong to these heads is our reading (`clipnlc.heads.linear`).
 
@@ -158,28 +169,38 @@ def train_heads(
         holdout: share of train that is kept for the combiners, stratified and seeded.
         seed: of the hold-out and of everything random in the fit.
         labels: fit heads on these labels instead; their own seeds do not matter. By default, a
-            head that is only ever fitted so takes `Labels.few()`.
+            head that is only ever fitted so takes `Labels.few()`, and one with a teacher none.
         seeds: of the draws and of everything random in those fits.
+        teacher: the combiner that a head with a teacher learns from; by default `balanced-gp` on
+            labels, and `balanced` without.
         on_progress: called after each head, with it and (heads done, heads).
 
     Raises:
         UnknownNameError: the head, or one of its settings, is not known.
         DataError: the head is not trained; a share is out of range; nothing to fit on or to hold
             out.
-        MissingStageError: no features of train or test.
+        MissingStageError: no features of train or test; no fit of the teacher.
         StoreError: a store file is damaged or in use.
     """
     _check_trainable(head)
     _check_settings(head, settings or {})
-    labels = labels or (Labels.few() if HEADS.get(head).per_draw else ())
+    taught = HEADS.get(head).needs_teacher
+    if teacher is not None and not taught:
+        raise DataError(f"the head {head} has no teacher; give --head distilled for one")
+    if not labels and HEADS.get(head).per_draw:
+        labels = (Labels.none(),) if taught else Labels.few()
     if not labels and not _LEAST_HOLDOUT <= holdout < 1:
         raise DataError(
             f"--holdout is {holdout}; give a share of at least {_LEAST_HOLDOUT} and below 1"
         )
-    if any(which.kind == "none" for which in labels):
+    if any(which.kind == "none" for which in labels) and not taught:
         raise DataError(f"the head {head} needs labels; give --shots 1 or more")
-    runs = tuple(dict.fromkeys(replace(which, seed=s) for s in seeds for which in labels))
+    runs = tuple(dict.fromkeys(_seeded(which, s) for s in seeds for which in labels))
     layout = Layout(store)
+    names = dataset or _with_features(layout)
+    teachers = {
+        name: find_teachers(layout, name, teacher, runs if taught else ()) for name in names
+    }
     tasks = [
         _Task(
             layout=layout,
@@ -190,8 +211,9 @@ def train_heads(
             runs=runs or (Labels.holdout(holdout, seed=seed),),
             per_run=bool(labels),
             crops=crops,
+            teachers=teachers[name],
         )
-        for name in dataset or _with_features(layout)
+        for name in names
         for backbone, crops in _with_crops(layout, name, head, backbones).items()
     ]
     done: list[TrainedHead] = []
@@ -202,10 +224,14 @@ def train_heads(
     return done
 
 
+def _seeded(which: Labels, seed: int) -> Labels:
+    return which if which.kind == "none" else replace(which, seed=seed)
+
+
 def _check_trainable(name: str) -> None:
     """Refuse a head that is not known or needs what this stage does not have."""
     cls: type[Head] = HEADS.get(name)
-    if not cls.needs_labels:
+    if not cls.needs_labels and not cls.needs_teacher:
         raise DataError(
             f"the head {name} needs no labels, and extract has made it; choose another --head, as "
             "linear"
@@ -278,7 +304,7 @@ def _train(task: _Task) -> Iterator[TrainedHead]:
             except MissingStageError:
                 pass
             else:
-                old = _current(header.key)
+                old = current_key(header.key)
                 if old == key:
                     yield _trained(task, which, header.facts, cached=True)
                     continue
@@ -313,25 +339,11 @@ class _Rows:
         )
         every = np.arange(len(found.labels))
         predicted = _predictions(zero_shot, found.features, every)
-        return cls(found, read_features(test), predicted, _mean_of_crops(found, train, crops))
+        return cls(found, read_features(test), predicted, mean_of_crops(found, train, crops))
 
 
-def _mean_of_crops(
-    plain: FeatureStore, path: Path, crops: Sequence[Path]
-) -> Float[np.ndarray, "samples dim"] | None:
-    """Return the mean of the crops' features of length 1.
-
-    Raises:
-        StoreError: the crops are of other samples.
-    """
-    whole = Columns(path, plain.class_names, plain.sample_id, plain.labels)
-    total: np.ndarray | None = None
-    for crop in crops:
-        found = read_features(crop)
-        check_aligned(whole, Columns(crop, found.class_names, found.sample_id, found.labels))
-        unit = normalise(found.features.astype(np.float32))
-        total = unit if total is None else total + unit
-    return total
+def _columns(found: FeatureStore, path: Path) -> Columns:
+    return Columns(path, found.class_names, found.sample_id, found.labels)
 
 
 def _fit(
@@ -341,7 +353,10 @@ def _fit(
     train, test = rows.train, rows.test
     drawn = which.draw(train.labels, train.sample_id, classes=len(train.class_names)).rows
     rest = np.setdiff1d(np.arange(len(train.labels)), drawn)
+    teacher = task.teachers.get(which)
     kept, held = (drawn, rest) if task.per_run else (rest, drawn)
+    if teacher is not None:
+        kept = teacher.lesson.rows
     if task.per_run and not len(kept):
         raise DataError(f"{task.dataset} has too few training images to fit {which.phrase}")
     if not task.per_run and not len(held):
@@ -349,21 +364,28 @@ def _fit(
             f"{task.dataset} has a single training image, so none can be held out for the "
             "combiners; use the zero-shot head"
         )
+    facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held)}
+    if teacher is not None:
+        check_aligned(teacher.lesson.columns, _columns(train, task.features("train")))
+        facts |= {"labels": len(drawn)}
+        facts |= {"labelled_samples": content_digest([train.sample_id[i] for i in drawn])}
     seen = LabelledRows(
         features=train.features[kept],
-        labels=train.labels[kept],
+        # Of a head that has a teacher: no label is read.
+        labels=train.labels[kept] if teacher is None else np.zeros(len(kept), dtype=np.int64),
         sample_id=tuple(train.sample_id[i] for i in kept),
         texts=train.texts,
         logit_scale=train.logit_scale,
         logit_bias=train.logit_bias,
         views=None if rows.crops is None else rows.crops[kept],
+        targets=None if teacher is None else teacher.lesson.targets,
     )
     head = seen.fit(task.make(which))
     splits: dict[str, LogitBlocks | SplitLogits] = {}
-    if HEADS.get(task.head).per_draw:
+    if HEADS.get(task.head).per_draw and teacher is None:
         crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
         splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
-    facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held), **head.facts()}
+    facts |= head.facts()
     if head.takes_views:
         facts["crops"] = len(task.crops)
     if len(held):
@@ -401,22 +423,6 @@ def _predictions(
     for number, block in enumerate(_logits(head, features, rows)):
         predictions[number * _BLOCK :][: len(block)] = block.argmax(axis=1)
     return predictions
-
-
-def _current(key: Key) -> Key:
-    """Return a key as it is spelled now: settings of linear heads used to stand in it one by one.
-
-    They are then compared by what they are, and heads with the same settings stay.
-    """
-    fields = key.fields
-    before = {"early_stopping", "seed", "epochs", "learning_rate", "batch_size"}
-    if not before <= fields.keys():
-        return key
-    old = {name: fields.pop(name) for name in before}
-    # The patience could not be set.
-    fields["settings"] = {**old, "stopping_share": old["early_stopping"], "patience": 20}
-    del fields["settings"]["early_stopping"]
-    return Key.of(fields)
 
 
 def _trained(

@@ -33,7 +33,7 @@ from clipnlc.stores.aligned import open_split
 from clipnlc.stores.fits import Fit, FitHeader, FitStore, add_fits, read_fit_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import read_class_names
+from clipnlc.stores.logits import read_class_names, read_logit_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,7 +242,7 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
         if not lacking:
             return
         if not task.inputs[lacking[0]].logits:
-            yield _fit_names(task)
+            yield from (_fit_names(task, which) for which in lacking)
             return
         per_draw = HEADS.get(task.head).per_draw
         for runs in [[which] for which in lacking] if per_draw else [lacking]:
@@ -251,10 +251,12 @@ def _fit_task(task: _Task) -> Iterator[FittedRun]:
                 yield from _fit_drawn(task, runs, split)
 
 
-def _fit_names(task: _Task) -> FittedRun:
+def _fit_names(task: _Task, which: Labels) -> FittedRun:
     """Write down the fits of combiners that learn nothing: they need names alone."""
-    (which,) = task.runs
-    class_names = tuple(sorted(read_class_names(task.logits(which)[task.backbones[0]])))
+    path = next(iter(task.logits(which).values()))
+    class_names = tuple(sorted(read_class_names(path)))
+    facts = _facts(which, ())
+    facts |= {n: v for n, v in read_logit_header(path).facts.items() if n in facts}  # a teacher's
     keys = _keys(task, which)
     lacking = _lacking(keys, _header(task, which))
     made = {
@@ -264,12 +266,12 @@ def _fit_names(task: _Task) -> FittedRun:
             learnt={},
             backbones=task.backbones,
             class_names=class_names,
-            facts=_facts(which, ()),
+            facts=facts,
         )
         for name in lacking
     }
     _write(task, which, keys, made)
-    return _fitted(task, which, keys, lacking, labels=0)
+    return _fitted(task, which, keys, lacking, labels=int(facts["labels"]))
 
 
 def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iterator[FittedRun]:
@@ -413,8 +415,7 @@ def _header(task: _Task, which: Labels) -> FitHeader | None:
 
 
 def _lacking(keys: Mapping[str, Key], header: FitHeader | None) -> tuple[str, ...]:
-    present = header.keys if header else {}
-    return tuple(name for name, key in keys.items() if present.get(name) != key)
+    return tuple(name for name, key in keys.items() if not header or header.keys.get(name) != key)
 
 
 def _write(task: _Task, which: Labels, keys: Mapping[str, Key], made: Mapping[str, Fitted]) -> None:
@@ -445,5 +446,5 @@ def _fitted(
     labels: int,
     short: Mapping[str, int] | None = None,
 ) -> FittedRun:
-    cached = tuple(name for name in keys if name not in made)
-    return FittedRun(task.dataset, which, tuple(made), cached, labels, short or {})
+    kept = tuple(name for name in keys if name not in made)
+    return FittedRun(task.dataset, which, tuple(made), kept, labels, short or {})

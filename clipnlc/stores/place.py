@@ -6,7 +6,7 @@ of its inputs. A file that lies in no store (an archive, a copy) belongs anywher
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -97,17 +97,19 @@ def _key_claims(location: Location, key: Key) -> Iterator[Claim]:
             yield "run", run, location.run
     if location.source is not None:
         yield "source", fields.get("fitted_on", location.source), location.source
-    yield from _input_claims(location, key.fields.get("inputs"))
+    # A head that has a teacher is made from the logits of other backbones, and from a fit on them.
+    same = ("run",) if "teacher" in key.fields else ("head", "backbone", "members", "run")
+    yield from _input_claims(location, key.fields.get("inputs"), same)
 
 
-def _input_claims(location: Location, inputs: object) -> Iterator[Claim]:
+def _input_claims(location: Location, inputs: object, same: Sequence[str]) -> Iterator[Claim]:
     """Compare what a file was made from with its place."""
     for name in inputs if isinstance(inputs, dict) else ():
         made_from = locate(location.store / name.partition("#")[0])
         if made_from is not None:
             if made_from.dataset not in (location.dataset, location.source):
                 yield "dataset", made_from.dataset, location.dataset
-            for field in ("head", "backbone", "members", "run"):
+            for field in same:
                 found, expected = getattr(made_from, field), getattr(location, field)
                 if found is not None and expected is not None:
                     yield field, found, expected

@@ -115,7 +115,7 @@ def store_status(root: Path) -> list[StatusRow]:
         if path.suffix == ".shards" or (path.suffix == ".h5" and path.parent.suffix != ".shards")
     ]
     # What a file was made from may lie in another data set: all of one kind before the next.
-    for path, location in sorted(_located(files), key=lambda f: (_order(f[1]), f[0])):
+    for path, location in sorted(_located(files), key=lambda f: (*_made_after(*f), f[0])):
         made = (
             _shards_row(layout, path, location)
             if location.kind == "shards"
@@ -133,6 +133,15 @@ def store_status(root: Path) -> list[StatusRow]:
 def _located(files: list[Path]) -> list[tuple[Path, Location]]:
     located = ((path, locate(path)) for path in files)
     return [(path, location) for path, location in located if location is not None]
+
+
+def _made_after(path: Path, location: Location) -> tuple[int, bool]:
+    """Sort by kind; logits of a head that has learnt from a fit come right after all fits."""
+    taught = False
+    if location.kind == "logits" and location.run is not None:
+        with suppress(StoreError):
+            taught = "teacher" in read_logit_header(path).key.fields
+    return ORDER.index("combined") if taught else _order(location), taught
 
 
 def _order(location: Location) -> int:

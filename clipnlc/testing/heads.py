@@ -29,6 +29,7 @@ class LabelledRows:
     logit_bias: float = 0.0
     classes: int | None = None
     views: Float[np.ndarray, "samples dim"] | None = None
+    targets: Float[np.ndarray, "samples classes"] | None = None
 
     def rows(self, order: Int[np.ndarray, " rows"]) -> "LabelledRows":
         """Return these rows alone, in this order."""
@@ -38,6 +39,7 @@ class LabelledRows:
             labels=self.labels[order],
             sample_id=tuple(self.sample_id[row] for row in order),
             views=None if self.views is None else self.views[order],
+            targets=None if self.targets is None else self.targets[order],
         )
 
     def fit(self, head: Head) -> Head:
@@ -66,7 +68,14 @@ def labelled_rows(
         sample_id=tuple(f"img/{i:03d}" for i in range(samples)),
         texts=(centres + np.random.default_rng(98).normal(size=centres.shape)).astype(np.float32),
         logit_scale=20.0,
+        targets=_teacher(labels),
     )
+
+
+def _teacher(labels: Int[np.ndarray, " samples"]) -> Float[np.ndarray, "samples classes"]:
+    """Make the probabilities of a teacher that is right and a little in doubt."""
+    sure: np.ndarray = 0.8 * np.eye(_CLASSES)[labels]
+    return sure + 0.2 / _CLASSES
 
 
 def check_head(head: type[Head]) -> None:
@@ -124,7 +133,13 @@ def _permuted_classes_permute_the_logits(cls: type[Head]) -> None:
     given = labelled_rows()
     order = np.array([2, 0, 3, 1])  # class j is the old class order[j]
     assert given.texts is not None
-    permuted = replace(given, labels=np.argsort(order)[given.labels], texts=given.texts[order])
+    assert given.targets is not None
+    permuted = replace(
+        given,
+        labels=np.argsort(order)[given.labels],
+        texts=given.texts[order],
+        targets=given.targets[:, order],
+    )
     _close(
         permuted.fit(cls()).logits(_test(31)),
         _fitted(cls).logits(_test(31))[:, order],
@@ -189,6 +204,11 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
     given = labelled_rows()
     assert given.texts is not None
     texts: dict[str, Any] = {"texts": given.texts, "logit_scale": 20.0}
+    if cls.needs_teacher:
+        assert not cls.needs_labels, "a head that has a teacher reads no label"
+        mislabelled = replace(given, labels=np.roll(given.labels, 1)).fit(cls())
+        _same_state(mislabelled, _fitted(cls), "learnt from other labels")
+        return
     if not cls.needs_labels:
         _same_state(cls().fit_to_texts(**texts), _fitted(cls), "learnt without rows")
         return
@@ -197,6 +217,18 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
     here = _fitted(cls).state()
     changed = any(not np.array_equal(other[name], value) for name, value in here.items())
     assert changed, "needs_labels is true, and other labels teach it nothing else"
+
+
+def _needs_teacher_is_said_truly(cls: type[Head]) -> None:
+    given, plain = labelled_rows(), _fitted(cls).state()
+    assert given.targets is not None
+    if cls.needs_teacher:
+        refuses(lambda: replace(given, targets=None).fit(cls()), "a teacher's probabilities")
+        doubled = replace(given, targets=2 * given.targets)
+        refuses(lambda: doubled.fit(cls()), "sum is 1")
+    other = replace(given, targets=np.roll(given.targets, 1, axis=0)).fit(cls()).state()
+    changed = any(not np.array_equal(other[name], value) for name, value in plain.items())
+    equal(changed, cls.needs_teacher, "whether another teacher teaches it something else")
 
 
 def _needs_nothing_that_fit_does_not_take(cls: type[Head]) -> None:
@@ -250,6 +282,7 @@ HEAD_CHECKS: Final[tuple[Check, ...]] = (
     _unfitted_use_and_foreign_states_are_refused,
     _needs_texts_is_said_truly,
     _needs_labels_is_said_truly,
+    _needs_teacher_is_said_truly,
     _needs_nothing_that_fit_does_not_take,
     _takes_views_is_said_truly,
     _labels_must_fit_the_rows,
