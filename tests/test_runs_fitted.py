@@ -360,7 +360,11 @@ def test_many_fits_are_given_in_blocks_what_each_gives_alone(rows, counting, mon
         assert accuracy == (scores.argmax(axis=1) == labels).mean()
     for backbone, logits in zip(target().backbones, target().logits, strict=True):
         assert alone[backbone].predicted.tolist() == logits.argmax(axis=1).tolist()
-    assert counting.reads == [(min(rows, SAMPLES - s), True) for s in range(0, SAMPLES, rows)]
+    blocks = [(min(rows, SAMPLES - s), True) for s in range(0, SAMPLES, rows)]
+    at_once = [COMBINERS.get(name) for name in NAMES if COMBINERS.get(name).reads_test]
+    assert sorted(counting.reads) == sorted(
+        blocks + [(SAMPLES, each.needs_features) for each in at_once]
+    )
 
 
 def test_scores_are_not_kept_unless_asked(counting):

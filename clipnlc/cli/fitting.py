@@ -91,7 +91,7 @@ def train_heads(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Of the steps; the head's own if not given, 2e-05 for linear."),
+        typer.Option(help="Of the steps; 2e-05 if not given, for linear."),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=LARGEST, help="Rows of one step; 256 if not given.")

@@ -43,8 +43,11 @@ class LabelledRows:
         )
 
     def fit(self, head: Head) -> Head:
-        """Fit `head` on these rows and return it."""
-        return head.fit(**{field.name: getattr(self, field.name) for field in fields(self)})
+        """Fit `head` on these rows and return it; only one that has a teacher is told of it."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not head.needs_teacher:
+            del given["targets"]
+        return head.fit(**given)
 
 
 def labelled_rows(
