@@ -232,10 +232,8 @@ def _check_trainable(name: str) -> None:
     """Refuse a head that is not known or needs what this stage does not have."""
     cls: type[Head] = HEADS.get(name)
     if not cls.needs_labels and not cls.needs_teacher:
-        raise DataError(
-            f"the head {name} needs no labels, and extract has made it; choose another --head, as "
-            "linear"
-        )
+        why = "needs no labels, and extract has made it"
+        raise DataError(f"the head {name} {why}; choose another --head, as linear")
     if cls.needs_validation:
         raise DataError(
             f"the head {name} needs labelled rows to choose by, which train-heads does not keep; "
