@@ -91,8 +91,14 @@ def data_notes(evaluation: Evaluation) -> list[str]:
     notes = []
     if len(evaluation.datasets) > 1 and "country211" in (d.dataset for d in evaluation.datasets):
         notes.append(ASSUMED_NOTE)
-    own = {r.drawn.kind for d in evaluation.datasets for r in d.rows if r.kind == "backbone"}
-    if own - {"none"}:
+    backbones = [r for d in evaluation.datasets for r in d.rows if r.kind == "backbone"]
+    if any(row.unlabelled for row in backbones):
+        notes.append(
+            f"The {evaluation.head} heads learnt the answers of a teacher, which had these labels and "
+            "sees other backbones too, on images of train without their labels. Best single and "
+            "oracle: zero-shot heads."
+        )
+    elif {row.drawn.kind for row in backbones} - {"none"}:
         notes.append(
             f"The {evaluation.head} heads were fitted on the same labels as what combines them; "
             "combiners learn from cross-fitted logits. Without labels, best single and oracle: "

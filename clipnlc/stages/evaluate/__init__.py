@@ -46,7 +46,7 @@ from clipnlc.runs.records import (
     save_record,
 )
 from clipnlc.runs.targets import Target, foreign_target, stored_target
-from clipnlc.stages.evaluate.applying import predictions_and_outcomes
+from clipnlc.stages.evaluate.applying import images_taught, predictions_and_outcomes
 from clipnlc.stages.evaluate.comparing import compared_over_sets, dataset_comparison, pairs
 from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.rows import (
@@ -368,11 +368,12 @@ def _measure(
                 keep_scores=keep_scores,
                 on_progress=on_progress,
             )
-        given |= given_here
+        taught = images_taught(asked.layout, runs, run)
+        given |= {e: o._replace(unlabelled=taught or o.unlabelled) for e, o in given_here.items()}
         labels = max(outcome.labels for outcome in given_here.values())
         for name, outcome in alone_here.items():
             its = outcomes.setdefault(Setting(name, "backbone", which.setting), {})
-            its[which.seed] = outcome._replace(labels=labels)
+            its[which.seed] = outcome._replace(labels=labels, unlabelled=taught)
     for (run, name), outcome in given.items():
         which = Labels.parse(run)
         outcomes.setdefault(Setting(name, kind_of(name), which.setting), {})[which.seed] = outcome

@@ -13,6 +13,7 @@ from clipnlc.combiners import COMBINERS, Weigher
 from clipnlc.combiners.cascade import Cascade
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.heads import HEADS
 from clipnlc.measures import Values
 from clipnlc.metrics import METRICS, sample_values
 from clipnlc.reports.files import ROUNDING
@@ -25,6 +26,7 @@ from clipnlc.stores import locks
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import maker
+from clipnlc.stores.logits import read_logit_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +97,14 @@ def predictions_and_outcomes(
             values |= {(run, n): given[run, n].values for n in names}
     outcomes = {each: _outcome(runs, each, made) for each, made in values.items()}
     return predictions, alone, {e: o._replace(spent=spent.get(e)) for e, o in outcomes.items()}
+
+
+def images_taught(layout: Layout, runs: Runs, run: str) -> int:
+    """Return how many images heads of this run learnt a teacher's answers on; 0 without a teacher."""
+    if not HEADS.get(runs.head).needs_teacher:
+        return 0
+    header = read_logit_header(runs.logits(layout, runs.backbones[0], run))
+    return int(header.facts["rows"])
 
 
 def _spent(
