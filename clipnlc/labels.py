@@ -257,6 +257,25 @@ def ranks(sample_id: Sequence[str], *, draw: str) -> Int[np.ndarray, " samples"]
     return places
 
 
+def dealt_folds(
+    labels: Int[np.ndarray, " samples"], sample_id: Sequence[str], number: int, *, draw: str
+) -> Int[np.ndarray, " samples"]:
+    """Return each row's fold, from 0: rows are dealt out one by one, class by class.
+
+    Neither the order of the rows nor that of the classes changes it; `draw` names the order, see
+    `ranks`.
+
+    >>> dealt_folds(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"], 2, draw="folds:0").tolist()
+    [1, 0, 1, 0]
+    """
+    place = ranks(sample_id, draw=draw)
+    first = np.full(int(labels.max(initial=0)) + 1, len(labels))
+    np.minimum.at(first, labels, place)
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[np.lexsort((place, first[labels]))] = np.arange(len(labels)) % number
+    return folds
+
+
 def canonical_rows(sample_id: Sequence[str]) -> Int[np.ndarray, " samples"]:
     """Return the row numbers in the order of their identifiers.
 

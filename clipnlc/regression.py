@@ -14,6 +14,10 @@ from clipnlc.logistic import DOUBLE_ROWS, fit_kernel, fit_primal
 STRENGTHS: Final = tuple(10 ** (half / 2) for half in range(-4, 5))
 """0.01 to 100: what a strength is chosen among, as scikit-learn's `C`."""
 
+WITHOUT_FOLDS: Final = 1.0
+"""The strength where no class has two labels, so that none can be held out; scikit-learn's default
+`C`. Our reading."""
+
 JUDGED_ROWS: Final = 8192
 """Rows that the strength is chosen on at most, drawn from the classes in turn."""
 
@@ -128,9 +132,34 @@ def choose_strength(
     return strengths[at]
 
 
-def fold_count(rows: int) -> int:
-    """Return how many folds a strength is chosen by: of many rows, one more changes little."""
-    return 5 if rows <= DOUBLE_ROWS else 3
+def held_out_strength(
+    inputs: Float[np.ndarray, "samples width"],
+    labels: Int[np.ndarray, " samples"],
+    sample_id: tuple[str, ...],
+    offset: Offset,
+    *,
+    every_class: bool,
+    strengths: Sequence[float],
+    seed: int,
+) -> float:
+    """Choose a strength by held-out labels, or `WITHOUT_FOLDS` where none can be held out.
+
+    Args:
+        inputs: one row per labelled sample.
+        labels: class numbers.
+        sample_id: one identifier per row.
+        offset: the fixed logits; see `choose_strength`.
+        every_class: likewise.
+        strengths: likewise.
+        seed: of the folds.
+    """
+    # Of many rows, a fold more changes little and takes long.
+    fold = folds(labels, sample_id, most=5 if len(labels) <= DOUBLE_ROWS else 3, seed=seed)
+    if fold.max() < 0:
+        return WITHOUT_FOLDS
+    return choose_strength(
+        inputs, labels, offset, fold=fold, every_class=every_class, strengths=strengths
+    )
 
 
 def folds(

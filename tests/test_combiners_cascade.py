@@ -7,9 +7,10 @@ import pytest
 from scipy.special import softmax
 
 from clipnlc.combiners import COMBINERS
-from clipnlc.combiners.cascade import NEVER, Cascade, NeuralCascade, _folds
+from clipnlc.combiners.cascade import NEVER, Cascade, NeuralCascade
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
+from clipnlc.labels import dealt_folds
 from clipnlc.testing import COMBINER_CHECKS, example
 
 SHORT = {"steps": 20, "folds": 2}
@@ -117,7 +118,7 @@ def test_a_cascade_is_what_loops_over_images_find(samples, classes, backbones, s
     neural = NeuralCascade(tolerance=tolerance, **SHORT).fit(ensemble, labels)
     held_out = [np.empty_like(one) for one in on_labels]
     for fold in (0, 1):
-        held = _folds(labels, ensemble.sample_id, 2, seed=0) == fold
+        held = dealt_folds(labels, ensemble.sample_id, 2, draw="cascade:0") == fold
         kept, rest = np.flatnonzero(~held), np.flatnonzero(held)
         without = fits("nlc", ensemble.rows(kept), labels[kept], order)
         parts = scores_by_stage(ensemble.rows(rest), order, without)
@@ -189,10 +190,10 @@ def test_backbones_that_cost_the_same_come_by_name():
 def test_folds_leave_every_row_out_once_whatever_a_class_is_called():
     labels = np.repeat(np.arange(4), 3)
     ids = tuple(f"{i:02d}" for i in range(12))
-    folds = _folds(labels, ids, 3, seed=0)
+    folds = dealt_folds(labels, ids, 3, draw="cascade:0")
     assert all(sorted(folds[labels == label]) == [0, 1, 2] for label in range(4))
-    np.testing.assert_array_equal(_folds(3 - labels, ids, 3, seed=0), folds)
-    assert (_folds(labels, ids, 3, seed=1) != folds).any()
+    np.testing.assert_array_equal(dealt_folds(3 - labels, ids, 3, draw="cascade:0"), folds)
+    assert (dealt_folds(labels, ids, 3, draw="cascade:1") != folds).any()
 
 
 @pytest.mark.parametrize("cascade", [Cascade, NeuralCascade])

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from clipnlc import regression
-from clipnlc.combiners import COMBINERS, probe
+from clipnlc.combiners import COMBINERS
 from clipnlc.fitting import log_softmax, softmax
 from clipnlc.metrics.accuracy import accuracy
 from clipnlc.testing import example
@@ -82,7 +82,7 @@ class TestStrength:
         train, _ = example(5, seed=1)
         for name in ("probe", "probe-static"):
             found = COMBINERS.get(name)().fit(train, np.arange(5))
-            assert found.strength_ == probe.WITHOUT_FOLDS
+            assert found.strength_ == regression.WITHOUT_FOLDS
 
     def test_folds_are_stratified_and_follow_the_samples(self):
         labels = np.repeat([0, 1, 2], [10, 4, 1])

@@ -7,8 +7,8 @@ from scipy.special import log_softmax, softmax
 from test_heads_few import rows, unit
 
 from clipnlc.heads import HEADS
-from clipnlc.heads.linear_cv import DEFAULT, STRENGTHS, CrossValidatedLinearHead
-from clipnlc.regression import folds
+from clipnlc.heads.linear_cv import STRENGTHS, CrossValidatedLinearHead
+from clipnlc.regression import WITHOUT_FOLDS, folds
 
 
 def optimum(features, fixed, labels, strength):
@@ -80,4 +80,4 @@ def test_one_label_of_each_class_leaves_none_to_hold_out():
         if name in ("features", "labels", "sample_id")
     }
     head = HEADS.get("linear-cv-few")().fit(**given | few)
-    assert head.facts() == {"strength": DEFAULT}
+    assert head.facts() == {"strength": WITHOUT_FOLDS}

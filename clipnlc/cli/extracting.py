@@ -170,8 +170,7 @@ def extract(
     plan: Annotated[
         bool,
         typer.Option(
-            "--plan",
-            help="Only print the expected cost; measures the device, for a minute at most.",
+            "--plan", help="Only print the expected cost; measures the device a minute at most."
         ),
     ] = False,
     quiet: Quiet = False,

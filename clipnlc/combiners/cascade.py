@@ -10,7 +10,7 @@ from clipnlc.combiners.nlc import NeuralLogitController
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
 from clipnlc.fitting import row_blocks, softmax
-from clipnlc.labels import ranks
+from clipnlc.labels import dealt_folds
 
 NEVER: Final = 2.0
 """A threshold that no probability reaches."""
@@ -293,7 +293,8 @@ class NeuralCascade(Cascade):
     def _held_out_weights(
         self, ensemble: Ensemble, labels: Int[np.ndarray, " samples"]
     ) -> list[Weights]:
-        fold = _folds(labels, ensemble.sample_id, self.folds, seed=self.seed)
+        draw = f"cascade:{self.seed}"
+        fold = dealt_folds(labels, ensemble.sample_id, self.folds, draw=draw)
         found = [_average(self._members(stage), ensemble) for stage in self._stages(ensemble)]
         for number in np.unique(fold):
             held, kept = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
@@ -337,15 +338,3 @@ def _lowest(
     last = allowed[-1]
     # Just below the least sure row that stops: on surer images than any that was looked at.
     return float(max(ordered[last] - _APART / 2, 0.0)), -int(sums[last])
-
-
-def _folds(
-    labels: Int[np.ndarray, " samples"], sample_id: tuple[str, ...], folds: int, *, seed: int
-) -> Int[np.ndarray, " samples"]:
-    """Return each row's fold: dealt out class by class, in an order that no name of a class changes."""
-    place = ranks(sample_id, draw=f"cascade:{seed}")
-    first = np.full(int(labels.max(initial=0)) + 1, len(labels))
-    np.minimum.at(first, labels, place)
-    found = np.empty(len(labels), dtype=np.int64)
-    found[np.lexsort((place, first[labels]))] = np.arange(len(labels)) % folds
-    return found

@@ -15,16 +15,10 @@ from clipnlc.regression import (
     JUDGED_ROWS,
     STRENGTHS,
     Offset,
-    choose_strength,
     draw_landmarks,
     fit_regression,
-    fold_count,
-    folds,
+    held_out_strength,
 )
-
-WITHOUT_FOLDS = 1.0
-"""The strength where no class has two labels, so that none can be held out; scikit-learn's default
-`C`. Our reading."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +64,15 @@ class _Regression(Combiner):
         if not strength:
             drawn = draw_landmarks(labels, JUDGED_ROWS, seed=self.seed)
             part, judged = ensemble.rows(drawn), labels[drawn]
-            most = fold_count(len(drawn))
-            fold = folds(judged, part.sample_id, most=most, seed=self.seed)
-            strength = WITHOUT_FOLDS
-            if fold.max() >= 0:
-                strength = choose_strength(
-                    inputs[drawn],
-                    judged,
-                    offset(part, judged),
-                    fold=fold,
-                    every_class=every_class,
-                    strengths=STRENGTHS,
-                )
+            strength = held_out_strength(
+                inputs[drawn],
+                judged,
+                part.sample_id,
+                offset(part, judged),
+                every_class=every_class,
+                strengths=STRENGTHS,
+                seed=self.seed,
+            )
         present = np.unique(labels)
         classes = np.arange(ensemble.logits.shape[2]) if every_class else present
         weight = fit_regression(
@@ -117,7 +108,8 @@ class Probe(_Regression):
 
     The usual linear probe of CLIP (Radford et al. 2021, arXiv 2103.00020), on every backbone's unit
     features side by side. The strength has the lowest cross-entropy of held-out labels in up to five
-    stratified folds; with one label per class, where none can be held out, it is `WITHOUT_FOLDS`.
+    stratified folds; with one label per class, where none can be held out, it is
+    `regression.WITHOUT_FOLDS`.
     There is no intercept: with k labels of each class it has nothing to learn, and with labels as
     they come it would learn how many each class happens to have. Our reading.
 

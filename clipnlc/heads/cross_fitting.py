@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from clipnlc.heads.base import Head
 from clipnlc.heads.zero_shot import ZeroShotHead
-from clipnlc.labels import ranks
+from clipnlc.labels import dealt_folds
 
 FOLDS: Final = 5
 
@@ -84,13 +84,7 @@ def folds_of(
     >>> folds_of(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"]).tolist()
     [1, 0, 1, 0]
     """
-    place = ranks(sample_id, draw=f"folds:{seed}")
-    first = np.full(int(labels.max(initial=0)) + 1, len(labels))
-    np.minimum.at(first, labels, place)
-    order = np.lexsort((place, first[labels]))
     sizes = set(np.bincount(labels)[np.unique(labels)].tolist())
     size = sizes.pop() if len(sizes) == 1 else 0
     usual = single if size == 1 else size if 1 < size < FOLDS else FOLDS
-    folds = np.empty(len(labels), dtype=np.int64)
-    folds[order] = np.arange(len(labels)) % (number or usual)
-    return folds
+    return dealt_folds(labels, sample_id, number or usual, draw=f"folds:{seed}")

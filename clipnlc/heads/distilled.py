@@ -1,5 +1,6 @@
 """A head on one backbone that learns an ensemble's probabilities: prediction costs one forward."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
@@ -107,19 +108,13 @@ class DistilledHead(AffineHead):
         return {"sigma": float(self.sigma_), "agreement": float(self.agreement_)}
 
 
+@dataclass(frozen=True)
 class _Rows:
     """The rows of a fit: inputs, the fixed zero-shot logits, and the teacher's probabilities."""
 
-    def __init__(
-        self,
-        *,
-        inputs: Float[np.ndarray, "rows inputs"],
-        offset: Float[np.ndarray, "rows classes"],
-        targets: Float[np.ndarray, "rows classes"],
-    ) -> None:
-        self.inputs = inputs
-        self.offset = offset
-        self.targets = targets
+    inputs: Float[np.ndarray, "rows inputs"]
+    offset: Float[np.ndarray, "rows classes"]
+    targets: Float[np.ndarray, "rows classes"]
 
     def fit(
         self, rows: Int[np.ndarray, " rows"], sigma: float

@@ -9,18 +9,13 @@ from clipnlc.fitting import product_by_blocks
 from clipnlc.heads.base import AffineHead, Examples
 from clipnlc.regression import (
     JUDGED_ROWS,
-    choose_strength,
     draw_landmarks,
     fit_regression,
-    fold_count,
-    folds,
+    held_out_strength,
 )
 
 STRENGTHS: Final = tuple(10 ** (half / 2) for half in range(-4, 9))
 """0.01 to 10,000, in steps of the root of 10: what the strength is chosen among."""
-
-DEFAULT: Final = 1.0
-"""The strength where no class has two labels, so that none can be held out."""
 
 
 class CrossValidatedLinearHead(AffineHead):
@@ -80,18 +75,14 @@ class CrossValidatedLinearHead(AffineHead):
     ) -> float:
         """Return the strength with the lowest cross-entropy across folds."""
         drawn = draw_landmarks(examples.labels, JUDGED_ROWS, seed=self.seed)
-        labels = examples.labels[drawn]
-        sample_id = tuple(examples.sample_id[row] for row in drawn)
-        fold = folds(labels, sample_id, most=fold_count(len(drawn)), seed=self.seed)
-        if fold.max() < 0:
-            return DEFAULT
-        return choose_strength(
+        return held_out_strength(
             examples.unit[drawn],
-            labels,
+            examples.labels[drawn],
+            tuple(examples.sample_id[row] for row in drawn),
             lambda _: zero_shot[drawn],
-            fold=fold,
             every_class=True,
             strengths=STRENGTHS,
+            seed=self.seed,
         )
 
     def facts(self) -> dict[str, int | float | str]:
