@@ -152,6 +152,23 @@ class TestLinear:
         np.testing.assert_allclose(head.weight_, weight.detach().numpy(), rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(head.bias_, bias.detach().numpy(), rtol=1e-3, atol=1e-4)
 
+    @pytest.mark.parametrize("stopping_share", [0.0, 0.25])
+    def test_torch_takes_the_same_steps(self, stopping_share):
+        """The same minibatches, the last one smaller; as many epochs where training stops early."""
+        settings = {"epochs": 40, "learning_rate": 0.02, "batch_size": 16, "patience": 5}
+        given = make() | {"logit_bias": -2.0}
+        found = [
+            LinearHead(**settings, stopping_share=stopping_share, device=device).fit(**given)
+            for device in ("", "cpu", "cpu")
+        ]
+        ours, torch, again = (head.state() for head in found)
+        assert ours["epochs_"] == torch["epochs_"] > 0
+        assert np.abs(ours["weight_"] - normalise(given["texts"])).max() > 0.05
+        assert torch["weight_"].dtype == torch["bias_"].dtype == np.float32
+        for name in ("weight_", "bias_"):
+            np.testing.assert_allclose(torch[name], ours[name], atol=1e-4)
+            np.testing.assert_array_equal(torch[name], again[name])
+
     def test_learns_more_than_the_texts_knew(self):
         test = make(500, seed=1)
         before, after = (

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -163,6 +164,20 @@ class TestHoldout:
             "settings.stopping_share: 0.0 -> 0.25",
         )
 
+    def test_a_head_of_before_there_was_a_device_stays(self, layout):
+        train_heads(store=layout.root, settings=QUICK)
+        path, found = layout.logits("fruit", "linear", "nano-RN50"), stored(layout)
+        older = found.key.fields
+        assert older["settings"].pop("device") == ""
+        write_logits(path, replace(found, key=Key.of(older)))
+        before = path.read_bytes()
+        (trained,) = train_heads(store=layout.root, settings=QUICK)
+        assert (trained.cached, path.read_bytes()) == (True, before)
+        (trained,) = train_heads(store=layout.root, settings={**QUICK, "device": "cpu"})
+        assert trained.changed == ("settings.device:  -> cpu",)
+        (again,) = train_heads(store=layout.root, settings={**QUICK, "device": "cpu"})
+        assert again.cached
+
     def test_threads_change_no_byte(self, tmp_path):
         made = []
         for threads in ("1", "2"):
@@ -321,6 +336,26 @@ class TestRefusals:
             train_heads(store=layout.root, settings={"stopping_share": 1.0})
         with pytest.raises(DataError, match=r"--holdout is 1\.0; give a share of at least 0\.01"):
             train_heads(store=layout.root, holdout=1.0)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                ["--device", "cuda"],
+                "--device is cuda, and torch finds no GPU .*give --device cpu, or",
+            ),
+            (["--device", "tpu"], "--device is 'tpu'; give cpu or cuda, or leave it out for numpy"),
+            (
+                ["--device", "cpu", "--head", "gda"],
+                "the head gda has no settings, and 'device' was given",
+            ),
+        ],
+    )
+    def test_a_device_that_cannot_be_used(self, options, message, layout, here, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        said = refusal("train-heads", *options, "--store", layout.root, by=here)
+        assert re.search(message, said), said
+        assert not layout.logits("fruit", "linear", "nano-RN50").exists()
 
     def test_cures_name_the_store(self, tmp_path):
         cure = f"run `clipnlc extract --dataset … --store {tmp_path}` first"

@@ -102,6 +102,10 @@ def train_heads(
             help="Share of the head's own rows that decides when to stop; 0.0 if not given: never."
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(help="Of linear heads: cpu or cuda train in torch; numpy if not given."),
+    ] = "",
     seed: Annotated[
         int,
         typer.Option(min=0, max=LARGEST_SEED, help="Of the hold-out and the order of the rows."),
@@ -149,6 +153,7 @@ def train_heads(
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "stopping_share": early_stopping,
+        "device": device or None,
     }
     with progress(say, "train-heads") as advance:
 

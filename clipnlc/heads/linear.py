@@ -1,42 +1,14 @@
 """A linear classifier on the features of one backbone, trained from the class texts on."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.errors import DataError
-from clipnlc.fitting import Adam, cross_entropy, cross_entropy_gradient
 from clipnlc.heads.base import AffineHead, Examples
+from clipnlc.heads.training import DEVICES, Affine, NumpyTrainer, TorchTrainer, Trainer
 from clipnlc.labels import stratified_split
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """`scale * f W^T + b` while it is trained."""
-
-    weight: Float[np.ndarray, "classes dim"]
-    bias: Float[np.ndarray, " classes"]
-    scale: float
-
-    def copy(self) -> "_Affine":
-        return _Affine(self.weight.copy(), self.bias.copy(), self.scale)
-
-    def logits(self, unit: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows classes"]:
-        logits: np.ndarray = unit @ self.weight.T
-        logits *= self.scale
-        logits += self.bias
-        return logits
-
-    def loss(self, unit: Float[np.ndarray, "rows dim"], labels: Int[np.ndarray, " rows"]) -> float:
-        return cross_entropy(self.logits(unit), labels)
-
-    def gradients(
-        self, unit: Float[np.ndarray, "rows dim"], labels: Int[np.ndarray, " rows"]
-    ) -> tuple[Float[np.ndarray, "classes dim"], Float[np.ndarray, " classes"]]:
-        by_logits = cross_entropy_gradient(self.logits(unit), labels)
-        return self.scale * (by_logits.T @ unit), by_logits.sum(axis=0)
 
 
 class LinearHead(AffineHead):
@@ -63,6 +35,7 @@ class LinearHead(AffineHead):
         batch_size: int = 256,
         stopping_share: float = 0.0,
         patience: int = 20,
+        device: str = "",
         seed: int = 0,
     ) -> None:
         """Store the settings.
@@ -75,21 +48,25 @@ class LinearHead(AffineHead):
                 when to stop; 0 trains on all rows to the end.
             patience: epochs without a lower cross-entropy on those rows before training stops. The
                 weights are those of the best epoch.
+            device: `cpu` or `cuda` train in torch, with the same minibatches; empty in numpy.
             seed: of the minibatches and of the rows kept out.
 
         Raises:
-            DataError: the stopping share is out of range.
+            DataError: the stopping share is out of range; the device is not known.
         """
         super().__init__(seed=seed)
         if not 0 <= stopping_share < 1:
             raise DataError(
                 f"--early-stopping is {stopping_share}; give a share of at least 0 and below 1"
             )
+        if device not in DEVICES:
+            raise DataError(f"--device is {device!r}; give cpu or cuda, or leave it out for numpy")
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.stopping_share = stopping_share
         self.patience = patience
+        self.device = device
 
     def _learn(
         self,
@@ -100,14 +77,15 @@ class LinearHead(AffineHead):
         logit_bias: float,
     ) -> None:
         bias = np.full(len(texts), logit_bias, dtype=np.float32)
-        model = _Affine(texts.copy(), bias, logit_scale)
+        start = Affine(texts, bias, logit_scale)
         if self.stopping_share > 0:
             kept, held = stratified_split(
                 examples.labels, examples.sample_id, share=self.stopping_share, seed=self.seed
             )
         else:
             kept, held = np.arange(len(examples.labels)), np.empty(0, dtype=np.int64)
-        self.epochs_ = np.array(self._train(model, examples, kept, held), dtype=np.int64)
+        epochs, model = self._train(self._trainer(start, examples), kept, held)
+        self.epochs_ = np.array(epochs, dtype=np.int64)
         self.weight_, self.bias_ = model.weight, model.bias
         self.logit_scale_ = np.array(logit_scale, dtype=np.float64)
 
@@ -116,36 +94,32 @@ class LinearHead(AffineHead):
         self.require_fitted()
         return {"epochs": int(self.epochs_)}
 
+    def _trainer(self, start: Affine, examples: Examples) -> Trainer:
+        unit, labels, rate = examples.unit, examples.labels, self.learning_rate
+        if self.device:
+            return TorchTrainer(start, unit, labels, learning_rate=rate, device=self.device)
+        return NumpyTrainer(start, unit, labels, learning_rate=rate)
+
     def _train(
-        self,
-        model: _Affine,
-        examples: Examples,
-        kept: Int[np.ndarray, " kept"],
-        held: Int[np.ndarray, " held"],
-    ) -> int:
-        """Train `model` in place on the kept rows, stop by the held ones; return the epochs."""
-        unit, labels = examples.unit, examples.labels
-        adam = Adam([model.weight, model.bias], learning_rate=self.learning_rate)
+        self, trainer: Trainer, kept: Int[np.ndarray, " kept"], held: Int[np.ndarray, " held"]
+    ) -> tuple[int, Affine]:
+        """Train on the kept rows, stop by the held ones; return the epochs and the weights."""
         random = np.random.default_rng(self.seed)
         stops = len(held) > 0
-        lowest = model.loss(unit[held], labels[held]) if stops else math.inf
-        best_epoch, best = 0, model.copy()
+        lowest = trainer.loss(held) if stops else math.inf
+        best_epoch, best = 0, trainer.model()
         for epoch in range(1, self.epochs + 1):
             order = random.permutation(kept)
             for begin in range(0, len(order), self.batch_size):
-                batch = order[begin : begin + self.batch_size]
-                adam.step(model.gradients(unit[batch], labels[batch]))
+                trainer.step(order[begin : begin + self.batch_size])
             if not stops:
                 continue
-            loss = model.loss(unit[held], labels[held])
+            loss = trainer.loss(held)
             if loss < lowest:
-                lowest, best_epoch, best = loss, epoch, model.copy()
+                lowest, best_epoch, best = loss, epoch, trainer.model()
             elif epoch - best_epoch >= self.patience:
                 break
-        if not stops:
-            return self.epochs
-        model.weight[:], model.bias[:] = best.weight, best.bias
-        return best_epoch
+        return (best_epoch, best) if stops else (self.epochs, trainer.model())
 
 
 class LinearHeadOfFewLabels(LinearHead):

@@ -153,14 +153,19 @@ def _rebuilt(  # noqa: PLR0917  (what names one file)
 def current_key(key: Key) -> Key:
     """Return a key as it is spelled now: settings of linear heads used to stand in it one by one.
 
-    They are then compared by what they are, and heads with the same settings stay.
+    They are then compared by what they are, and heads with the same settings stay. Keys of before
+    there was a device are of numpy.
     """
     fields = key.fields
+    settings = fields.get("settings")
+    if fields.get("head") in ("linear", "linear-few") and isinstance(settings, dict):
+        fields["settings"] = {"device": "", **settings}
+        return Key.of(fields)
     before = {"early_stopping", "seed", "epochs", "learning_rate", "batch_size"}
     if not before <= fields.keys():
         return key
     old = {name: fields.pop(name) for name in before}
     # The patience could not be set.
-    fields["settings"] = {**old, "stopping_share": old["early_stopping"], "patience": 20}
-    del fields["settings"]["early_stopping"]
+    added = {"stopping_share": old.pop("early_stopping"), "patience": 20, "device": ""}
+    fields["settings"] = {**old, **added}
     return Key.of(fields)
