@@ -208,6 +208,19 @@ def test_progress_counts_samples(tmp_path, monkeypatch):
     assert calls == [(name, done, rows[name]) for name in rows for done in (40, rows[name])]
 
 
+def test_processes_measure_the_same(example, evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("clipnlc.stages.evaluate.measuring._WORTH_PROCESSES", 0)
+    write_example(tmp_path)
+    calls = []
+    found = evaluate(store=tmp_path, workers=2, on_progress=lambda *at: calls.append(at))
+    assert calls == [("data sets", done, 3) for done in (1, 2, 3)]
+    assert found == evaluation
+    records = sorted(tmp_path.rglob("*evaluate-*.json"))
+    assert len(records) == 4
+    for record in records:
+        assert record.read_bytes() == (example.root / record.relative_to(tmp_path)).read_bytes()
+
+
 def test_missing_runs_name_the_command(layout, tmp_path):
     with pytest.raises(MissingStageError, match=r"run `clipnlc train-nlc --head linear --store"):
         evaluate(store=layout.root, head="linear")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from clipnlc.cli.options import (
+    MOST_WORKERS,
     AsJson,
     BackbonesInStore,
     DatasetsInStore,
@@ -29,6 +30,7 @@ from clipnlc.cli.output import (
 from clipnlc.cli.protocols import protocol_of
 from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError
+from clipnlc.machine import cores
 from clipnlc.wording import count
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ def evaluate(
             "is shown."
         ),
     ] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes; 0 for one per core.")
+    ] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -116,6 +121,7 @@ def evaluate(
             backbones=backbones_of(backbones) or None,
             head=head_of(head),
             fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
+            workers=workers or cores(),
         )
         evaluation = stage(**asked, keep_scores=keep_scores, on_progress=on_progress)
         comparison = (
@@ -154,6 +160,7 @@ class _Asked(TypedDict):
     backbones: tuple[str, ...] | None
     head: str
     fitted_on: str | None
+    workers: int
 
 
 def _report(record: "Record", *, full: bool, controls: bool) -> "Report":
