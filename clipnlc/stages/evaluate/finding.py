@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from clipnlc.commands import command
 from clipnlc.errors import StoreError
@@ -19,16 +19,13 @@ from clipnlc.runs.finding import (
     refuse_crop,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.stages.evaluate.reference import REFERENCE_HEAD
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-REFERENCE_HEAD: Final = "zero-shot"
-"""What heads that are fitted per draw stand beside, so that best single, oracle and gain mean the
-same in every column of labels."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def _find(asked: Asked, present: Present, dataset: str) -> Found:
     sources = []
     for name in runs.backbones:
         files = [runs.logits(layout, name, run) for run in runs.paths]
-        if HEADS.get(head).per_draw:
+        if HEADS.get(head).per_draw and not HEADS.get(head).texts_suffice:
             files.insert(0, layout.logits(runs.dataset, REFERENCE_HEAD, name))
         for path in dict.fromkeys(files):
             logits = read_logit_header(path)
