@@ -58,7 +58,7 @@ def export(
         store=store,
         out=out,
         dataset=key_of(dataset) if dataset.strip() else None,
-        head=head_of(head),
+        head=head_of(head, store),
         combiner=combiner,
         which=labels_of_fit(shots=shots, count=count_, holdout=holdout, seed=seed),
         seed=seed,

@@ -182,7 +182,7 @@ def predict(
                 predictor = predictors.fitted(
                     store,
                     dataset=dataset,
-                    head=head_of(head),
+                    head=head_of(head, store),
                     combiner=combiner or RECOMMENDED[0],
                     which=labels,
                     seed=seed,

@@ -16,10 +16,12 @@ from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
+from clipnlc.plugins import blame
 from clipnlc.registry import unknown_name
 from clipnlc.runs.crops import crops_of, mean_of_crops
 from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
 from clipnlc.runs.heads import current_key
+from clipnlc.runs.packages import package_of
 from clipnlc.runs.teacher import Teacher, find_teachers
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import Columns, check_aligned
@@ -120,6 +122,7 @@ class _Task:
         return Key.of(
             {
                 "head": self.head,
+                **package_of(HEADS, self.head),
                 "settings": self.make(which).settings(),
                 "backbone": self.backbone,
                 **rows,
@@ -279,9 +282,8 @@ def _with_crops(
 ) -> dict[str, tuple[Path, ...]]:
     """Return the backbones of a data set, each with its crops of train if the head takes them."""
     chosen = tuple(backbones) or _with_train(layout, dataset)
-    if HEADS.get(head).takes_views:
-        return crops_of(layout, dataset, chosen)
-    return dict.fromkeys(chosen, ())
+    takes_views = HEADS.get(head).takes_views
+    return crops_of(layout, dataset, chosen) if takes_views else dict.fromkeys(chosen, ())
 
 
 def _train(task: _Task) -> Iterator[TrainedHead]:
@@ -340,10 +342,6 @@ class _Rows:
         return cls(found, read_features(test), predicted, mean_of_crops(found, train, crops))
 
 
-def _columns(found: FeatureStore, path: Path) -> Columns:
-    return Columns(path, found.class_names, found.sample_id, found.labels)
-
-
 def _fit(
     task: _Task, which: Labels, rows: _Rows, key: Key, target: Path
 ) -> dict[str, int | float | str]:
@@ -364,7 +362,8 @@ def _fit(
         )
     facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held)}
     if teacher is not None:
-        check_aligned(teacher.lesson.columns, _columns(train, task.features("train")))
+        columns = (train.class_names, train.sample_id, train.labels)
+        check_aligned(teacher.lesson.columns, Columns(task.features("train"), *columns))
         facts |= {"labels": len(drawn)}
         facts |= {"labelled_samples": content_digest([train.sample_id[i] for i in drawn])}
     seen = LabelledRows(
@@ -378,11 +377,12 @@ def _fit(
         views=None if rows.crops is None else rows.crops[kept],
         targets=None if teacher is None else teacher.lesson.targets,
     )
-    head = seen.fit(task.make(which))
     splits: dict[str, LogitBlocks | SplitLogits] = {}
-    if HEADS.get(task.head).per_draw and teacher is None:
-        crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
-        splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
+    with blame(HEADS.plugin(task.head), f"the head {task.head}"):
+        head = seen.fit(task.make(which))
+        if head.per_draw and teacher is None:
+            crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
+            splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
     facts |= head.facts()
     if head.takes_views:
         facts["crops"] = len(task.crops)

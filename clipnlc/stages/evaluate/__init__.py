@@ -39,6 +39,7 @@ from clipnlc.runs.finding import (
     refuse_crop,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.packages import find_member, packages_of
 from clipnlc.runs.records import (
     comparison_path,
     evaluation_path,
@@ -197,7 +198,7 @@ def compare(
         datasets=tuple(dataset_comparison(one, compared) for one in measured),
         summary=over_sets[0],
         notes=over_sets[1],
-        versions=versions(),
+        versions=_versions(found),
         fitted_on=fitted_on or "",
     )
     one = found[0].dataset if len(found) == 1 else None
@@ -211,6 +212,7 @@ def compare(
 def _found(asked: _Asked, datasets: Sequence[str] | None) -> list[Found]:
     """Find the data sets and the fresh runs that are applied to them: one ensemble's."""
     layout, head, fitted_on = asked.layout, asked.head, asked.fitted_on
+    find_member(HEADS, head, layout)
     if fitted_on is None:
         names = datasets_with_runs(layout, datasets or (), head)
     else:
@@ -298,7 +300,7 @@ def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Eva
     )
     spent = {name: facts for name, facts in kept.measures.items() if name == GFLOPS}
     now = (
-        *(split, versions(), {**METRICS.facts, **spent}, published_digest(), _methods(found)),
+        *(split, _versions(found), {**METRICS.facts, **spent}, published_digest(), _methods(found)),
         {one.dataset: cluster_of(one.dataset) for one in found},
     )
     return kept if sources == wanted and made_with == now else None
@@ -323,6 +325,17 @@ def _methods(found: Sequence[Found]) -> dict[str, Method]:
     }
 
 
+def _versions(found: Sequence[Found]) -> dict[str, str]:
+    """Return the versions of all packages whose code fits, applies or measures."""
+    fitted = {n for one in found for header in one.runs.headers.values() for n in header.keys}
+    return {
+        **versions(),
+        **packages_of(HEADS, [found[0].runs.head]),
+        **packages_of(COMBINERS, sorted(fitted)),
+        **packages_of(METRICS, METRICS),
+    }
+
+
 def _evaluation(
     asked: _Asked,
     found: Sequence[Found],
@@ -340,7 +353,7 @@ def _evaluation(
         datasets=tuple(replace(d, rows=spending(measured, d.rows)[1]) for d in datasets),
         summary=rows,
         notes=tuple(over_sets[1]),
-        versions=versions(),
+        versions=_versions(found),
         published_digest=published_digest(),
         fitted_on=asked.fitted_on or "",
     )
