@@ -84,4 +84,6 @@ def _say_exported(say: Sayer, exported: "Exported") -> None:
         )
     if not exported.measured:
         say(f"note: its accuracy was not measured; run `{exported.evaluate}`, then export again")
+    if exported.requires:
+        say(f"note: whoever uses it needs {' and '.join(exported.requires)} besides clipnlc")
     say(f"next: {command('predict PHOTOS', from_=exported.folder)}")

@@ -17,6 +17,7 @@ from clipnlc.cli.options import (
     Quiet,
     Store,
     backbones_of,
+    head_of,
     keys_of,
     labels_of,
     listed,
@@ -304,7 +305,10 @@ def train_nlc(
             head=head,
             combiners=listed(combiners) or USUAL,
             labels=labels_of(
-                shots=shots, count=count, holdout=holdout, zero=HEADS.get(head).needs_teacher
+                shots=shots,
+                count=count,
+                holdout=holdout,
+                zero=HEADS.get(head_of(head, store)).needs_teacher,
             ),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),

@@ -146,6 +146,16 @@ def head_of(name: str, store: Path) -> str:
     return name
 
 
+def combiner_of(name: str, store: Path) -> str:
+    """Check `--combiner` of a command that reads a fit of a store; raises as `head_of`."""
+    from clipnlc.combiners import COMBINERS
+    from clipnlc.runs.packages import find_member
+    from clipnlc.stores.layout import Layout
+
+    find_member(COMBINERS, name, Layout(store))
+    return name
+
+
 def keys_of(names: str) -> tuple[str, ...]:
     """Read `--dataset` of a command that reads the store: what its data sets are called there."""
     from clipnlc.datasets import store_keys

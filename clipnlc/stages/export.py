@@ -45,6 +45,7 @@ class Exported:
         cached: whether the same folder was there already.
         bytes: size of the folder.
         evaluate: the command that measures it.
+        requires: what must be installed besides clipnlc, as `pip install` takes it.
     """
 
     folder: str
@@ -58,6 +59,7 @@ class Exported:
     cached: bool
     bytes: int
     evaluate: str
+    requires: tuple[str, ...] = ()
 
 
 def export(
@@ -136,6 +138,7 @@ def export(
             backbones=backbones,
             store=store,
         ),
+        requires=exported.requires,
     )
 
 
