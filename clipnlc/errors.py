@@ -29,3 +29,11 @@ class StoreError(ClipnlcError):
 
 class MissingStageError(StoreError):
     """A stage's input has not been made yet; the message names the command that makes it."""
+
+
+class PluginError(ClipnlcError):
+    """Something of another package that cannot be used, or is not installed; names the package."""
+
+
+class PluginWarning(UserWarning):
+    """Something of another package is left out, and the rest works; names the package."""

@@ -42,6 +42,7 @@ class ExportedFit:
         backbones, class_names: in the order that the learnt arrays follow.
         labels: which labels it was fitted on.
         facts: numbers and words about the fit: how many labels were used, a digest of their ids.
+        package: whose the combiner is, `name` and `version`; None for clipnlc's own.
     """
 
     combiner: str
@@ -51,6 +52,7 @@ class ExportedFit:
     class_names: tuple[str, ...]
     labels: Labels
     facts: Mapping[str, float | str | int]
+    package: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Export:
         keeps_features: whether learnt arrays contain features of training images.
         probabilistic: whether `softmax` of the scores is a probability.
         clipnlc: the version that made it.
+        head_package: whose the heads are, `name` and `version`; None for clipnlc's own.
     """
 
     dataset: str
@@ -100,3 +103,10 @@ class Export:
     keeps_features: bool
     probabilistic: bool
     clipnlc: str
+    head_package: Mapping[str, str] | None = None
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What `pip install` needs besides clipnlc: `name==version` of each package, sorted."""
+        packages = [one for one in (self.head_package, self.fit.package) if one is not None]
+        return tuple(sorted({f"{one['name']}=={one['version']}" for one in packages}))

@@ -7,7 +7,7 @@ what it needs of them can be stored. A pairwise measure compares the backbones w
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from clipnlc.fitting import log_softmax
+from clipnlc.plugins import Plugin, Plugins
 from clipnlc.registry import unknown_name
 
 Unit = Literal["%", "nats", ""]
@@ -146,32 +147,60 @@ M = TypeVar("M", bound=Facts)
 
 @dataclass(frozen=True)
 class Measures(Generic[M]):
-    """The table of a family of measures: `name -> row`, in the order of the output."""
+    """The table of a family of measures: `name -> row`, in the order of the output.
+
+    Attributes:
+        table: clipnlc's own measures.
+        plugins: what other packages add; they come last, sorted by name.
+        reserved: names that no measure may have.
+    """
 
     table: Mapping[str, M]
+    plugins: Plugins = field(default_factory=Plugins)
+    reserved: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, in the table's order."""
-        return iter(self.table)
+        return iter(self._rows)
 
     def __contains__(self, name: object) -> bool:
         """Return whether `name` is a measure."""
-        return name in self.table
+        return name in self._rows
 
     def get(self, name: str) -> M:
         """Return the measure called `name`.
 
         Raises:
             UnknownNameError: no measure has this name.
+            PluginError: another package has it, and it cannot be used.
         """
-        if name not in self.table:
-            raise unknown_name("measure", name, self.table)
-        return self.table[name]
+        if name in self.table:
+            return self.table[name]
+        found: M | None = self.plugins.load(name, self._taken)
+        if found is None:
+            raise unknown_name("measure", name, self)
+        return found
+
+    def plugin(self, name: str) -> Plugin | None:
+        """Return which package has a measure; None for clipnlc's own."""
+        return self.plugins.declared()[name][0] if name in self._added else None
 
     @property
     def facts(self) -> dict[str, Facts]:
         """The facts of every measure, as a record holds them."""
-        return {name: row.facts for name, row in self.table.items()}
+        return {name: row.facts for name, row in self._rows.items()}
+
+    @cached_property
+    def _rows(self) -> Mapping[str, M]:
+        return {**self.table, **self._added}
+
+    @cached_property
+    def _added(self) -> Mapping[str, M]:
+        return self.plugins.members(self._taken)
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        return (*self.table, *self.reserved)
 
 
 def _loaded(place: str) -> Any:  # noqa: ANN401  (functions of two kinds)

@@ -11,11 +11,14 @@ handler. `clipnlc.cli.app` imports the commands, and each command the stage it r
 import atexit
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final, TextIO
 
 from clipnlc.cli import signals, streams
+from clipnlc.errors import PluginError, PluginWarning
+from clipnlc.wording import printable
 
 INTERRUPTED: Final = 130
 
@@ -26,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from clipnlc.cli.app import app
 
-        code = app(words, prog_name="clipnlc", standalone_mode=False) or 0
+        with _plugins_told(quiet=not {"--quiet", "-q"}.isdisjoint(words)):
+            code = app(words, prog_name="clipnlc", standalone_mode=False) or 0
         sys.stdout.flush()
     except (Exception, SystemExit) as problem:
         if signals.received():  # this is what a library made of it
@@ -38,10 +42,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # SystemExit is Typer's answer to a broken pipe, of any file.
         cause = problem.__context__ if isinstance(problem, SystemExit) else None
         line, code = refusal(cause or problem, words)
-        if code == 1 and os.environ.get("CLIPNLC_DEBUG"):
+        ours_or_foreign = code == 1 or isinstance(problem, PluginError)
+        if ours_or_foreign and os.environ.get("CLIPNLC_DEBUG"):
             raise
         print(line, file=sys.stderr, flush=True)  # noqa: T201
     return int(code)
+
+
+@contextmanager
+def _plugins_told(*, quiet: bool) -> Iterator[None]:
+    """Print what is left out of other packages as one line each, and other warnings as ever."""
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, PluginWarning):
+            before(message, category, filename, lineno, file, line)
+        elif not quiet:
+            print(f"warning: {printable(str(message))}", file=sys.stderr, flush=True)  # noqa: T201
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def run() -> None:

@@ -69,7 +69,8 @@ def combiners(
         labels = {"no": [], "yes": ["labels"], "optional": ["labels if any"]}[row.labels]
         learns = labels + ["unlabelled images"] * row.unlabelled
         learns += ["the test images"] * row.reads_test
-        table.add_row(row.name, ", ".join(learns) or "nothing", row.meaning)
+        meaning = row.meaning + f" (of {row.package})" * bool(row.package)
+        table.add_row(row.name, ", ".join(learns) or "nothing", meaning)
     print_table(table)
 
 

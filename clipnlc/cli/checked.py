@@ -20,8 +20,27 @@ WRITTEN: Final = frozenset({"csv", "markdown"})
 """Paths that may be a device or a pipe; from another, a reader might never come back."""
 
 
+ADDED: Final = {
+    ("train-heads", "head"): "clipnlc.heads",
+    ("train-nlc", "head"): "clipnlc.heads",
+    ("train-nlc", "combiners"): "clipnlc.combiners",
+}
+"""Options of commands whose help lists names, and the entry points that add some."""
+
+
 class Checked(TyperCommand):
     """A command that refuses, by the option's name, what no option takes."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write the help, with the names that other packages add; none of them is imported."""
+        from clipnlc.plugins import declared
+
+        for parameter in self.params:
+            group = ADDED.get((self.name or "", parameter.name or ""))
+            names = ", ".join(sorted(declared(group))) if group else ""
+            if names:
+                parameter.help = f"{parameter.help} Of other packages: {names}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (Typer's is private)
         """Read the words of the command line.

@@ -58,7 +58,7 @@ def export(
         store=store,
         out=out,
         dataset=key_of(dataset) if dataset.strip() else None,
-        head=head_of(head),
+        head=head_of(head, store),
         combiner=combiner,
         which=labels_of_fit(shots=shots, count=count_, holdout=holdout, seed=seed),
         seed=seed,
@@ -84,4 +84,6 @@ def _say_exported(say: Sayer, exported: "Exported") -> None:
         )
     if not exported.measured:
         say(f"note: its accuracy was not measured; run `{exported.evaluate}`, then export again")
+    if exported.requires:
+        say(f"note: whoever uses it needs {' and '.join(exported.requires)} besides clipnlc")
     say(f"next: {command('predict PHOTOS', from_=exported.folder)}")

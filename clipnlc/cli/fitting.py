@@ -17,6 +17,7 @@ from clipnlc.cli.options import (
     Quiet,
     Store,
     backbones_of,
+    head_of,
     keys_of,
     labels_of,
     listed,
@@ -309,7 +310,10 @@ def train_nlc(
             head=head,
             combiners=listed(combiners) or USUAL,
             labels=labels_of(
-                shots=shots, count=count, holdout=holdout, zero=may_be_unlabelled(head)
+                shots=shots,
+                count=count,
+                holdout=holdout,
+                zero=may_be_unlabelled(head_of(head, store)),
             ),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),

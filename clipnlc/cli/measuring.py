@@ -119,7 +119,7 @@ def evaluate(
             store=store,
             datasets=keys_of(dataset) or None,
             backbones=backbones_of(backbones) or None,
-            head=head_of(head),
+            head=head_of(head, store),
             fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
             workers=workers or cores(),
         )
@@ -233,7 +233,7 @@ def diversity(
             store=store,
             datasets=keys_of(dataset) or None,
             backbones=backbones_of(backbones) or None,
-            head=head_of(head),
+            head=head_of(head, store),
             on_progress=on_progress,
         )
     report = diversity_report(measured)

@@ -131,13 +131,28 @@ def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def head_of(name: str) -> str:
-    """Check `--head`."""
-    from clipnlc.heads import HEADS
-    from clipnlc.registry import unknown_name
+def head_of(name: str, store: Path) -> str:
+    """Check `--head` of a command that reads heads of a store.
 
-    if name not in HEADS:
-        raise unknown_name("head", name, HEADS)
+    Raises:
+        UnknownNameError: there is no such head.
+        PluginError: it is of a package that is not installed, or cannot be used.
+    """
+    from clipnlc.heads import HEADS
+    from clipnlc.runs.packages import find_member
+    from clipnlc.stores.layout import Layout
+
+    find_member(HEADS, name, Layout(store))
+    return name
+
+
+def combiner_of(name: str, store: Path) -> str:
+    """Check `--combiner` of a command that reads a fit of a store; raises as `head_of`."""
+    from clipnlc.combiners import COMBINERS
+    from clipnlc.runs.packages import find_member
+    from clipnlc.stores.layout import Layout
+
+    find_member(COMBINERS, name, Layout(store))
     return name
 
 

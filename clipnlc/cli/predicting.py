@@ -20,6 +20,7 @@ from clipnlc.cli.options import (
     SeedOfFit,
     ShotsOfFit,
     Store,
+    combiner_of,
     head_of,
     labels_of_fit,
 )
@@ -155,6 +156,8 @@ def predict(
             "--balance learns from the photos, with --classes or --class-names and no fit; leave it "
             "out, or leave out --combiner, --from and --dataset"
         )
+    if combiner and source not in (predictors.NAMED, predictors.EXPORTED):
+        combiner = combiner_of(combiner, store)
     if combiner:
         require_row_wise(combiner)
         predictors.refuse_unsure(combiner, unsure)
@@ -182,7 +185,7 @@ def predict(
                 predictor = predictors.fitted(
                     store,
                     dataset=dataset,
-                    head=head_of(head),
+                    head=head_of(head, store),
                     combiner=combiner or RECOMMENDED[0],
                     which=labels,
                     seed=seed,

@@ -11,12 +11,14 @@ To add one:
    default settings were chosen.
 3. What is no `Weigher` says in `_contributions` what its scores are made of, for `train-nlc
    --explain`.
-4. Add one row to `COMBINERS`. The conformance test of the family then covers it.
+4. Add one row to `COMBINERS`. The conformance test of the family then covers it. A package of one's own
+   declares an entry point of the group `clipnlc.combiners` instead (`docs/plugins.md`).
 """
 
 from typing import Final
 
 from clipnlc.combiners.base import Combiner, Weigher, weigh
+from clipnlc.plugins import Plugins
 from clipnlc.registry import Registry
 
 __all__ = ["COMBINERS", "RECOMMENDED", "USUAL", "Combiner", "Weigher", "weigh"]
@@ -81,4 +83,6 @@ COMBINERS = Registry(
         "rivals": ("knora-e", "greedy-selection", "neural-ensembler", "amu"),
         "transductive": ("conf-ot", "sota-transport"),
     },
+    plugins=Plugins("clipnlc.combiners", "combiner", Combiner),
+    reserved=("best-single-test", "oracle"),
 )

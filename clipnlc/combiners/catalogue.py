@@ -21,6 +21,7 @@ class Entry:
         features: it reads the images' features, not the logits alone.
         reads_test: it reads all the images that it predicts together.
         selected_on: what its default settings were chosen on.
+        package: who made it, with the version; empty for clipnlc's own.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Entry:
     features: bool
     reads_test: bool
     selected_on: str
+    package: str = ""
 
 
 def catalogue(names: str | Iterable[str] = "all") -> list[Entry]:
@@ -46,11 +48,12 @@ def _entry(name: str, cls: Any) -> Entry:  # noqa: ANN401  (a class of the table
     optional = "optional" if getattr(cls, "takes_labels", False) else "no"
     return Entry(
         name=name,
-        groups=tuple(group for group, members in COMBINERS.groups.items() if name in members),
+        groups=tuple(group for group, members in COMBINERS.all_groups.items() if name in members),
         meaning=(getdoc(cls) or "").split("\n")[0],
         labels="yes" if cls.needs_labels else optional,
         unlabelled=getattr(cls, "reads_pool", False),
         features=cls.needs_features,
         reads_test=getattr(cls, "reads_test", False),
         selected_on=cls.selected_on,
+        package=str(COMBINERS.plugin(name) or ""),
     )

@@ -6,10 +6,12 @@ To add one:
    keywords of `__init__`; what is learnt is set in `_learn`, has a name ending in `_` and is listed
    in `learnt`. `keeps_features` is true where that contains features of images.
 2. Add one row to `HEADS`. The conformance suite (`clipnlc.testing.HEAD_CHECKS`) then covers it, and
-   `clipnlc train-heads --head NAME` makes its logits.
+   `clipnlc train-heads --head NAME` makes its logits. A package of one's own declares an entry point
+   of the group `clipnlc.heads` instead (`docs/plugins.md`).
 """
 
 from clipnlc.heads.base import Head
+from clipnlc.plugins import Plugins
 from clipnlc.registry import Registry
 
 __all__ = ["HEADS", "Head"]
@@ -34,4 +36,5 @@ HEADS = Registry(
         "distilled": "clipnlc.heads.distilled:DistilledHead",
         "tip-adapter-f": "clipnlc.heads.tip_adapter:TipAdapterF",
     },
+    plugins=Plugins("clipnlc.heads", "head", Head),
 )

@@ -4,7 +4,9 @@
 `clipnlc.measures` for what a row says.
 
 To add one: write its function in the file of its kind, and add one row to its table. It is then in
-every record, table, CSV and picture, and the conformance test of the family covers it.
+every record, table, CSV and picture, and the conformance test of the family covers it. A package of
+one's own declares an entry point of the group `clipnlc.measures`, or `clipnlc.pair_measures`, instead
+(`docs/plugins.md`).
 """
 
 from typing import Final
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.measures import Block, Measure, Measures, PairMeasure, Values
+from clipnlc.plugins import Plugins
 
 ACCURACY: Final = "accuracy"
 
@@ -84,7 +87,9 @@ METRICS: Final = Measures(
             each="clipnlc.metrics.calibration:confidence",
             total="clipnlc.metrics.selective:risk_under_coverage",
         ),
-    }
+    },
+    plugins=Plugins("clipnlc.measures", "measure", Measure, instances=True),
+    reserved=("gflops",),
 )
 
 PAIRWISE: Final = Measures(
@@ -152,7 +157,8 @@ PAIRWISE: Final = Measures(
             function="clipnlc.metrics.diversity:linear_cka",
             reads="features",
         ),
-    }
+    },
+    plugins=Plugins("clipnlc.pair_measures", "pairwise measure", PairMeasure, instances=True),
 )
 
 

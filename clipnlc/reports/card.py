@@ -4,6 +4,7 @@ Everything in it follows from the export, so it claims no more than was measured
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -103,6 +104,12 @@ def _introduction(export: Export) -> Iterator[str]:
         "the weights of the models themselves are not in it. Made with clipnlc "
         f"{_plain(export.clipnlc)}."
     )
+    if export.requires:
+        yield f"It needs packages besides clipnlc:\n\n```\n{_install(export)}\n```"
+
+
+def _install(export: Export) -> str:
+    return shlex.join(["pip", "install", "clipnlc", *export.requires])
 
 
 def _models(export: Export) -> str:

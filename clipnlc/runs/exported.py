@@ -1,6 +1,6 @@
 """A predictor as an export that leaves the store, and a predictor made of an export again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy as np
 from clipnlc.combiners import COMBINERS, Combiner
 from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble
-from clipnlc.errors import ClipnlcError, StoreError
+from clipnlc.errors import ClipnlcError, PluginError, StoreError
 from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
 from clipnlc.heads import HEADS, Head
 from clipnlc.registry import Registry
 from clipnlc.runs.fitted import Fitted, apply
 from clipnlc.runs.heads import Heads
+from clipnlc.runs.packages import changed_package, refuse_missing, requirement
 from clipnlc.runs.predictor import Predictor
 from clipnlc.stores.export import read_export
 
@@ -53,11 +54,13 @@ def export_of(predictor: Predictor, measured: Sequence[Measurement]) -> Export:
             class_names=fitted.class_names,
             labels=fitted.labels,
             facts=dict(fitted.facts),
+            package=_origin(COMBINERS, fitted.name),
         ),
         measured=tuple(measured),
         keeps_features=any(learner.keeps_features for learner in learners),
         probabilistic=fitted.combiner.probabilistic,
         clipnlc=version("clipnlc"),
+        head_package=_origin(HEADS, heads.name),
     )
 
 
@@ -71,11 +74,12 @@ def open_exported(folder: Path) -> Predictor:
         MissingStageError: there is no such folder.
         StoreError: it is no export, is damaged or altered, does not fit together, or needs another
             clipnlc.
+        PluginError: it needs a package, or a version of one, that is not installed.
     """
     export = read_export(folder)
     fit = export.fit
-    head_class: type[Head] = _known(HEADS, export.head, folder)
-    _known(COMBINERS, fit.combiner, folder)
+    head_class: type[Head] = _known(HEADS, export.head, export.head_package, folder)
+    _known(COMBINERS, fit.combiner, fit.package, folder)
     try:
         predictor = Predictor(
             heads=Heads(
@@ -133,7 +137,18 @@ def _try(predictor: Predictor) -> None:
         raise ValueError(f"{predictor.fitted.name} looks at other images than the one it predicts")
 
 
-def _known(registry: Registry, name: str, folder: Path) -> type:
+def _origin(registry: Registry, name: str) -> dict[str, str] | None:
+    plugin = registry.plugin(name)
+    return None if plugin is None else plugin.origin
+
+
+def _known(registry: Registry, name: str, package: Mapping[str, str] | None, folder: Path) -> type:
+    """Return the class of a head or combiner, which must be of the package that made the export."""
+    refuse_missing(registry, name, package, str(folder))
+    changed = changed_package(registry, name, package) if name in registry else ""
+    if changed:
+        cure = f"run `pip install {requirement(package)}`" if package else "install clipnlc alone"
+        raise PluginError(f"{folder} cannot be used: {changed}; {cure}")
     if name not in registry:
         raise StoreError(
             f"{folder} needs the {registry.kind} {name!r}, which this clipnlc does not have "

@@ -13,6 +13,7 @@ from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
+from clipnlc.plugins import blame
 
 UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
 """What numpy and Python raise of learnt arrays and settings that do not belong together."""
@@ -108,17 +109,20 @@ def fit(
     Raises:
         UnknownNameError: no combiner has this name.
         ValueError: labels do not fit the rows, or the ensemble has no names.
+        PluginError: the combiner is of another package, and failed.
     """
     _check_named(ensemble)
-    combiner: Combiner = COMBINERS.get(name)(seed=which.seed, **(settings or {}))
     canonical = ensemble.canonical()
-    if combiner.learnt:
-        rows = pool and pool.canonical().ensemble
-        combiner.fit(canonical.ensemble, canonical.labels(labels), rows)
+    rows = pool and pool.canonical().ensemble
+    with blame(COMBINERS.plugin(name), f"the combiner {name}"):
+        combiner: Combiner = COMBINERS.get(name)(seed=which.seed, **(settings or {}))
+        if combiner.learnt:
+            combiner.fit(canonical.ensemble, canonical.labels(labels), rows)
+        state = combiner.state()
     return Fitted(
         name=name,
         settings=combiner.settings(),
-        learnt=combiner.state(),
+        learnt=state,
         backbones=tuple(ensemble.backbones[b] for b in canonical.backbones),
         class_names=tuple(ensemble.class_names[c] for c in canonical.classes),
         labels=which,
@@ -142,6 +146,7 @@ def apply(
 
     Raises:
         StoreError: the ensemble has other backbones or classes than the fit.
+        PluginError: the combiner is of another package, and failed.
         ValueError: the ensemble has no names, or no features where they are needed.
     """
     _check_named(ensemble)
@@ -154,11 +159,12 @@ def apply(
     ordered = ensemble.members(members).classes(seen)
     nameless = replace(ordered, backbones=(), class_names=())
     try:
-        found = (
-            combiner.weights(nameless)
-            if isinstance(combiner, Weigher)
-            else combiner.combine(nameless)
-        )
+        with blame(COMBINERS.plugin(fitted.name), f"the combiner {fitted.name}"):
+            found = (
+                combiner.weights(nameless)
+                if isinstance(combiner, Weigher)
+                else combiner.combine(nameless)
+            )
     except UNFIT as error:
         raise _unfit(fitted, " ".join(str(error).split())[:200]) from error
     columns = len(members) if isinstance(combiner, Weigher) else len(seen)

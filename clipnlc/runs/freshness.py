@@ -23,6 +23,7 @@ from clipnlc.runs.finding import (
     may_be_unlabelled,
     usual_teacher,
 )
+from clipnlc.runs.packages import changed_package, package_in, refuse_missing
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
@@ -112,14 +113,19 @@ def refuse_stale_logits(present: Present, names: Iterable[str]) -> None:
 
     Raises:
         StoreError: names the file, what has changed, and the command that makes all alike again.
+        PluginError: the head's package is not installed.
     """
     cures: dict[str, list[Location]] = {}
     first = ""
     for name in names:
         key, place = present.key(name), locate(present.layout.root / name)
         since = present.changed(key.inputs) if key is not None else set()
-        if since and key is not None and place is not None and place.backbone is not None:
-            first = first or f"{name} is stale: {min(since)} has changed since"
+        causes = {f"{cause} has changed since" for cause in since}
+        if key is not None and place is not None and place.head is not None:
+            refuse_missing(HEADS, place.head, package_in(key), name)
+            causes |= {changed_package(HEADS, place.head, package_in(key))} - {""}
+        if causes and key is not None and place is not None and place.backbone is not None:
+            first = first or f"{name} is stale: {min(causes)}"
             cures.setdefault(_remake_logits(place, key), []).append(place)
     if first:
         stage, places = next(iter(cures.items()))
@@ -165,9 +171,14 @@ def refuse_stale_runs(
     Raises:
         StoreError: says what is stale since what has changed, and the command that makes it again
             or, where it cannot be made again, removes it.
+        PluginError: the package of a head or a combiner is not installed.
     """
     layout = present.layout
     wanted = combiners or {run: header.keys for run, header in runs.headers.items()}
+    for run, names in wanted.items():
+        for name in names:
+            package = package_in(runs.headers[run].keys[name])
+            refuse_missing(COMBINERS, name, package, layout.relative(runs.paths[run]))
     inputs = {n for run in wanted for name in wanted[run] for n in _inputs(runs, run, name)}
     logits = {layout.relative(path) for path in runs.all_logits(layout, wanted)}
     refuse_stale_logits(present, sorted({n.partition(PART)[0] for n in inputs} | logits))
@@ -247,7 +258,8 @@ def _causes(present: Present, runs: Runs, run: str, combiner: str) -> set[str]:
     Without its inputs it is as true as before, as long as the classes are the same.
     """
     inputs = _inputs(runs, run, combiner)
-    changed = {
+    other = changed_package(COMBINERS, combiner, package_in(runs.headers[run].keys[combiner]))
+    changed = {other} - {""} | {
         f"{name} {'has changed since' if present.digest(name) else 'is no longer there'}"
         for name in present.changed(inputs)
     }

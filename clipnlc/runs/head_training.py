@@ -13,8 +13,10 @@ from clipnlc.digests import content_digest
 from clipnlc.errors import DataError
 from clipnlc.heads import HEADS, Head
 from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
+from clipnlc.plugins import blame
 from clipnlc.runs.crops import mean_of_crops
 from clipnlc.runs.finding import CROSS_FITTED, HOLDOUT
+from clipnlc.runs.packages import package_of
 from clipnlc.stores.aligned import Columns, check_aligned
 from clipnlc.stores.features import FeatureStore, read_features
 from clipnlc.stores.key import Json, Key
@@ -91,6 +93,7 @@ class HeadTask:
         return Key.of(
             {
                 "head": self.head,
+                **package_of(HEADS, self.head),
                 "settings": self.make(which).settings(),
                 "backbone": self.backbone,
                 **rows,
@@ -202,14 +205,15 @@ def fit_head(
         targets=None if teacher is None else teacher.lesson.targets,
         classes=len(train.class_names),
     )
-    head = None if rows.imported else seen.fit(task.make(which))
     splits: dict[str, LogitBlocks | SplitLogits] = {}
-    if HEADS.get(task.head).per_draw and teacher is None:
-        if head is None:
-            crossed = rows.imported["train"][kept]
-        else:
-            crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
-        splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
+    with blame(HEADS.plugin(task.head), f"the head {task.head}"):
+        head = None if rows.imported else seen.fit(task.make(which))
+        if HEADS.get(task.head).per_draw and teacher is None:
+            if head is None:
+                crossed = rows.imported["train"][kept]
+            else:
+                crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
+            splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
     facts |= {"part": task.part} if task.part else {}
     facts |= {} if head is None else head.facts()
     if HEADS.get(task.head).takes_views:

@@ -13,6 +13,7 @@ from clipnlc.runs.finding import find_runs, may_be_unlabelled, own_run, read_fit
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
+from clipnlc.runs.packages import find_member
 from clipnlc.stores.features import check_made, read_feature_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -70,6 +71,8 @@ def open_predictor(
         StoreError: it is stale, or a file is damaged.
         UnknownNameError: no combiner has this name.
     """
+    find_member(HEADS, head, layout)
+    find_member(COMBINERS, combiner, layout)
     which = which if is_drawn(head, combiner) else Labels.none()
     cure = command(
         "train-nlc",
@@ -121,6 +124,7 @@ def only_labels(
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
+    find_member(COMBINERS, combiner, layout)
     if not is_drawn(head, combiner):
         return Labels.none()
     runs = find_runs(layout, dataset, head, backbones)

@@ -30,6 +30,7 @@ from clipnlc.runs.finding import datasets_with_logits, refuse_crop
 from clipnlc.runs.freshness import Present, refuse_stale_logits
 from clipnlc.runs.members import members_name
 from clipnlc.runs.mixture import refuse_lacking
+from clipnlc.runs.packages import find_member, packages_of
 from clipnlc.runs.records import (
     diversity_path,
     evaluation_path,
@@ -78,13 +79,13 @@ def diversity(
         StoreError: logits are stale, not aligned, or of different backbones; a file is damaged;
             the record cannot be written.
     """
-    if HEADS.get(head).per_draw:
+    layout = Layout(store)
+    if find_member(HEADS, head, layout).per_draw:
         raise DataError(
             f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
             "fitted once: choose --head zero-shot or linear"
         )
     refuse_crop(split)
-    layout = Layout(store)
     names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
     for name in names:
         refuse_lacking(layout, name, head, backbones or ())
@@ -103,7 +104,8 @@ def diversity(
         for name in PAIRWISE
         if features or PAIRWISE.get(name).reads == "predictions"
     }
-    kept = _kept(layout, path, split, measures)
+    made_with = {**versions(), **packages_of(HEADS, [head]), **packages_of(PAIRWISE, measures)}
+    kept = _kept(layout, path, split, measures, made_with)
     measured = []
     for done, dataset in enumerate(names, start=1):
         files = _Files.of(layout, dataset, head, split, ensemble, features=features)
@@ -121,7 +123,7 @@ def diversity(
         datasets=tuple(measured),
         mean=_mean(measured),
         correlations=tuple(_correlations(layout, measured, head, split, members)),
-        versions=versions(),
+        versions=made_with,
     )
     save_record(layout, path, report)
     return report
@@ -178,14 +180,17 @@ class _Files:
 
 
 def _kept(
-    layout: Layout, path: Path, split: str, measures: Mapping[str, Facts]
+    layout: Layout,
+    path: Path,
+    split: str,
+    measures: Mapping[str, Facts],
+    made_with: Mapping[str, str],
 ) -> dict[str, Diversity]:
     """Return what the record that is there says of each data set, if the same code measured it."""
     if not os.path.lexists(path):  # a link to nowhere is refused
         return {}
     record = read_diversity(layout, path)
-    made_with = (record.split, record.versions, record.measures)
-    if made_with != (split, versions(), measures):
+    if (record.split, record.versions, record.measures) != (split, made_with, measures):
         return {}
     return {one.dataset: one for one in record.datasets}
 

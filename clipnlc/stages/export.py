@@ -19,6 +19,7 @@ from clipnlc.reports.card import model_card
 from clipnlc.runs.exported import export_of
 from clipnlc.runs.finding import Runs, find_runs, only_dataset
 from clipnlc.runs.freshness import Present
+from clipnlc.runs.packages import find_member
 from clipnlc.runs.predictor import is_drawn, only_labels, open_predictor
 from clipnlc.runs.records import evaluation_path, read_evaluation
 from clipnlc.stores.export import write_export
@@ -44,6 +45,7 @@ class Exported:
         cached: whether the same folder was there already.
         bytes: size of the folder.
         evaluate: the command that measures it.
+        requires: what must be installed besides clipnlc, as `pip install` takes it.
     """
 
     folder: str
@@ -57,6 +59,7 @@ class Exported:
     cached: bool
     bytes: int
     evaluate: str
+    requires: tuple[str, ...] = ()
 
 
 def export(
@@ -92,13 +95,13 @@ def export(
         UnknownNameError: no combiner has this name.
     """
     layout = Layout(store)
-    known = COMBINERS.get(combiner)
-    if known.reads_test:
+    cls = find_member(COMBINERS, combiner, layout)
+    if cls.reads_test:
         raise DataError(
             f"{combiner} reads all images that it predicts together, and an export answers for one; "
             "expected a combiner that can be used, as gp"
         )
-    if not known.row_wise:
+    if not cls.row_wise:
         raise DataError(
             f"{combiner} looks at other images than the one it predicts, to be compared with; "
             "expected a combiner that can be used, as gp"
@@ -135,6 +138,7 @@ def export(
             backbones=backbones,
             store=store,
         ),
+        requires=exported.requires,
     )
 
 

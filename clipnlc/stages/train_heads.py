@@ -242,9 +242,8 @@ def _with_crops(
 ) -> dict[str, tuple[Path, ...]]:
     """Return the backbones of a data set, each with its crops of train if the head takes them."""
     chosen = tuple(backbones) or _with_train(layout, dataset)
-    if HEADS.get(head).takes_views:
-        return crops_of(layout, dataset, chosen)
-    return dict.fromkeys(chosen, ())
+    takes_views = HEADS.get(head).takes_views
+    return crops_of(layout, dataset, chosen) if takes_views else dict.fromkeys(chosen, ())
 
 
 def _train(task: HeadTask) -> Iterator[TrainedHead]:

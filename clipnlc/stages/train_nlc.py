@@ -34,6 +34,7 @@ from clipnlc.runs.inputs import (
 )
 from clipnlc.runs.members import members_name
 from clipnlc.runs.mixture import datasets_of, ensemble_of, with_unlabelled
+from clipnlc.runs.packages import find_member, package_of
 from clipnlc.runs.spending import gflops_of
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
@@ -153,14 +154,14 @@ def train_nlc(
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
+    layout = Layout(store)
     names = COMBINERS.resolve(combiners)
-    HEADS.get(head)
+    find_member(HEADS, head, layout)
     if proportions == "labels" and any(which.kind == "shots" for which in labels):
         raise DataError(
             "labels drawn as so many of each class say nothing of how common the classes are; draw "
             f"them at random with --count, or give {OPTION} uniform or a file"
         )
-    layout = Layout(store)
     tasks: list[_Task] = []
     for name in datasets_of(layout, dataset, head):
         present = ensemble_of(layout, name, head, backbones)
@@ -363,8 +364,7 @@ def _facts(
 
 
 def _path(task: _Task, which: Labels) -> Path:
-    members = members_name(task.backbones)
-    return task.layout.fits(task.dataset, task.head, members, which.name)
+    return task.layout.fits(task.dataset, task.head, members_name(task.backbones), which.name)
 
 
 def _keys(task: _Task, which: Labels) -> dict[str, Key]:
@@ -384,6 +384,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
         keys[name] = Key.of(
             {
                 "combiner": name,
+                **package_of(COMBINERS, name),
                 "settings": settings,
                 "head": task.head,
                 "backbones": list(task.backbones),
@@ -397,8 +398,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
 
 def _cached(task: _Task, which: Labels) -> FittedRun | None:
     """Return the run if every combiner is there under the same key, else None."""
-    keys = _keys(task, which)
-    header = _header(task, which)
+    keys, header = _keys(task, which), _header(task, which)
     if header is None or _lacking(keys, header):
         return None
     labels = max(int(header.facts[name]["labels"]) for name in keys)

@@ -148,6 +148,7 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
         "classes": list(export.class_names),
         "prompts": list(export.templates),
         "head": export.head,
+        **({} if export.head_package is None else {"head_package": dict(export.head_package)}),
         "backbones": [
             {
                 "name": head.backbone,
@@ -158,6 +159,7 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
         ],
         "combiner": {
             "name": fit.combiner,
+            **({} if fit.package is None else {"package": dict(fit.package)}),
             "settings": dict(fit.settings),
             "labels": fit.labels.name,
             "facts": dict(fit.facts),

@@ -58,6 +58,7 @@ def export_of_tree(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
         keeps_features=take(tree, "keeps_features", bool),
         probabilistic=take(tree, "probabilistic", bool),
         clipnlc=take(tree, "clipnlc", str),
+        head_package=_package(tree, "head_package"),
     )
 
 
@@ -85,7 +86,15 @@ def _exported_fit(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> 
         class_names=_texts(tree, "classes"),
         labels=Labels.parse(take(tree, "labels", str)),
         facts=facts,
+        package=_package(tree, "package"),
     )
+
+
+def _package(tree: Mapping[str, Any], name: str) -> dict[str, str] | None:
+    if name not in tree:
+        return None
+    package = take(tree, name, dict)
+    return {field: take(package, field, str) for field in ("name", "version")}
 
 
 def _measurement(tree: Mapping[str, Any]) -> Measurement:

@@ -87,9 +87,22 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         _check_types("classes.", classes, _CLASSES)
         if not all(isinstance(text, str) for text in classes["templates"]):
             raise _odd("classes.templates", classes["templates"])
+    _check_packages(fields)
     share = fields.get("division", {}).get("test_share")
     if not isinstance(share, float | int | None):
         raise _odd("division.test_share", share)
+
+
+def _check_packages(fields: Mapping[str, Any]) -> None:
+    """Check `package`, and `packages` by measure, which messages repeat."""
+    every = dict(fields.get("packages", {}))
+    if "package" in fields:
+        every[""] = fields["package"]
+    for name, package in every.items():
+        where = f"packages.{name}" if name else "package"
+        if not isinstance(package, dict):
+            raise _odd(where, package)
+        _check_types(f"{where}.", package, _PACKAGE)
 
 
 _DEEPEST: Final = 50
@@ -97,13 +110,16 @@ _LARGEST: Final = 2**53
 _LONGEST: Final = 255  # bytes of a file's name
 _Types = Mapping[str, type | UnionType]
 _TYPES: Final[_Types] = {
-    **dict.fromkeys(("inputs", "settings", "images", "division", "origin"), dict),
+    **dict.fromkeys(
+        ("inputs", "settings", "images", "division", "origin", "package", "packages"), dict
+    ),
     **dict.fromkeys(("backbone", "head", "combiner", "labels", "run", "fitted_on"), str),
     "classes": dict | str,
     "backbones": list,
     "measures": list,
 }
 _IMAGES: Final[_Types] = {"backbone": str, "split": str, "content": str, "samples": int}
+_PACKAGE: Final[_Types] = {"name": str, "version": str}
 _CLASSES: Final[_Types] = {"labels": str, "names": str, "templates": list}
 
 

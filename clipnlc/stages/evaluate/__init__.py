@@ -11,6 +11,7 @@ from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.catalogue import catalogue
 from clipnlc.datasets.clusters import cluster_of
 from clipnlc.datasets.published import published_digest
+from clipnlc.heads import HEADS
 from clipnlc.metrics import METRICS
 from clipnlc.reports.record import (
     GFLOPS,
@@ -21,6 +22,7 @@ from clipnlc.reports.record import (
     Row,
     versions,
 )
+from clipnlc.runs.packages import packages_of
 from clipnlc.runs.records import (
     comparison_path,
     evaluation_path,
@@ -146,7 +148,7 @@ def compare(
         datasets=tuple(dataset_comparison(one, compared) for one in measured),
         summary=over_sets[0],
         notes=over_sets[1],
-        versions=versions(),
+        versions=_versions(found),
         fitted_on=fitted_on or "",
     )
     one = found[0].dataset if len(found) == 1 else None
@@ -170,7 +172,7 @@ def _kept(layout: Layout, path: Path, found: Sequence[Found], split: str) -> Eva
     )
     spent = {name: facts for name, facts in kept.measures.items() if name == GFLOPS}
     now = (
-        *(split, versions(), {**METRICS.facts, **spent}, published_digest(), _methods(found)),
+        *(split, _versions(found), {**METRICS.facts, **spent}, published_digest(), _methods(found)),
         {one.dataset: cluster_of(one.dataset) for one in found},
     )
     return kept if sources == wanted and made_with == now else None
@@ -195,6 +197,17 @@ def _methods(found: Sequence[Found]) -> dict[str, Method]:
     }
 
 
+def _versions(found: Sequence[Found]) -> dict[str, str]:
+    """Return the versions of all packages whose code fits, applies or measures."""
+    fitted = {n for one in found for header in one.runs.headers.values() for n in header.keys}
+    return {
+        **versions(),
+        **packages_of(HEADS, [found[0].runs.head]),
+        **packages_of(COMBINERS, sorted(fitted)),
+        **packages_of(METRICS, METRICS),
+    }
+
+
 def _evaluation(
     asked: Asked,
     found: Sequence[Found],
@@ -212,7 +225,7 @@ def _evaluation(
         datasets=tuple(replace(d, rows=spending(measured, d.rows)[1]) for d in datasets),
         summary=rows,
         notes=tuple(over_sets[1]),
-        versions=versions(),
+        versions=_versions(found),
         published_digest=published_digest(),
         fitted_on=asked.fitted_on or "",
     )

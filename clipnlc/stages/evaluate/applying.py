@@ -24,7 +24,7 @@ from clipnlc.runs.giving import Measurable, give
 from clipnlc.stages.evaluate.measured import Outcome
 from clipnlc.stores import locks
 from clipnlc.stores.given import GivenArrays, GivenStore, add_given, read_given, read_given_header
-from clipnlc.stores.key import Key
+from clipnlc.stores.key import Json, Key
 from clipnlc.stores.layout import maker
 from clipnlc.stores.logits import read_logit_header
 
@@ -125,6 +125,8 @@ def _keys(
 ) -> dict[str, Key]:
     """Return the key of what each fit of a run gives."""
     fits = layout.relative(runs.paths[run])
+    origins = {m: found.origin for m in METRICS if (found := METRICS.plugin(m))}
+    packages: dict[str, Json] = {"packages": origins} if origins else {}
     keys = {}
     for name, digest in runs.headers[run].digests.items():
         needs_features = COMBINERS.get(name).needs_features
@@ -134,6 +136,7 @@ def _keys(
                 "fitted_on": runs.dataset,
                 "run": run,
                 "measures": list(METRICS),
+                **packages,
                 "classes": content_digest(list(target.class_names)),
                 "scores": keep_scores and not issubclass(COMBINERS.get(name), Weigher),
                 "clipnlc": version("clipnlc"),

@@ -49,7 +49,7 @@ def pairs(measured: Sequence[Measured], against: str, baselines: Sequence[str] =
     settings = [s for s in measured[0].outcomes if s in common]
     _refuse_transductive(settings, (against, *baselines))
     known = list(dict.fromkeys(s.method for s in settings))
-    groups = COMBINERS.groups
+    groups = COMBINERS.all_groups
     for name in (against, *baselines):
         if name not in known and (name == against or name not in groups):
             raise unknown_name("method among those measured", name, known)
@@ -71,7 +71,7 @@ def pairs(measured: Sequence[Measured], against: str, baselines: Sequence[str] =
 def _refuse_transductive(settings: Sequence[Setting], asked: Sequence[str]) -> None:
     apart = {s.method for s in settings if s.kind == "transductive"}
     for name in asked:
-        for member in COMBINERS.groups.get(name, (name,)):
+        for member in COMBINERS.all_groups.get(name, (name,)):
             if member in apart:
                 raise DataError(
                     f"{member} reads the test images themselves, so a difference from it says "

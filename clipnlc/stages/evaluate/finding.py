@@ -19,6 +19,7 @@ from clipnlc.runs.finding import (
     refuse_crop,
 )
 from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.packages import find_member
 from clipnlc.stages.evaluate.reference import REFERENCE_HEAD
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
@@ -55,6 +56,7 @@ class Found:
 def found_runs(asked: Asked, datasets: Sequence[str] | None) -> list[Found]:
     """Find the data sets and the fresh runs that are applied to them: one ensemble's."""
     layout, head, fitted_on = asked.layout, asked.head, asked.fitted_on
+    find_member(HEADS, head, layout)
     if fitted_on is None:
         names = datasets_with_runs(layout, datasets or (), head)
     else:

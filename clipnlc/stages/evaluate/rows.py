@@ -31,13 +31,13 @@ from clipnlc.reports.record import (
 )
 from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.uncertainty import (
-    MEANS,
     SHARED_LIMIT,
     accuracy_bounds,
     common_seeds,
     defined_bounds,
     estimable,
     includes_zero,
+    is_mean,
     paired_on_one,
     paired_over_sets,
 )
@@ -234,7 +234,7 @@ def _is_level(
     ours, theirs = one.by_set[measure], best.by_set[measure]
     if len(over) > 1 and ours is not None and theirs is not None:
         return includes_zero(paired_over_sets(ours - theirs, over))
-    if len(over) == 1 and measure in MEANS:
+    if len(over) == 1 and is_mean(measure):
         return includes_zero(paired_on_one(over[0], one.setting, best.setting, measure))
     return False
 

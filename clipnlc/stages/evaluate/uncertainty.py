@@ -26,10 +26,11 @@ from clipnlc.stages.evaluate.measured import Measured, Setting
 SHARED_LIMIT: Final = 0.5
 """Share of labels that two draws have in common from which on their variance says too little."""
 
-MEANS: Final = tuple(
-    name for name in METRICS if not METRICS.get(name).total and not METRICS.get(name).pooled
-)
-"""Measures that are means over images, so that a mean over resampled images is one of them."""
+
+def is_mean(name: str) -> bool:
+    """Return whether a measure is a mean over images, so that a mean over resampled ones is one."""
+    measure = METRICS.get(name)
+    return not measure.total and not measure.pooled
 
 
 class Bounds(NamedTuple):
