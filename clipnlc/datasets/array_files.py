@@ -66,7 +66,7 @@ class ArrayFile:
         try:
             return _plain(np.asanyarray(self.load(name)), self.path, name)
         except _UNREADABLE as error:
-            pickled = "allow_pickle" in str(error)
+            pickled = any(words in str(error) for words in ("allow_pickle", "Python objects"))
             problem = "it is pickled, and nothing is unpickled" if pickled else one_line(error)
             raise DataError(
                 f"cannot read {quoted(name)} of {self.path}: {problem}; save it again as numbers or "
@@ -103,11 +103,12 @@ def open_arrays(path: Path, split: str) -> ArrayFile:
 
 
 def _open_npz(path: Path) -> ArrayFile:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here: numpy leaves a damaged file open.
+    with open_regular(path) as raw, np.load(raw, allow_pickle=False) as file:
         names = tuple(file.files)
 
     def load(name: str) -> np.ndarray:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as raw, np.load(raw, allow_pickle=False) as file:
             found: np.ndarray = file[name]
             return found
 

@@ -34,7 +34,9 @@ class ArrayRows:
         features: float32 or float16, as they are (not normalised); None without any.
         logits: never probabilities; None without any.
         texts: one class embedding per class, as they are; None without any.
-        logit_scale: factor on the cosines of features and texts.
+        logit_scale: factor on the cosines of features and texts, or that the logits were
+            multiplied by here; 1 where there is none.
+        were_probabilities: whether the logits are logarithms of probabilities, with `FLOOR`.
         labels: class numbers in `[0, classes)`; None without any.
         sample_id: one identifier per row, unique; None without any.
         class_names: one per class, in the order of labels, logits and texts.
@@ -47,6 +49,7 @@ class ArrayRows:
     logits: Float32[np.ndarray, "samples classes"] | None
     texts: Float32[np.ndarray, "classes dim"] | None
     logit_scale: float
+    were_probabilities: bool
     labels: Int64[np.ndarray, " samples"] | None
     sample_id: tuple[str, ...] | None
     class_names: tuple[str, ...]
@@ -106,7 +109,8 @@ def read_rows(
             f"{path} has texts of width {texts.shape[1]} and {beside}; expected both of one model"
         )
     scale = _scale(files, logit_scale, logits, texts)
-    if logits is not None and are_probabilities(logits):
+    probable = logits is not None and are_probabilities(logits)
+    if logits is not None and probable:
         notes.append(
             f"{quoted(files.names['logits'])} holds probabilities; their logarithms are the logits"
         )
@@ -134,7 +138,8 @@ def read_rows(
         features=features,
         logits=logits,
         texts=None if texts is None else texts.astype(np.float32),
-        logit_scale=scale if texts is not None else 1.0,
+        logit_scale=1.0 if probable else scale,
+        were_probabilities=probable,
         labels=labels,
         sample_id=sample_id,
         class_names=tuple(known or class_names),
