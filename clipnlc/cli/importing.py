@@ -132,6 +132,4 @@ def _say_next(say: Sayer, made: "Imported", store: Path) -> None:
         )
         say(f"next: {more}")
         return
-    say_next(
-        say, "train-nlc --head auto", dataset=made.dataset, keys=[made.dataset], store=store
-    )
+    say_next(say, "train-nlc --head auto", dataset=made.dataset, keys=[made.dataset], store=store)

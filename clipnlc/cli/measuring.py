@@ -113,7 +113,7 @@ def evaluate(
         asked = _Asked(
             store=store,
             datasets=keys_of(dataset) or None,
-            backbones=backbones_of(backbones) or None,
+            backbones=backbones_of(backbones, store) or None,
             head=head_of(head),
             fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
         )
@@ -225,7 +225,7 @@ def diversity(
         measured = stage(
             store=store,
             datasets=keys_of(dataset) or None,
-            backbones=backbones_of(backbones) or None,
+            backbones=backbones_of(backbones, store) or None,
             head=head_of(head),
             on_progress=on_progress,
         )

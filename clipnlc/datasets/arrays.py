@@ -33,7 +33,7 @@ class ArrayRows:
     Attributes:
         features: float32 or float16, as they are (not normalised); None without any.
         logits: never probabilities; None without any.
-        texts: one class embedding per class, as they are; None without any.
+        texts: one unit vector per class; None without any.
         logit_scale: factor on the cosines of features and texts, or that the logits were
             multiplied by here; 1 where there is none.
         were_probabilities: whether the logits are logarithms of probabilities, with `FLOOR`.
@@ -137,7 +137,7 @@ def read_rows(
     return ArrayRows(
         features=features,
         logits=logits,
-        texts=None if texts is None else texts.astype(np.float32),
+        texts=None if texts is None else _unit(texts),
         logit_scale=1.0 if probable else scale,
         were_probabilities=probable,
         labels=labels,
@@ -169,6 +169,12 @@ def logits_of(
     [-15.94, 0.0]
     """
     return np.log(np.maximum(probabilities.astype(np.float64), FLOOR)).astype(np.float32)
+
+
+def _unit(texts: Float[np.ndarray, "classes dim"]) -> Float32[np.ndarray, "classes dim"]:
+    lengths = np.linalg.norm(texts.astype(np.float64), axis=1, keepdims=True)
+    unit: Float32[np.ndarray, "classes dim"] = (texts / lengths).astype(np.float32)
+    return unit
 
 
 def _is_probable(rows: np.ndarray) -> np.ndarray:

@@ -9,12 +9,10 @@ from jaxtyping import Int64
 
 from clipnlc.datasets.arrays import ArrayRows
 from clipnlc.errors import DataError
-from clipnlc.stores.features import read_feature_columns
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.features import read_feature_columns, read_feature_header
+from clipnlc.stores.layout import IMPORTED, Layout
+from clipnlc.stores.logits import read_logit_header
 from clipnlc.wording import count, quoted
-
-HEAD = "imported"
-"""The head of logits that came with a backbone, rather than from its features."""
 
 
 class Reference(NamedTuple):
@@ -63,6 +61,57 @@ def reference_of(layout: Layout, dataset: str, *, split: str, backbone: str) -> 
         return None
     found = read_feature_columns(layout.features(dataset, split, others[0]))
     return Reference(others[0], found.sample_id, found.labels)
+
+
+def check_other_splits(
+    layout: Layout, dataset: str, split: str, backbone: str, rows: ArrayRows
+) -> None:
+    """Check that a backbone gives the same in all its splits: features as wide, logits, texts.
+
+    Raises:
+        DataError: what it has of another split is of another kind.
+        StoreError: a file is damaged.
+    """
+    logits = layout.logits(dataset, IMPORTED, backbone)
+    given = read_logit_header(logits).rows if logits.is_file() else {}
+    for other in layout.splits(dataset):
+        path = layout.features(dataset, other, backbone)
+        if other == split or not path.is_file():
+            continue
+        there = read_feature_columns(path)
+        header = read_feature_header(path)
+        pairs = {
+            "features of width": (
+                header.dim,
+                0 if rows.features is None else rows.features.shape[1],
+            ),
+            "logits": (other in given, rows.logits is not None),
+            "texts": (there.texts is not None, rows.texts is not None),
+        }
+        for what, (old, new) in pairs.items():
+            if old != new:
+                raise _unlike(backbone, f"{dataset}/{other}", split, what, old, new)
+        if rows.texts is not None and there.texts is not None:
+            if np.array_equal(rows.texts, there.texts) and rows.logit_scale == there.logit_scale:
+                continue
+            raise DataError(
+                f"{backbone} has other texts in {dataset}/{other}; expected the same texts and logit "
+                "scale in all splits: give this model another --backbone name"
+            )
+
+
+def _unlike(  # noqa: PLR0917  (what a sentence says)
+    backbone: str, place: str, split: str, what: str, old: int, new: int
+) -> DataError:
+    def spelled(value: int) -> str:
+        if isinstance(value, bool):
+            return what if value else f"no {what}"
+        return f"{what} {value}" if value else "no features"
+
+    return DataError(
+        f"{backbone} has {spelled(old)} in {place} in the store, and here, for {split}, "
+        f"{spelled(new)}; expected the same of all splits: give this model another --backbone name"
+    )
 
 
 def align(rows: ArrayRows, reference: Reference, path: Path) -> ArrayRows:
