@@ -57,7 +57,7 @@ def test_every_combiner_runs_or_says_why_not(made):
     assert found.unable["gp"] == (
         "gp reads the features of every backbone, and forest has logits alone"
     )
-    assert "what they cost is not known" in found.unable["cascade"]
+    assert "what tower and forest cost is not known" in found.unable["cascade"]
     with pytest.raises(DataError, match="gp reads the features"):
         found["gp"]
     assert [row.name for row in found.rows if row.reads_test] == ["conf-ot"]

@@ -64,7 +64,7 @@ def import_(
     """Make a backbone of your own features or logits.
 
     Any model, not only CLIP; one file a split. Rows are matched by sample id with those of other
-    backbones in the store. Fit with `train-nlc --head auto`. Logits of train should come from a model
+    backbones in the store. Fit with --head auto. Logits of train should come from a model
     that has not seen these rows (cross-validated ones).
 
     Example: clipnlc import forest.npz --backbone forest --dataset digits --split test
@@ -132,4 +132,4 @@ def _say_next(say: Sayer, made: "Imported", store: Path) -> None:
         )
         say(f"next: {more}")
         return
-    say_next(say, "train-nlc --head auto", dataset=made.dataset, keys=[made.dataset], store=store)
+    say_next(say, "train-heads --head auto", dataset=made.dataset, keys=[made.dataset], store=store)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.ensemble import Ensemble
+from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.layout import Layout, is_own_name
 from clipnlc.wording import SHOWN
 
 
@@ -28,11 +30,34 @@ def why_not(combiner: str, ensemble: Ensemble) -> str | None:
     if cls.needs_features and (lacking := without_features(ensemble)):
         return lacks_features(combiner, lacking)
     if cls.needs_costs and not ensemble.gflops:
-        return (
-            f"{combiner} starts with the cheapest backbone, and what they cost is not known for "
-            "own arrays"
-        )
+        return lacks_costs(combiner, ensemble.backbones)
     return None
+
+
+def unable(
+    layout: Layout, dataset: str, backbones: Sequence[str], combiners: Sequence[str]
+) -> dict[str, str]:
+    """Return why some combiners cannot run on the backbones of a data set in a store, by combiner.
+
+    Only imported backbones are looked at: of others, features are made and costs are known.
+
+    Raises:
+        StoreError: a file is damaged.
+        UnknownNameError: no combiner has this name.
+    """
+    reading = [name for name in combiners if COMBINERS.get(name).needs_features]
+    lacking = [name for name in backbones if reading and _gives_logits_alone(layout, dataset, name)]
+    found = {name: lacks_features(name, lacking) for name in reading if lacking}
+    own = [name for name in backbones if is_own_name(name)]
+    for name in combiners if own else ():
+        if COMBINERS.get(name).needs_costs:
+            found.setdefault(name, lacks_costs(name, own))
+    return found
+
+
+def _gives_logits_alone(layout: Layout, dataset: str, backbone: str) -> bool:
+    path = layout.features(dataset, "train", backbone)
+    return path.is_file() and not read_feature_header(path).dim
 
 
 def lacks_features(combiner: str, lacking: Sequence[str]) -> str:
@@ -41,6 +66,12 @@ def lacks_features(combiner: str, lacking: Sequence[str]) -> str:
         f"{combiner} reads the features of every backbone, and {_listed(lacking)} "
         f"{'has' if len(lacking) == 1 else 'have'} logits alone"
     )
+
+
+def lacks_costs(combiner: str, lacking: Sequence[str]) -> str:
+    """Say that a combiner reads what backbones cost, and of whom it is not known."""
+    cost = "costs" if len(lacking) == 1 else "cost"
+    return f"{combiner} starts with the cheapest backbone, and what {_listed(lacking)} {cost} is not known"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,12 +7,41 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
+from clipnlc.commands import command
 from clipnlc.datasets.arrays import ArrayRows
 from clipnlc.errors import DataError
+from clipnlc.runs.finding import Runs
 from clipnlc.stores.features import read_feature_columns, read_feature_header
-from clipnlc.stores.layout import IMPORTED, Layout
+from clipnlc.stores.layout import IMPORTED, Layout, is_own_name
 from clipnlc.stores.logits import read_logit_header
 from clipnlc.wording import count, quoted
+
+
+def refuse_imported(layout: Layout, runs: Runs, combiner: str) -> None:
+    """Check that every backbone of an ensemble can embed new images.
+
+    Raises:
+        DataError: some were imported as arrays, without their models.
+    """
+    own = [name for name in runs.backbones if is_own_name(name)]
+    if own:
+        others = [name for name in runs.backbones if name not in own]
+        cure = command(
+            "train-nlc",
+            dataset=runs.dataset,
+            backbones=others,
+            combiners=combiner,
+            store=layout.root,
+        )
+        alone = (
+            f"run `{cure}` for an ensemble of the others"
+            if others
+            else "use it on the store's rows"
+        )
+        raise DataError(
+            f"{', '.join(own)} of {runs.dataset} came as arrays, without a model that new images could "
+            f"be given to; {alone}"
+        )
 
 
 class Reference(NamedTuple):
