@@ -629,6 +629,39 @@ def damaged_features_of_an_imported_backbone(box):
     path.unlink()
 
 
+def import_tower(box):
+    """Import a tower with texts, which takes part in the head zero-shot, for both splits."""
+    for split in ("train", "test"):
+        there = read_features(box.features(split=split))
+        np.savez(
+            box.root / f"{split}.npz",
+            features=there.features,
+            texts=there.texts,
+            logit_scale=there.logit_scale,
+            sample_id=np.array(there.sample_id),
+        )
+        box.good("import", f"{split}.npz", "--backbone", "tower", "-d", "photos", "--split", split)
+
+
+@case("runs.imported.refuse_imported", again=False)  # it names another ensemble
+def a_prediction_with_a_backbone_that_came_as_arrays(box):
+    import_tower(box)
+    fit = ("train-nlc", "--shots", 1, "--seeds", 1, "--combiners", "c-conf", "--workers", 1)
+    box.good(*fit)
+    yield ["predict", "photos/test", "--combiner", "c-conf", "-b", f"tower,{NANO}"]
+
+
+@case("stores.aligned.check_aligned", fill={"import …": "import test.npz --split test"})
+def photos_that_an_imported_backbone_lacks(box):
+    import_tower(box)
+    Path(box.root / "photos/test/red/00.png").unlink()
+    box.good("extract", "-d", "photos", *TWO)
+    yield ["diversity"]
+    there = read_features(box.features(split="test"))
+    np.savez(box.root / "test.npz", features=there.features, texts=there.texts,
+             logit_scale=there.logit_scale, sample_id=np.array(there.sample_id))  # fmt: skip
+
+
 # Running them -----------------------------------------------------------------------------------
 
 
