@@ -52,7 +52,7 @@ def ensemble_of(
         probabilities: by name, in [0, 1], every row with the sum 1; their logarithms are the
             logits, of 1.2e-7 where a probability is below.
         features: by name, floats `[samples, width]`, not normalised; widths may differ, and models
-            may lack them. Combiners that read features then say whose are lacking.
+            may lack them. Combiners that read features take those that there are.
         sample_id: one name per row, unique; by default the row numbers.
         class_names: one per class; by default the class numbers.
 
@@ -121,7 +121,7 @@ class FittedCombiner:
         Models and classes are matched by name, so their order does not matter.
 
         Raises:
-            DataError: the ensemble lacks features that the combiner reads, or has no names.
+            DataError: the combiner reads features, and there are none; the ensemble has no names.
             StoreError: it has other models or classes than the fit.
         """
         _check_able(self.name, ensemble)
@@ -329,7 +329,7 @@ def compare(
     wrong    model       0.0    0.0 to  16.1
     log-avg  combiner  100.0   83.9 to 100.0
     oracle   bound     100.0   83.9 to 100.0
-    not run: gp reads the features of every backbone, and sure and wrong have logits alone
+    not run: gp reads features, and sure and wrong have logits alone
     """
     names = COMBINERS.resolve(combiners)
     truth = _labels(labels, ensemble)

@@ -53,24 +53,24 @@ def test_every_combiner_runs_or_says_why_not(made):
     found = clipnlc.compare(train, labels, test, answers)
     names = [row.name for row in found.rows if row.kind == "combiner"]
     assert sorted([*names, *found.unable]) == sorted(COMBINERS)
-    assert {name for name in COMBINERS if COMBINERS.get(name).needs_features} <= {*found.unable}
-    assert found.unable["gp"] == (
-        "gp reads the features of every backbone, and forest has logits alone"
+    assert {*found.unable} == {"cascade", "cascade-nlc"}
+    assert found.unable["cascade"] == (
+        "cascade starts with the cheapest backbone, and what tower and forest cost is not known"
     )
-    assert "what tower and forest cost is not known" in found.unable["cascade"]
-    with pytest.raises(DataError, match="gp reads the features"):
-        found["gp"]
-    assert [row.name for row in found.rows if row.reads_test] == ["conf-ot"]
+    with pytest.raises(DataError, match="cascade starts with the cheapest"):
+        found["cascade"]
+    assert [row.name for row in found.rows if row.reads_test] == ["conf-ot", "sota-transport"]
 
 
-@pytest.mark.slow
-def test_with_features_of_all_only_costs_are_lacking(made):
-    train, labels, *_ = made
-    whole = clipnlc.ensemble_of(
-        dict(zip(train.backbones, train.logits, strict=True)),
-        features={"tower": train.features[0], "forest": train.features[0][:, :2]},
-    )
-    assert {*clipnlc.compare(whole, labels, whole, labels).unable} == {"cascade", "cascade-nlc"}
+def test_without_any_features_those_that_read_them_say_so(made):
+    train, labels, test, answers = made
+    bare = train.with_features(())
+    reading = [name for name in COMBINERS if COMBINERS.get(name).needs_features]
+    found = clipnlc.compare(bare, labels, test, answers, combiners=["log-avg", *reading])
+    assert {*found.unable} == {*reading}
+    assert found.unable["gp"] == "gp reads features, and tower and forest have logits alone"
+    with pytest.raises(DataError, match="gp reads features.*; choose another .* such as vote-1"):
+        clipnlc.fit(bare, labels)
 
 
 def test_the_numbers_are_those_of_plain_numpy(made):
@@ -157,7 +157,6 @@ def test_what_does_not_fit_is_refused(made):
             train, np.r_[labels[:4], -1, labels[5:]]
         ),
         "labels are float64": lambda: clipnlc.fit(train, labels / 2, "log-avg"),
-        "gp reads the features .* such as vote-1": lambda: clipnlc.fit(train, labels),
         "unknown combiner 'gpp'; did you mean 'gp'": lambda: clipnlc.fit(train, labels, "gpp"),
         "static cannot be fitted: .*colour": lambda: clipnlc.fit(train, labels, "static", colour=1),
         "scores of vote-1 are no logits": lambda: clipnlc.fit(

@@ -1,4 +1,7 @@
-"""Why a combiner cannot run on an ensemble: what it reads, and which backbones lack it."""
+"""Why a combiner cannot run on an ensemble: what it reads, and which backbones lack it.
+
+One that reads features takes those of the backbones that have any.
+"""
 
 from collections.abc import Sequence
 
@@ -27,8 +30,8 @@ def why_not(combiner: str, ensemble: Ensemble) -> str | None:
         UnknownNameError: no combiner has this name.
     """
     cls = COMBINERS.get(combiner)
-    if cls.needs_features and (lacking := without_features(ensemble)):
-        return lacks_features(combiner, lacking)
+    if cls.needs_features and len(without_features(ensemble)) == len(ensemble.logits):
+        return lacks_features(combiner, ensemble.backbones)
     if cls.needs_costs and not ensemble.gflops:
         return lacks_costs(combiner, ensemble.backbones)
     return None
@@ -46,8 +49,8 @@ def unable(
         UnknownNameError: no combiner has this name.
     """
     reading = [name for name in combiners if COMBINERS.get(name).needs_features]
-    lacking = [name for name in backbones if reading and _gives_logits_alone(layout, dataset, name)]
-    found = {name: lacks_features(name, lacking) for name in reading if lacking}
+    bare = all(_gives_logits_alone(layout, dataset, name) for name in backbones if reading)
+    found = {name: lacks_features(name, backbones) for name in reading if bare}
     own = [name for name in backbones if is_own_name(name)]
     for name in combiners if own else ():
         if COMBINERS.get(name).needs_costs:
@@ -61,9 +64,9 @@ def _gives_logits_alone(layout: Layout, dataset: str, backbone: str) -> bool:
 
 
 def lacks_features(combiner: str, lacking: Sequence[str]) -> str:
-    """Say that a combiner reads features, and who has none."""
+    """Say that a combiner reads features, and who has none: all of an ensemble."""
     return (
-        f"{combiner} reads the features of every backbone, and {_listed(lacking)} "
+        f"{combiner} reads features, and {_listed(lacking)} "
         f"{'has' if len(lacking) == 1 else 'have'} logits alone"
     )
 
