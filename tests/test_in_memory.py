@@ -69,7 +69,7 @@ def test_without_any_features_those_that_read_them_say_so(made):
     found = clipnlc.compare(bare, labels, test, answers, combiners=["log-avg", *reading])
     assert {*found.unable} == {*reading}
     assert found.unable["gp"] == "gp reads features, and tower and forest have logits alone"
-    with pytest.raises(DataError, match="gp reads features.*; choose another .* such as vote-1"):
+    with pytest.raises(DataError, match=r"gp reads features.*; choose another .* such as vote-1"):
         clipnlc.fit(bare, labels)
 
 
