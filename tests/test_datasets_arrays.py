@@ -2,6 +2,7 @@
 
 import json
 import pickle  # noqa: TID251  (to show that it is refused)
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -198,6 +199,21 @@ def test_nothing_is_unpickled(tmp_path):
         open_arrays(tmp_path / "bomb.npy", "train").read("bomb")
     with pytest.raises(DataError, match=r"cannot read .*plain\.npz"):
         open_arrays(tmp_path / "plain.npz", "train")
+
+
+@pytest.mark.parametrize("write", [npz, folder, tensors, parquet])
+def test_damaged_bytes_are_read_or_refused(write, tmp_path):
+    path, random = write(tmp_path), np.random.default_rng(0)
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    for _ in range(40):
+        file = files[random.integers(len(files))]
+        whole = file.read_bytes()
+        data = bytearray(whole)
+        data[random.integers(len(data))] = random.integers(256)
+        file.write_bytes(data[: random.integers(1, len(data))] if random.random() < 0.3 else data)
+        with suppress(DataError):
+            read_rows(path, "train")
+        file.write_bytes(whole)
 
 
 def test_what_is_no_file_of_arrays(tmp_path):

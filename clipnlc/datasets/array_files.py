@@ -6,9 +6,8 @@ one is and checks it.
 """
 
 import json
-import struct
+import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,13 @@ from clipnlc.errors import DataError
 from clipnlc.files import open_regular
 from clipnlc.wording import quoted, shown, some
 
-_UNREADABLE: Final = (*UNREADABLE, SafetensorError, zipfile.BadZipFile, zlib.error, struct.error)
+_UNREADABLE: Final = (
+    *UNREADABLE,
+    SafetensorError,
+    zipfile.BadZipFile,
+    tokenize.TokenError,  # of a header of numpy's
+    SyntaxError,
+)
 
 ENDINGS: Final = (".npz", ".npy", ".safetensors", ".parquet")
 
