@@ -66,6 +66,13 @@ def load(folder: "str | PathLike[str]") -> "LoadedEnsemble":
     Raises:
         MissingStageError: there is no such folder.
         StoreError: it is no export, is damaged or altered, or needs another clipnlc.
+
+    >>> from clipnlc.errors import StoreError
+    >>> try:
+    ...     load("no-such-folder")
+    ... except StoreError as error:
+    ...     print(str(error).split(";")[0])
+    no-such-folder does not exist
     """
     from pathlib import Path
 

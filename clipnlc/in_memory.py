@@ -101,6 +101,14 @@ class FittedCombiner:
 
     Attributes:
         fitted: name, settings and learnt arrays.
+
+    >>> import clipnlc, numpy as np
+    >>> rows = clipnlc.ensemble_of({"a": np.eye(3), "b": np.eye(3)}, class_names=["x", "y", "z"])
+    >>> fitted = clipnlc.fit(rows, np.arange(3), "prob-avg")
+    >>> fitted
+    <prob-avg of a, b, fitted on 3 labels: 3 classes>
+    >>> fitted.predict(rows.rows([2, 0])).tolist(), fitted.accuracy(rows, np.array([0, 1, 1]))
+    ([2, 0], 0.6666666666666666)
     """
 
     fitted: Fitted
@@ -230,6 +238,9 @@ class Compared:
         accuracy: share of rows predicted right, in [0, 1].
         low, high: its 95 % interval (Wilson), which is of the rows alone.
         reads_test: it read all test rows together, so it is comparable with nothing that does not.
+
+    >>> Compared("log-avg", "combiner", accuracy=0.5, low=0.25, high=0.75).reads_test
+    False
     """
 
     name: str
@@ -250,6 +261,11 @@ class Comparison:
         samples: rows that all were measured on.
         cross_fitted: whether those are the labelled rows, each predicted by a fit without it.
         unable: by combiner, why it could not run.
+
+    >>> import clipnlc, numpy as np
+    >>> rows = clipnlc.ensemble_of({"a": np.eye(2), "b": np.eye(2)})
+    >>> clipnlc.compare(rows, np.arange(2), rows, np.arange(2), combiners="vote-1")["vote-1"].accuracy
+    1.0
     """
 
     rows: tuple[Compared, ...]
