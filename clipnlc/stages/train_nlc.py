@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS, USUAL
 from clipnlc.datasets.proportions import OPTION
-from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
@@ -24,7 +23,7 @@ from clipnlc.runs.finding import (
     labelled_split,
     own_run,
 )
-from clipnlc.runs.fitted import Fitted, fit
+from clipnlc.runs.fitted import Fitted, draw_facts, fit
 from clipnlc.runs.inputs import Inputs, inputs_of_runs, is_for, proportions_in_order, runs_of
 from clipnlc.runs.members import members_name
 from clipnlc.runs.spending import gflops_of
@@ -255,7 +254,7 @@ def _fit_names(task: _Task, which: Labels) -> FittedRun:
     """Write down the fits of combiners that learn nothing: they need names alone."""
     path = next(iter(task.logits(which).values()))
     class_names = tuple(sorted(read_class_names(path)))
-    facts = _facts(which, ())
+    facts = draw_facts(which, ())
     facts |= {n: v for n, v in read_logit_header(path).facts.items() if n in facts}  # a teacher's
     keys = _keys(task, which)
     lacking = _lacking(keys, _header(task, which))
@@ -301,7 +300,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
                 labels,
                 which=which,
                 settings=_settings(task, name, which),
-                facts=_facts(which, used, pool.sample_id if reads_pool and pool else None),
+                facts=draw_facts(which, used, pool.sample_id if reads_pool and pool else None),
                 pool=pool if reads_pool else None,
             )
         _write(task, which, keys, made)
@@ -348,19 +347,6 @@ def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
             f"than {which.amount:g} shots; lower --shots, or drop --strict-shots to use all it has"
         )
     return draw
-
-
-def _facts(
-    which: Labels, used: Sequence[str], pool: Sequence[str] | None = None
-) -> dict[str, float | str | int]:
-    facts: dict[str, float | str | int] = {
-        "drawn": which.name,
-        "labels": len(used),
-        "labelled_samples": content_digest(list(used)),
-    }
-    if pool is not None:
-        facts |= {"unlabelled": len(pool), "unlabelled_samples": content_digest(list(pool))}
-    return facts
 
 
 def _path(task: _Task, which: Labels) -> Path:
