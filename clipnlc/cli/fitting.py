@@ -121,7 +121,7 @@ def train_heads(
     """
     from clipnlc.heads import HEADS
     from clipnlc.labels import Labels
-    from clipnlc.runs.finding import DEFAULT_HOLDOUT
+    from clipnlc.runs.finding import DEFAULT_HOLDOUT, may_be_unlabelled
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
@@ -142,8 +142,8 @@ def train_heads(
     per_draw = HEADS.get(head).per_draw
     share = holdout if per_draw else None
     drawing = bool(shots or count or share is not None)
-    taught = HEADS.get(head).needs_teacher
-    labels = labels_of(shots=shots, count=count, holdout=share, zero=taught) if drawing else ()
+    zero = may_be_unlabelled(head)
+    labels = labels_of(shots=shots, count=count, holdout=share, zero=zero) if drawing else ()
     given = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -181,8 +181,8 @@ def train_heads(
             say(f"combiners read no {head} heads of few labels; for them: train-heads --head {few}")
         return
     if drawn:
-        options = Labels.options(drawn, zero=taught)
-        options |= {"combiners": "parameter-free"} if taught else {}
+        options = Labels.options(drawn, zero=zero)
+        options |= {"combiners": "parameter-free"} if HEADS.get(head).needs_teacher else {}
         next_command = " ".join([f"train-nlc --head {head}", *_spelled(options)])
     say_next(say, next_command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
@@ -284,7 +284,7 @@ def train_nlc(
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg --explain
     """
     from clipnlc.combiners import USUAL
-    from clipnlc.heads import HEADS
+    from clipnlc.runs.finding import may_be_unlabelled
     from clipnlc.stages.train_nlc import train_nlc as stage
     from clipnlc.stores.layout import Layout, maker_of_test
 
@@ -304,13 +304,14 @@ def train_nlc(
             head=head,
             combiners=listed(combiners) or USUAL,
             labels=labels_of(
-                shots=shots, count=count, holdout=holdout, zero=HEADS.get(head).needs_teacher
+                shots=shots, count=count, holdout=holdout, zero=may_be_unlabelled(head)
             ),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),
             strict_shots=strict_shots,
             workers=workers or cores(),
             on_progress=on_progress,
+            on_note=lambda line: say(f"note: {line}"),
         )
     explained = _explained(store, runs, backbones_of(backbones, store), head) if explain else []
     if as_json:

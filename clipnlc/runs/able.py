@@ -3,10 +3,11 @@
 One that reads features takes those of the backbones that have any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.ensemble import Ensemble
+from clipnlc.errors import DataError
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout, is_own_name
 from clipnlc.wording import SHOWN
@@ -37,24 +38,42 @@ def why_not(combiner: str, ensemble: Ensemble) -> str | None:
     return None
 
 
-def unable(
-    layout: Layout, dataset: str, backbones: Sequence[str], combiners: Sequence[str]
-) -> dict[str, str]:
-    """Return why some combiners cannot run on the backbones of a data set in a store, by combiner.
+def able_to_fit(
+    layout: Layout,
+    dataset: str,
+    backbones: Sequence[str],
+    combiners: Sequence[str],
+    tell: Callable[[str], None],
+) -> tuple[str, ...]:
+    """Return the combiners that can run on the backbones of a data set in a store.
 
     Only imported backbones are looked at: of others, features are made and costs are known.
 
+    Args:
+        layout: the store.
+        dataset: whose train split is learnt from.
+        backbones: the ensemble.
+        combiners: those that are wanted.
+        tell: called with why one cannot.
+
     Raises:
+        DataError: none can.
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    reading = [name for name in combiners if COMBINERS.get(name).needs_features]
-    bare = all(_gives_logits_alone(layout, dataset, name) for name in backbones if reading)
-    found = {name: lacks_features(name, backbones) for name in reading if bare}
     own = [name for name in backbones if is_own_name(name)]
+    bare = own and all(_gives_logits_alone(layout, dataset, name) for name in backbones)
+    why: dict[str, str] = {}
     for name in combiners if own else ():
-        if COMBINERS.get(name).needs_costs:
-            found.setdefault(name, lacks_costs(name, own))
+        if bare and COMBINERS.get(name).needs_features:
+            why[name] = lacks_features(name, backbones)
+        elif COMBINERS.get(name).needs_costs:
+            why[name] = lacks_costs(name, own)
+    found = tuple(name for name in combiners if name not in why)
+    if combiners and not found:
+        raise DataError(f"{next(iter(why.values()))}; choose others, as --combiners parameter-free")
+    for reason in why.values():
+        tell(f"{dataset}: {reason}")
     return found
 
 

@@ -16,16 +16,24 @@ from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Draw, Labels, canonical_rows, ranks
 from clipnlc.processes import in_processes
+from clipnlc.runs.able import able_to_fit
 from clipnlc.runs.finding import (
     HOLDOUT,
-    backbones_with_logits,
-    datasets_with_logits,
     labelled_split,
     own_run,
 )
 from clipnlc.runs.fitted import Fitted, draw_facts, fit
-from clipnlc.runs.inputs import Inputs, inputs_of_runs, is_for, proportions_in_order, runs_of
+from clipnlc.runs.inputs import (
+    Inputs,
+    fitted_in,
+    inputs_of_runs,
+    is_for,
+    learning_in,
+    proportions_in_order,
+    runs_of,
+)
 from clipnlc.runs.members import members_name
+from clipnlc.runs.mixture import datasets_of, ensemble_of, with_unlabelled
 from clipnlc.runs.spending import gflops_of
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
@@ -113,6 +121,7 @@ def train_nlc(
     strict_shots: bool = False,
     workers: int = 1,
     on_progress: Callable[[FittedRun, int, int], None] = lambda _run, _done, _all: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[FittedRun]:
     """Fit every combiner on the same labels, for every draw and every seed.
 
@@ -137,11 +146,12 @@ def train_nlc(
         strict_shots: refuse a class with fewer samples than asked for, rather than use all it has.
         workers: processes.
         on_progress: called after each run, with it and (runs done, runs).
+        on_note: called with why a combiner is left out, in one line.
 
     Raises:
         MissingStageError: no logits of this head.
         DataError: strict shots, and a class has fewer; proportions of other classes, or of labels
-            that were not drawn at random; a worker was killed.
+            that were not drawn at random; no combiner can run on imported backbones; a worker was killed.
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
@@ -154,20 +164,17 @@ def train_nlc(
         )
     layout = Layout(store)
     tasks: list[_Task] = []
-    for name in datasets_with_logits(layout, dataset, head):
-        present = tuple(sorted(set(backbones) or backbones_with_logits(layout, name, head)))
-        drawn = list(runs_of(head, names, labels, seeds))
-        learning = [
-            n
-            for n in names
-            if COMBINERS.get(n).learnt and any(is_for(head, n, r[0]) for r in drawn)
-        ]
+    for name in datasets_of(layout, dataset, head):
+        present = ensemble_of(layout, name, head, backbones)
+        able = able_to_fit(layout, name, present, names, on_note)
+        which = with_unlabelled(layout, name, head, present, labels)
+        drawn = list(runs_of(head, able, which, seeds))
         inputs = inputs_of_runs(
             layout,
             name,
             head=head,
             backbones=present,
-            learning=learning,
+            learning=learning_in(head, able, drawn),
             runs=[which for runs in drawn for which in runs],
         )
         tasks += [
@@ -177,7 +184,7 @@ def train_nlc(
                 head=head,
                 backbones=present,
                 runs=runs,
-                combiners=names,
+                combiners=able,
                 settings=settings or {},
                 proportions=proportions_in_order(layout, name, head, proportions),
                 strict_shots=strict_shots,
@@ -209,7 +216,8 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
     for task in tasks:
         cached = [_cached(task, which) for which in task.runs]
         if None in cached:
-            pending.append(replace(task, gflops=gflops_of(task.backbones, _learning(task))))
+            fitted = fitted_in(task.head, task.combiners, task.runs)
+            pending.append(replace(task, gflops=gflops_of(task.backbones, fitted)))
         else:
             yield from filter(None, cached)
     if workers > 1 and len(pending) > 1:
@@ -217,11 +225,6 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
         return
     for task in pending:
         yield from _fit_task(task)
-
-
-def _learning(task: _Task) -> list[str]:
-    """Return the combiners that are fitted in one of the runs."""
-    return [n for n in task.combiners if any(is_for(task.head, n, which) for which in task.runs)]
 
 
 def _fit_list(task: _Task) -> list[FittedRun]:
@@ -375,6 +378,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
                 "head": task.head,
                 "backbones": list(task.backbones),
                 "labels": which.name,
+                **({"parts": inputs.parts} if inputs.parts else {}),
                 **read,
             }
         )
