@@ -29,6 +29,13 @@ class Ensemble:
             order counts.
         gflops: what each backbone's image tower takes for one image, in billions of operations;
             empty where nobody asked.
+
+    `clipnlc.ensemble_of` makes one of arrays, checked, and with names.
+
+    >>> import clipnlc
+    >>> made = clipnlc.ensemble_of({"a": np.eye(3), "b": 2 * np.eye(3)})
+    >>> made.rows([0, 2]).members([1]).logits.tolist()
+    [[[2.0, 0.0, 0.0], [0.0, 0.0, 2.0]]]
     """
 
     logits: Float[np.ndarray, "backbones samples classes"]

@@ -8,7 +8,15 @@ file's content, it repeats by `clipnlc.wording.shown`.
 
 
 class ClipnlcError(Exception):
-    """An error that the user can fix. The message is one line and says how."""
+    """An error that the user can fix. The message is one line and says how.
+
+    >>> import clipnlc
+    >>> try:
+    ...     clipnlc.ensemble_of({})
+    ... except clipnlc.ClipnlcError as error:
+    ...     print(error)
+    an ensemble needs the logits or probabilities of at least one model
+    """
 
 
 class UnknownNameError(ClipnlcError):

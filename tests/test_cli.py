@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "extract",
     "merge",
+    "import",
     "train-heads",
     "train-nlc",
     "evaluate",
@@ -225,7 +226,8 @@ def examples():
     """Each command's example, as words."""
     found = {}
     for name in COMMANDS:
-        text = getattr(app_module, name.replace("-", "_")).__doc__
+        function = name.replace("-", "_") + "_" * (name == "import")  # a word of Python
+        text = getattr(app_module, function).__doc__
         (line,) = re.findall(r"^ *Example: clipnlc (.+)$", text, re.MULTILINE)
         found[name] = line.split()
     return found

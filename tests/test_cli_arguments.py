@@ -6,6 +6,7 @@ import resource
 import shutil
 import time
 
+import numpy as np
 import pytest
 import typer
 from command_line import Ended
@@ -34,6 +35,7 @@ VALUES = (
 BASE = {
     "extract": ["--dataset", "photos", "--backbones", "nano-RN50", "--limit", "2", "--quiet"],
     "doctor": ["photos"],
+    "import": ["rows.npz", "-b", "forest", "--dataset", "photos", "--split", "val"],
     "train-nlc": ["--shots", "1,2", "--seeds", "2", "--workers", "1", "--combiners", "log-avg"],
     "train-heads": ["--epochs", "1"],
     "predict": ["photos", "--combiner", "none"],
@@ -57,6 +59,8 @@ def folder(first_fitted, photos, tmp_path_factory):
     root = tmp_path_factory.mktemp("arguments") / "folder"
     shutil.copytree(first_fitted, root / "clipnlc-store")
     shutil.copytree(photos, root / "photos")
+    names = ["blue", "green", "red"]
+    np.savez(root / "rows.npz", logits=np.eye(3), labels=np.arange(3), class_names=names)
     return root
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import MEMBERS, QUICK, Ended, environment, flip_a_byte, write_photos
 from datasets_on_disk import png, put
@@ -55,14 +56,14 @@ ELSEWHERE = {
 }
 """Places that no case provokes, and why."""
 
-SPELLERS = ("command", "maker", "maker_of_test", "say_next", "_say_fit", "_maker",
+SPELLERS = ("command", "import_command", "maker", "maker_of_test", "say_next", "_say_fit", "_maker",
             "_aligning_command", "_one_ensemble", "_remake_logits", "_without_train",
             "without_train")  # fmt: skip
 ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
                "reports.files._maker", "runs.freshness._remake_logits",
                "stores.aligned._aligning_command", "stores.layout.maker",
                "stores.layout.maker_of_test", "stores.layout.without_train",
-               "stores.layout.Location.command",
+               "stores.layout.Location.command", "stores.layout.import_command",
                "runs.inputs._without_train", "stages.evaluate.__init__._one_ensemble")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
 
@@ -582,6 +583,83 @@ def shards_that_wait(box):
     shutil.rmtree(box.store)
     box.good("extract", "-d", "photos", "-b", "nano-RN50", "--split", "train", "--rows", "0:5")
     yield ["status"]
+
+
+def write_forest(box, *, split="train", backbone="nano-RN50", reverse=False):
+    """Write logits for the images of a split, as a random forest might give them."""
+    there = read_features(box.features(backbone, split))
+    order = slice(None, None, -1 if reverse else 1)
+    logits = np.eye(3)[there.labels] + 0.3 * np.random.default_rng(0).normal(
+        size=(len(there.labels), 3)
+    )
+    np.savez(
+        box.root / f"{split}.npz",
+        logits=logits[order],
+        labels=there.labels[order],
+        sample_id=np.array(there.sample_id)[order],
+        class_names=np.array(there.class_names),
+    )
+
+
+FOREST = ("--backbone", "forest", "--dataset", "photos")
+
+
+@case("cli.importing._say_next", fill={"import …": "import test.npz"})
+def after_import_of_one_split(box):
+    write_forest(box, split="test")
+    write_forest(box)
+    yield ["import", "train.npz", *FOREST, "--split", "train"]
+
+
+@case("cli.importing._say_next")
+def after_import(box):
+    for split in ("test", "train"):
+        write_forest(box, split=split)
+        box.good("import", f"{split}.npz", *FOREST, "--split", split)
+    yield ["import", "train.npz", *FOREST, "--split", "train"]
+
+
+@case("stores._h5.contents.damaged", fill={"import …": "import train.npz"})
+def damaged_features_of_an_imported_backbone(box):
+    write_forest(box)
+    box.good("import", "train.npz", *FOREST, "--split", "train")
+    path = box.features("forest")
+    path.write_bytes(path.read_bytes()[:-100])
+    yield ["import", "train.npz", *FOREST, "--split", "train"]
+    path.unlink()
+
+
+def import_tower(box):
+    """Import a tower with texts, which takes part in the head zero-shot, for both splits."""
+    for split in ("train", "test"):
+        there = read_features(box.features(split=split))
+        np.savez(
+            box.root / f"{split}.npz",
+            features=there.features,
+            texts=there.texts,
+            logit_scale=there.logit_scale,
+            sample_id=np.array(there.sample_id),
+        )
+        box.good("import", f"{split}.npz", "--backbone", "tower", "-d", "photos", "--split", split)
+
+
+@case("runs.imported.refuse_imported", again=False)  # it names another ensemble
+def a_prediction_with_a_backbone_that_came_as_arrays(box):
+    import_tower(box)
+    fit = ("train-nlc", "--shots", 1, "--seeds", 1, "--combiners", "c-conf", "--workers", 1)
+    box.good(*fit)
+    yield ["predict", "photos/test", "--combiner", "c-conf", "-b", f"tower,{NANO}"]
+
+
+@case("stores.aligned.check_aligned", fill={"import …": "import test.npz --split test"})
+def photos_that_an_imported_backbone_lacks(box):
+    import_tower(box)
+    Path(box.root / "photos/test/red/00.png").unlink()
+    box.good("extract", "-d", "photos", *TWO)
+    yield ["diversity"]
+    there = read_features(box.features(split="test"))
+    np.savez(box.root / "test.npz", features=there.features, texts=there.texts,
+             logit_scale=there.logit_scale, sample_id=np.array(there.sample_id))  # fmt: skip
 
 
 # Running them -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from clipnlc.cli.doctor import doctor
 from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
+from clipnlc.cli.importing import import_
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
 from clipnlc.cli.predicting import predict
@@ -50,6 +51,7 @@ def clipnlc(
 for _command in (
     extract,
     merge,
+    import_,
     train_heads,
     train_nlc,
     evaluate,
@@ -65,4 +67,4 @@ for _command in (
     pretrain,
     nano_data,
 ):
-    app.command(_command.__name__.replace("_", "-"), cls=Checked)(_command)
+    app.command(_command.__name__.rstrip("_").replace("_", "-"), cls=Checked)(_command)

@@ -62,7 +62,7 @@ def export(
         combiner=combiner,
         which=labels_of_fit(shots=shots, count=count_, holdout=holdout, seed=seed),
         seed=seed,
-        backbones=backbones_of(backbones) or None,
+        backbones=backbones_of(backbones, store) or None,
         force=force,
     )
     if as_json:

@@ -416,7 +416,7 @@ def merge(
         merged = stage(
             store=existing(store),
             dataset=keys_of(dataset),
-            backbones=backbones_of(backbones),
+            backbones=backbones_of(backbones, store),
             on_progress=lambda what, done, total: advance(what, done, total, ""),
         )
     if as_json:

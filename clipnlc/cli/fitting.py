@@ -164,7 +164,7 @@ def train_heads(
         heads = stage(
             store=store,
             dataset=keys_of(dataset),
-            backbones=backbones_of(backbones),
+            backbones=backbones_of(backbones, store),
             head=head,
             settings={name: value for name, value in given.items() if value is not None},
             holdout=DEFAULT_HOLDOUT if holdout is None else holdout,
@@ -306,7 +306,7 @@ def train_nlc(
         runs = stage(
             store=store,
             dataset=keys_of(dataset),
-            backbones=backbones_of(backbones),
+            backbones=backbones_of(backbones, store),
             head=head,
             combiners=listed(combiners) or USUAL,
             labels=labels_of(
@@ -320,8 +320,9 @@ def train_nlc(
             strict_shots=strict_shots,
             workers=workers or cores(),
             on_progress=on_progress,
+            on_note=lambda line: say(f"note: {line}"),
         )
-    explained = _explained(store, runs, backbones_of(backbones), head) if explain else []
+    explained = _explained(store, runs, backbones_of(backbones, store), head) if explain else []
     if as_json:
         print_json({"runs": runs, "explained": explained} if explain else runs)
         return

@@ -118,7 +118,7 @@ def evaluate(
         asked = _Asked(
             store=store,
             datasets=keys_of(dataset) or None,
-            backbones=backbones_of(backbones) or None,
+            backbones=backbones_of(backbones, store) or None,
             head=head_of(head, store),
             fitted_on=key_of(fitted_on) if fitted_on.strip() else None,
             workers=workers or cores(),
@@ -232,7 +232,7 @@ def diversity(
         measured = stage(
             store=store,
             datasets=keys_of(dataset) or None,
-            backbones=backbones_of(backbones) or None,
+            backbones=backbones_of(backbones, store) or None,
             head=head_of(head, store),
             on_progress=on_progress,
         )

@@ -175,11 +175,17 @@ def key_of(name: str) -> str:
     return keys[0]
 
 
-def backbones_of(names: str) -> tuple[str, ...]:
-    """Read `--backbones` of a command that reads the store."""
+def backbones_of(names: str, store: Path) -> tuple[str, ...]:
+    """Read `--backbones` of a command that reads the store; imported ones are known by it alone."""
     from clipnlc.backbones import resolve
+    from clipnlc.stores.layout import Layout
 
-    return tuple(b.name for b in resolve(names)) if names.strip() else ()
+    if not names.strip():
+        return ()
+    asked = listed(names)
+    own = [name for name in asked if name in Layout(store).own_backbones()]
+    rest = [name for name in asked if name not in own]
+    return tuple(dict.fromkeys([*own, *(b.name for b in resolve(rest))]))
 
 
 def existing(store: Path) -> Path:

@@ -190,7 +190,6 @@ def predict(
                     which=labels,
                     seed=seed,
                     backbones=backbones,
-                    weights_dir=weights_dir,
                 )
             found = predictors.located(predictor, backbones, weights_dir)
             models = models_for(predictor, device=device, precision=precision, tell=tell)

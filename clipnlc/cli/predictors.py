@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipnlc.cli.options import key_of, listed
+from clipnlc.cli.options import backbones_of, key_of, listed
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.wording import count
@@ -66,7 +66,6 @@ def fitted(
     which: "Labels | None",
     seed: int,
     backbones: str,
-    weights_dir: Path | None,
 ) -> "Predictor":
     """Open a fit of the store: the one that was asked for, or the only one.
 
@@ -74,7 +73,6 @@ def fitted(
         DataError: several data sets or several fits come into question.
         MissingStageError: there is no such fit.
     """
-    from clipnlc.backbones import resolve
     from clipnlc.runs.predictor import only_labels, open_predictor
     from clipnlc.stores.layout import Layout
 
@@ -85,7 +83,7 @@ def fitted(
             '"cat,dog", which needs none'
         )
     layout = Layout(store)
-    members = [b.name for b in resolve(backbones, weights_dir)] if backbones.strip() else None
+    members = backbones_of(backbones, store) or None
     key = key_of(dataset) if dataset.strip() else _only_dataset(layout, head)
     if which is None:
         which = only_labels(layout, key, head=head, combiner=combiner, backbones=members, seed=seed)

@@ -26,6 +26,7 @@ from clipnlc.stores.features import (
     read_feature_header,
 )
 from clipnlc.stores.key import Key, differences
+from clipnlc.stores.layout import is_own_name
 from clipnlc.stores.removal import remove_features
 from clipnlc.stores.shards import remove_shards, reseal
 from clipnlc.stores.texts import text_key
@@ -273,6 +274,8 @@ def with_other_classes(
 ) -> tuple[str, ...]:
     """List the backbones, other than those `chosen`, that have other class names in the store.
 
+    Imported ones are left out: `extract` cannot make them alike.
+
     Raises:
         StoreError: a file is damaged.
     """
@@ -282,7 +285,8 @@ def with_other_classes(
     return tuple(
         backbone
         for backbone, split in rest.items()
-        if read_feature_header(layout.features(dataset, split, backbone))
+        if not is_own_name(backbone)
+        and read_feature_header(layout.features(dataset, split, backbone))
         .key.fields.get("classes", {})
         .get("names")
         not in names

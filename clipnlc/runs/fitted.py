@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64, Int
 
 from clipnlc.combiners import COMBINERS, Combiner, Weigher, weigh
 from clipnlc.commands import command
+from clipnlc.digests import content_digest
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import StoreError
 from clipnlc.labels import Labels
@@ -128,6 +129,26 @@ def fit(
         labels=which,
         facts=dict(facts or {}),
     )
+
+
+def draw_facts(
+    which: Labels, used: Sequence[str], pool: Sequence[str] | None = None
+) -> dict[str, float | str | int]:
+    """Return the facts of a fit that say which rows it learnt from, by their sample ids.
+
+    Args:
+        which: the draw.
+        used: the labelled rows.
+        pool: the unlabelled ones, of a combiner that reads them.
+    """
+    facts: dict[str, float | str | int] = {
+        "drawn": which.name,
+        "labels": len(used),
+        "labelled_samples": content_digest(list(used)),
+    }
+    if pool is not None:
+        facts |= {"unlabelled": len(pool), "unlabelled_samples": content_digest(list(pool))}
+    return facts
 
 
 def apply(

@@ -13,6 +13,7 @@ from clipnlc.runs.finding import find_runs, may_be_unlabelled, own_run, read_fit
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
+from clipnlc.runs.imported import refuse_imported
 from clipnlc.runs.packages import find_member
 from clipnlc.stores.features import check_made, read_feature_header
 from clipnlc.stores.key import Key
@@ -91,6 +92,7 @@ def open_predictor(
         runs = find_runs(layout, dataset, head, backbones)
     except MissingStageError:
         raise missing from None
+    refuse_imported(layout, runs, combiner)
     path = runs.paths.get(which.name)
     if path is None or combiner not in runs.headers[which.name].keys:
         raise missing

@@ -11,18 +11,18 @@ from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS, USUAL
 from clipnlc.datasets.proportions import OPTION
-from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Draw, Labels, canonical_rows, ranks
 from clipnlc.processes import in_processes
+from clipnlc.runs.able import able_to_fit
 from clipnlc.runs.finding import (
     HOLDOUT,
     labelled_split,
     own_run,
 )
-from clipnlc.runs.fitted import Fitted, fit
+from clipnlc.runs.fitted import Fitted, draw_facts, fit
 from clipnlc.runs.inputs import (
     Inputs,
     fitted_in,
@@ -122,6 +122,7 @@ def train_nlc(
     strict_shots: bool = False,
     workers: int = 1,
     on_progress: Callable[[FittedRun, int, int], None] = lambda _run, _done, _all: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[FittedRun]:
     """Fit every combiner on the same labels, for every draw and every seed.
 
@@ -146,11 +147,12 @@ def train_nlc(
         strict_shots: refuse a class with fewer samples than asked for, rather than use all it has.
         workers: processes.
         on_progress: called after each run, with it and (runs done, runs).
+        on_note: called with why a combiner is left out, in one line.
 
     Raises:
         MissingStageError: no logits of this head.
         DataError: strict shots, and a class has fewer; proportions of other classes, or of labels
-            that were not drawn at random; a worker was killed.
+            that were not drawn at random; no combiner can run on imported backbones; a worker was killed.
         StoreError: store files do not fit together, are damaged or in use.
         UnknownNameError: a combiner or head is not known.
     """
@@ -165,14 +167,15 @@ def train_nlc(
     tasks: list[_Task] = []
     for name in datasets_of(layout, dataset, head):
         present = ensemble_of(layout, name, head, backbones)
+        able = able_to_fit(layout, name, present, names, on_note)
         which = with_unlabelled(layout, name, head, present, labels)
-        drawn = list(runs_of(head, names, which, seeds))
+        drawn = list(runs_of(head, able, which, seeds))
         inputs = inputs_of_runs(
             layout,
             name,
             head=head,
             backbones=present,
-            learning=learning_in(head, names, drawn),
+            learning=learning_in(head, able, drawn),
             runs=[which for runs in drawn for which in runs],
         )
         tasks += [
@@ -182,7 +185,7 @@ def train_nlc(
                 head=head,
                 backbones=present,
                 runs=runs,
-                combiners=names,
+                combiners=able,
                 settings=settings or {},
                 proportions=proportions_in_order(layout, name, head, proportions),
                 strict_shots=strict_shots,
@@ -255,7 +258,7 @@ def _fit_names(task: _Task, which: Labels) -> FittedRun:
     """Write down the fits of combiners that learn nothing: they need names alone."""
     path = next(iter(task.logits(which).values()))
     class_names = tuple(sorted(read_class_names(path)))
-    facts = _facts(which, ())
+    facts = draw_facts(which, ())
     facts |= {n: v for n, v in read_logit_header(path).facts.items() if n in facts}  # a teacher's
     keys = _keys(task, which)
     lacking = _lacking(keys, _header(task, which))
@@ -301,7 +304,7 @@ def _fit_drawn(task: _Task, runs: Sequence[Labels], split: AlignedSplit) -> Iter
                 labels,
                 which=which,
                 settings=_settings(task, name, which),
-                facts=_facts(which, used, pool.sample_id if reads_pool and pool else None),
+                facts=draw_facts(which, used, pool.sample_id if reads_pool and pool else None),
                 pool=pool if reads_pool else None,
             )
         _write(task, which, keys, made)
@@ -348,19 +351,6 @@ def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
             f"than {which.amount:g} shots; lower --shots, or drop --strict-shots to use all it has"
         )
     return draw
-
-
-def _facts(
-    which: Labels, used: Sequence[str], pool: Sequence[str] | None = None
-) -> dict[str, float | str | int]:
-    facts: dict[str, float | str | int] = {
-        "drawn": which.name,
-        "labels": len(used),
-        "labelled_samples": content_digest(list(used)),
-    }
-    if pool is not None:
-        facts |= {"unlabelled": len(pool), "unlabelled_samples": content_digest(list(pool))}
-    return facts
 
 
 def _path(task: _Task, which: Labels) -> Path:

@@ -13,7 +13,7 @@ from clipnlc.commands import command
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import StoreError
 from clipnlc.stores.features import FeatureFile, open_features
-from clipnlc.stores.layout import locate
+from clipnlc.stores.layout import import_command, is_own_name, locate
 from clipnlc.stores.logits import LogitFile, open_logits
 from clipnlc.wording import quoted
 
@@ -233,6 +233,9 @@ def _aligning_command(first: Path, other: Path) -> str:
     one, two = locate(first), locate(other)
     if one is None or two is None or one.backbone is None or two.backbone is None:
         return command("extract --dataset …")
+    own = next((place for place in (two, one) if is_own_name(place.backbone or "")), None)
+    if own is not None:
+        return import_command(own)
     backbones = list(dict.fromkeys([one.backbone, two.backbone]))
     return command("extract", dataset=two.dataset, backbones=backbones, store=two.store)
 

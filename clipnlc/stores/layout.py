@@ -33,6 +33,7 @@ Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "tex
 TEXTS = ".texts"  # no data set's folder: those never start with a dot
 IMPORTED = "imported"  # in the place of a head: logits that a backbone came with
 LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SHARD_NAME = re.compile(r"(\d{9})-(\d{9})\.h5")
 
 
@@ -59,6 +60,17 @@ def as_part(name: str) -> str:
 def from_part(part: str) -> str:
     """Read back the name that `as_part` spelled."""
     return unquote(part, errors="surrogateescape")
+
+
+def is_own_name(backbone: str) -> bool:
+    """Return whether a backbone has the name of one that a person imported.
+
+    `extract` makes none of such a name: its own have a tag or a file, or begin with `nano-`.
+
+    >>> [is_own_name(name) for name in ("forest", "RN50.openai", "nano-RN50", "a@b.pt", "hf:a/b")]
+    [True, False, False, False, False]
+    """
+    return bool(_OWN_NAME.fullmatch(backbone)) and not backbone.startswith("nano-")
 
 
 @dataclass(frozen=True)
@@ -96,8 +108,8 @@ class Location:
             source = self.source if self.source != self.dataset else None
             options = {"fitted_on": source, "dataset": self.dataset, "head": self.head}
             return command("evaluate", store=self.store, **options)
-        if self.kind == "logits" and self.head == IMPORTED:
-            return command("import …", dataset=self.dataset, store=self.store)
+        if self.head == IMPORTED or (self.kind == "features" and is_own_name(self.backbone or "")):
+            return import_command(self)
         if self.kind == "logits" and self.head != "zero-shot":
             return command(
                 "train-heads", dataset=self.dataset, head=self.head, store=self.store, **self.drawn
@@ -137,6 +149,17 @@ class Location:
         if self.kind == "texts":
             return f"texts of {self.backbone}"
         return f"{self.kind} of {self.backbone} on {self.dataset}/{self.split}"
+
+
+def import_command(place: Location) -> str:
+    """Spell the command that imports the arrays of a file again; the person's file is not known."""
+    return command(
+        "import …",
+        backbone=place.backbone,
+        dataset=place.dataset,
+        split=place.split,
+        store=place.store,
+    )
 
 
 def locate(path: Path) -> Location | None:
@@ -285,6 +308,16 @@ class Layout:
     def backbones(self, dataset: str, split: str) -> tuple[str, ...]:
         """List the backbones with a finished feature file for this split, sorted."""
         return _names(self.dataset(dataset) / "features" / as_part(split), ".h5")
+
+    def own_backbones(self) -> frozenset[str]:
+        """Return the imported backbones of every data set; see `is_own_name`."""
+        return frozenset(
+            name
+            for dataset in self.datasets()
+            for split in self.splits(dataset)
+            for name in self.backbones(dataset, split)
+            if is_own_name(name)
+        )
 
     def logit_backbones(self, dataset: str, head: str, run: str | None = None) -> tuple[str, ...]:
         """List the backbones with a logit file under this head, or of one of its runs, sorted."""
