@@ -11,6 +11,7 @@ from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
 from clipnlc.cli.importing import import_
+from clipnlc.cli.labelling import label
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
 from clipnlc.cli.predicting import predict
@@ -57,6 +58,7 @@ for _command in (
     evaluate,
     diversity,
     predict,
+    label,
     export,
     status,
     verify,
