@@ -32,6 +32,7 @@ VALUES = (
 
 # Words that make each command answer within a second: what is cached, or is refused late.
 BASE = {
+    "run": ["photos", "--backbones", "nano-RN50", "--quiet"],
     "extract": ["--dataset", "photos", "--backbones", "nano-RN50", "--limit", "2", "--quiet"],
     "doctor": ["photos"],
     "train-nlc": ["--shots", "1,2", "--seeds", "2", "--workers", "1", "--combiners", "log-avg"],

@@ -211,9 +211,7 @@ def path_key(root: Path, key: str | None = None) -> str:
     Raises:
         DataError: nothing is left of the name, or another data set has it.
     """
-    resolved = root.resolve()
-    found = key or (resolved.stem if resolved.is_file() else resolved.name)
-    safe = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", found)).strip("-.")
+    safe = _safe(key or _stem(root))
     if not safe:
         raise DataError(f"{root} gives the data set no usable name; name it with --name")
     if safe in keys():
@@ -221,3 +219,22 @@ def path_key(root: Path, key: str | None = None) -> str:
             f"{root} would be called {safe!r} in the store, which is another data set's key; name it with --name"
         )
     return safe
+
+
+def own_key(root: Path) -> str:
+    """Return the store's name for a path whatever it is called: `own-cars` for a folder `cars`.
+
+    Raises:
+        DataError: nothing is left of the name.
+    """
+    safe = _safe(_stem(root))
+    return path_key(root, f"own-{safe}" if safe in keys() else None)
+
+
+def _stem(root: Path) -> str:
+    resolved = root.resolve()
+    return resolved.stem if resolved.is_file() else resolved.name
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")

@@ -1,0 +1,76 @@
+"""Recognise what a data set is to be used as: with a split, to be divided, or test alone.
+
+Nothing is opened but what says where the images and their labels are.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from clipnlc.datasets import source
+from clipnlc.datasets.dataset import Dataset
+from clipnlc.datasets.folder import list_images
+from clipnlc.datasets.rows import Options
+from clipnlc.wording import some
+
+_KINDS: Final = {
+    "folder": "class folders",
+    "parquet": "parquet files",
+    "saved": "a data set saved by `datasets`",
+    "tars": "webdataset tars",
+}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a data set is.
+
+    Attributes:
+        path: where it lies, as it was given.
+        what: how images and labels are stored, in a few words.
+        splits: its splits, before any division.
+    """
+
+    path: str
+    what: str
+    splits: tuple[str, ...]
+
+    @property
+    def is_undivided(self) -> bool:
+        """Whether there are labels but no test split."""
+        return "test" not in self.splits
+
+    def sentence(self, test_share: float | None) -> str:
+        """Say in one line what it is and how it is used.
+
+        Args:
+            test_share: what is made test, where it is divided.
+        """
+        said = f"{self.path}: {self.what}"
+        if not self.is_undivided:
+            return f"{said} with a split ({', '.join(self.splits)})"
+        return f"{said} without a test split; {100 * (test_share or 0):g} % of each class become test (--test-share)"
+
+
+def recognise(
+    dataset: Dataset, *, image_column: str | None = None, label_column: str | None = None
+) -> Recognised:
+    """Say what a data set is.
+
+    Args:
+        dataset: as it was opened, undivided.
+        image_column: where there are columns.
+        label_column: likewise.
+
+    Raises:
+        DataError: nothing says which classes its images are of.
+    """
+    splits = dataset.split_names(image_column=image_column, label_column=label_column)
+    if dataset.path is None:
+        return Recognised(dataset.key, "a published data set", splits)
+    kind = source.kind_of(dataset.path)
+    what = _KINDS[kind]
+    if kind == "folder":
+        listed = list_images(dataset.path, Options(image_column, label_column))
+        if listed.tables:
+            what = f"images with labels in {some(listed.tables)}"
+    return Recognised(str(dataset.path), what, splits)
