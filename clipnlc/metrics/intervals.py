@@ -46,7 +46,7 @@ class DrawSpread(NamedTuple):
     freedom: float = math.inf
 
 
-def accuracy_interval(accuracy: float, samples: int) -> Interval:
+def accuracy_interval(accuracy: float, samples: float) -> Interval:
     """Return an accuracy on `samples` rows and its 95 % interval (Wilson 1927), within [0, 1].
 
     >>> [round(v, 3) for v in accuracy_interval(0.5, 100)]
@@ -60,6 +60,29 @@ def accuracy_interval(accuracy: float, samples: int) -> Interval:
     scale = 1 + z**2 / samples
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return Interval(accuracy, max(low, 0.0), min(high, 1.0))
+
+
+def others_interval(accuracy: float, samples: int, others: int | None) -> Interval:
+    """Return an accuracy on a random sample, and the 95 % interval of that on all other images.
+
+    The mean of a sample of n, drawn without replacement, differs from the mean of the m images that
+    were not drawn with variance `S^2 (1/n + 1/m)`, where S^2 is the variance in all n + m (Cochran,
+    Sampling Techniques, 1977, section 2.8, applied to the rest in place of the whole). So it is
+    Wilson's interval of `1 / (1/n + 1/m)` images: wider the fewer the others are, for they differ
+    from the expected accuracy by chance, too. Ours.
+
+    Args:
+        accuracy: of the sample, in [0, 1].
+        samples: n.
+        others: m; None of images without end, as of photos yet to be taken.
+
+    >>> [round(v, 3) for v in others_interval(0.5, 100, None)]
+    [0.5, 0.404, 0.596]
+    >>> [round(v, 3) for v in others_interval(0.5, 200, 200)]
+    [0.5, 0.404, 0.596]
+    """
+    effective = float(samples) if not others else samples * others / (samples + others)
+    return accuracy_interval(accuracy, effective)
 
 
 def resampled_means(

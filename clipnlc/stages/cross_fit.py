@@ -1,0 +1,176 @@
+"""The accuracy of a fit on few labels, estimated on these labels by cross-fitting; test is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from clipnlc.combiners import COMBINERS
+from clipnlc.commands import command
+from clipnlc.digests import content_digest
+from clipnlc.ensemble import Ensemble, by_name
+from clipnlc.errors import DataError, MissingStageError
+from clipnlc.heads import HEADS
+from clipnlc.labels import canonical_rows, ranks
+from clipnlc.runs.cross_fitting import FOLDS, CrossFitted, cross_fit
+from clipnlc.runs.finding import find_runs, read_fitted
+from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.stores.aligned import open_split
+from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logit_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clipnlc.labels import Labels
+    from clipnlc.stores.aligned import AlignedSplit
+
+UNLABELLED: Final = "unlabelled"
+"""The split of a data set that holds images of the same source without a label."""
+
+POOL_CELLS: Final = 2**26
+"""Numbers of the unlabelled rows, logits and features together, that are learnt from: 0.25 GB."""
+
+
+def cross_fitted(
+    *,
+    store: Path,
+    dataset: str,
+    which: Labels,
+    combiner: str,
+    head: str = "zero-shot",
+    backbones: Sequence[str] | None = None,
+    drawn: bool = True,
+    folds: int = FOLDS,
+) -> CrossFitted:
+    """Estimate the accuracy of a fit of `train-nlc` on the labels that it was fitted on.
+
+    Every labelled image is answered for by a fit on the labels of other folds, with the same
+    settings. Where the data set has a split `unlabelled`, its images are learnt from without labels,
+    as those of train are. Which labels there are in that split is not looked at.
+
+    Args:
+        store: the store's folder.
+        dataset: its key.
+        which: the labels that the fit was made on.
+        combiner: its name.
+        head: one that no label was used for, as `zero-shot`.
+        backbones: the ensemble; by default every backbone with logits, or the only one with fits.
+        drawn: whether the labelled images are a random draw from all of them.
+        folds: at most.
+
+    Raises:
+        DataError: there are not two labelled images; the head or the combiner cannot be
+            cross-fitted.
+        MissingStageError: there is no such fit.
+        StoreError: the fit is stale; store files are damaged or do not fit together.
+        UnknownNameError: a combiner or head is not known.
+    """
+    _refuse(combiner, head)
+    layout = Layout(store)
+    cure = command(
+        "train-nlc",
+        dataset=dataset,
+        head=head,
+        combiners=combiner,
+        backbones=backbones,
+        store=store,
+        **which.options([which]),
+    )
+    missing = MissingStageError(
+        f"{store} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on {head} logits of "
+        f"{dataset}, whose accuracy was asked for; run `{cure}` first"
+    )
+    try:
+        runs = find_runs(layout, dataset, head, backbones)
+    except MissingStageError:
+        raise missing from None
+    header = runs.headers.get(which.name)
+    if header is None or combiner not in header.keys:
+        raise missing
+    refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
+    fitted = read_fitted(runs, which.name, [combiner])[combiner]
+    logits = {name: runs.logits(layout, name, which.name) for name in runs.backbones}
+
+    def features(split: str) -> dict[str, Path]:
+        return {name: layout.features(dataset, split, name) for name in runs.backbones}
+
+    with threadpool_limits(limits=1):  # as where it was fitted
+        with open_split(logits, features("train"), "train") as train:
+            draw = which.draw(train.labels, train.sample_id, classes=len(train.class_names))
+            if len(draw.rows) < 2:  # noqa: PLR2004  (one to fit on and one to judge)
+                raise DataError(
+                    f"{dataset} has a single labelled image in this fit; cross-fitting takes two or "
+                    "more: label more"
+                )
+            classes = by_name(train.class_names)
+            rows = draw.rows[canonical_rows([train.sample_id[row] for row in draw.rows])]
+            labelled = train.ensemble(rows, features=True, classes=classes)
+            labels = np.argsort(classes)[train.labels[rows]]
+            if content_digest(list(labelled.sample_id)) != fitted.facts["labelled_samples"]:
+                raise missing  # another draw than that of the fit
+            pools, total = [_pool(train)], len(train.sample_id)
+        if all(UNLABELLED in read_logit_header(path).split_digests for path in logits.values()):
+            with open_split(logits, features(UNLABELLED), UNLABELLED) as rest:
+                pools.append(_pool(rest))
+                total += len(rest.sample_id)
+        return cross_fit(
+            combiner,
+            labelled,
+            labels,
+            pool=_joined(pools),
+            which=which,
+            settings={n: v for n, v in fitted.settings.items() if n != "seed"},
+            others=total - len(rows),
+            drawn=drawn,
+            folds=folds,
+        )
+
+
+def _refuse(combiner: str, head: str) -> None:
+    """Check that labels are read by the combiner alone, and images one by one.
+
+    Raises:
+        DataError: they are not.
+        UnknownNameError: the combiner or the head is not known.
+    """
+    if HEADS.get(head).needs_labels or HEADS.get(head).per_draw:
+        raise DataError(
+            f"the head {head} was fitted on labels too, so its combiners cannot be cross-fitted on "
+            "them; expected --head zero-shot"
+        )
+    known = COMBINERS.get(combiner)
+    if known.reads_test or not known.row_wise:
+        raise DataError(
+            f"{combiner} looks at other images than the one it predicts, so it cannot be "
+            "cross-fitted; expected a combiner that can be used, as gp"
+        )
+
+
+def _pool(split: AlignedSplit) -> Ensemble:
+    """Read all rows of a split, or as many at random as `POOL_CELLS` allows, in canonical order."""
+    classes = by_name(split.class_names)
+    width = len(split.backbones) * len(classes) + split.feature_width
+    rows = np.argsort(ranks(split.sample_id, draw="pool"))[: max(1, POOL_CELLS // width)]
+    rows = rows[canonical_rows([split.sample_id[row] for row in rows])]
+    return split.ensemble(rows, features=True, classes=classes)
+
+
+def _joined(pools: Sequence[Ensemble]) -> Ensemble:
+    """Put the rows of several pools of the same backbones and classes into one, by sample id."""
+    if len(pools) == 1:
+        return pools[0]
+    first = pools[0]
+    whole = Ensemble(
+        logits=np.concatenate([one.logits for one in pools], axis=1),
+        features=tuple(
+            np.concatenate(blocks) for blocks in zip(*(one.features for one in pools), strict=True)
+        ),
+        sample_id=tuple(name for one in pools for name in one.sample_id),
+        backbones=first.backbones,
+        class_names=first.class_names,
+    )
+    return whole.rows(canonical_rows(whole.sample_id))
