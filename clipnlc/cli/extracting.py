@@ -76,6 +76,16 @@ def extract(
         str, typer.Option(help="Column of the images, or of their files.")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, TSV, JSON lines or parquet of a folder's image files and labels; images that "
+            "it gives no label are the split unlabelled."
+        ),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="With --labels: all class names, comma-separated.")
+    ] = "",
     source: Annotated[
         list[str],
         typer.Option(
@@ -197,6 +207,8 @@ def extract(
         class_names=class_names,
         image_column=image_column or None,
         label_column=label_column or None,
+        labels=labels,
+        classes=listed(classes),
         sources=sources_of(source),
         accept_different_data=accept_different_data,
         prompts=prompts,

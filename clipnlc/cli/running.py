@@ -13,9 +13,14 @@ from clipnlc.cli.output import Sayer, grouped, print_json, progress
 from clipnlc.cli.spending import Spending
 from clipnlc.commands import DEFAULT_STORE, Value, command
 from clipnlc.errors import DataError
+from clipnlc.wording import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clipnlc.extraction.request import Request
+    from clipnlc.reports.record import DiversityReport, Evaluation
+    from clipnlc.runs.cross_fitting import CrossFitted
     from clipnlc.workflows.run import Ran
 
 
@@ -31,6 +36,19 @@ def run(
         float | None,
         typer.Option(help="Of photos without a test split: this share is test; 0.3 if not given."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a folder of photos: CSV or parquet of files and labels; labels may be blank."
+        ),
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Of photos without labels, or with few: class names, comma-separated, or a file of "
+            "them, one a line."
+        ),
+    ] = "",
     backbones: Annotated[
         str,
         typer.Option(
@@ -86,6 +104,7 @@ def run(
     if on_bad_image not in ("fail", "skip"):
         raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
     place = _place(photos)
+    named = _class_names(classes)
     request = Request(
         store=store,
         dataset=[place],
@@ -95,6 +114,8 @@ def run(
         class_names=class_names,
         image_column=image_column or None,
         label_column=label_column or None,
+        labels=labels,
+        classes=named,
         test_share=test_share,
         weights_dir=weights_dir,
         batch_size=batch_size or None,
@@ -134,6 +155,15 @@ def _place(photos: Path) -> str:
     return str(place) if "/" in str(place) or str(place) == "." else f"./{place}"
 
 
+def _class_names(classes: str) -> tuple[str, ...]:
+    """Read class names from the option or the file that it names."""
+    from clipnlc.cli.predictors import names_of
+
+    file = Path(classes.strip()).expanduser()
+    is_file = bool(classes.strip()) and "," not in classes and file.is_file()
+    return names_of(classes, file if is_file else None)
+
+
 def _tell_downloads(request: "Request", say: Sayer) -> None:
     from clipnlc.backbones import resolve
     from clipnlc.cli.predictors import tell_downloads
@@ -147,36 +177,72 @@ def _plain(ran: "Ran") -> dict[str, object]:
     """Return the result as JSON has it; records as they are in the store."""
     from clipnlc.reports.files import to_json
 
+    records = {"evaluation": ran.evaluation, "diversity": ran.diversity}
     return {
         "dataset": ran.dataset,
         "recognised": ran.recognised,
         "method": ran.method,
         "extracted": ran.extracted,
         "fitted": ran.fitted,
-        "evaluation": json.loads(to_json(ran.evaluation)),
-        "diversity": ran.diversity and json.loads(to_json(ran.diversity)),
+        **{name: record and json.loads(to_json(record)) for name, record in records.items()},
+        "estimate": ran.estimate,
     }
 
 
 def _say_ran(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
     """Print what was made, the table, the answer, and what to do next."""
+    for where, group in grouped(ran.extracted, lambda o: f"{o.dataset}/{o.split}"):
+        say_extracted(say, where, group)
+    if ran.evaluation is not None:
+        _say_measured(say, ran.evaluation, ran.diversity, ran.method)
+    if ran.estimate is not None:
+        for line in _estimated(ran.estimate, ran.method):
+            say(line)
+    _say_next(say, ran, store, backbones)
+
+
+def _say_measured(
+    say: Sayer, evaluation: "Evaluation", diversity: "DiversityReport | None", method: str
+) -> None:
     from clipnlc.reports.answer import answer
     from clipnlc.reports.outcome import outcome
     from clipnlc.reports.terminal import console, show
 
-    for where, group in grouped(ran.extracted, lambda o: f"{o.dataset}/{o.split}"):
-        say_extracted(say, where, group)
     say("")
-    show(replace(answer(ran.evaluation), headline=()), console())
-    for line in outcome(ran.evaluation, ran.method):
+    show(replace(answer(evaluation), headline=()), console())
+    for line in outcome(evaluation, method):
         say(line)
-    if ran.diversity is not None:
-        (one,) = ran.diversity.datasets
+    if diversity is not None:
+        (one,) = diversity.datasets
         say(
             f"the backbones: some, but not all, are right on {100 * one.right_for_some:.1f} % of the "
             f"images, at least one on {100 * one.oracle:.1f} %"
         )
-    _say_next(say, ran, store, backbones)
+
+
+def _estimated(estimate: "CrossFitted", method: str) -> "Iterator[str]":
+    """Say how accurate a fit is by its own labels, how sure that is, and what more labels would do."""
+    labels = count(estimate.count, "label")
+    others = f"the {estimate.others} other" if estimate.others else "further"
+    yield (
+        f"{method}, fitted on {labels}: about {100 * estimate.accuracy:.1f} % of {others} photos right, "
+        f"95 % interval {100 * estimate.low:.1f} to {100 * estimate.high:.1f} % (cross-fitted on the "
+        f"same {labels})"
+    )
+    if not estimate.drawn:
+        yield (
+            "note: the labels are not known to be a random draw of the photos, so the number holds "
+            "for photos like the labelled ones alone"
+        )
+    fewer = ", ".join(f"{100 * share:.1f} % with {n}" for n, share in estimate.fewer)
+    if fewer:
+        yield f"with fewer labels: {fewer}"
+    twice = 2 * estimate.count
+    more = estimate.with_labels(twice)
+    yield (
+        f"with {twice} labels the interval would be {100 * more.low:.1f} to {100 * more.high:.1f} % at "
+        "the same accuracy, which more labels tend to raise"
+    )
 
 
 def _say_next(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
@@ -185,7 +251,7 @@ def _say_next(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
     from clipnlc.stores.layout import Layout
 
     which = max(one.which for one in ran.fitted)
-    members = ran.evaluation.backbones
+    members = tuple(sorted({outcome.backbone for outcome in ran.extracted}))
     others = Layout(store).logit_backbones(ran.dataset, "zero-shot") != members
     fit: dict[str, Value] = {
         "dataset": ran.dataset,

@@ -1,4 +1,4 @@
-"""Recognise what a data set is to be used as: with a split, to be divided, or test alone.
+"""Recognise what photos are: with a split, to be divided, or labelled in part.
 
 Nothing is opened but what says where the images and their labels are.
 """
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from clipnlc.datasets import source
-from clipnlc.datasets.dataset import Dataset
+from clipnlc.datasets.dataset import Dataset, LocalDataset
+from clipnlc.datasets.division import TEST
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.rows import Options
+from clipnlc.labels import UNLABELLED
 from clipnlc.wording import some
 
 _KINDS: Final = {
@@ -35,9 +37,14 @@ class Recognised:
     splits: tuple[str, ...]
 
     @property
-    def is_undivided(self) -> bool:
-        """Whether there are labels but no test split."""
-        return "test" not in self.splits
+    def is_divided(self) -> bool:
+        """Whether there is a test split."""
+        return TEST in self.splits
+
+    @property
+    def is_partly_labelled(self) -> bool:
+        """Whether there are images without labels beside those with, and no test split."""
+        return UNLABELLED in self.splits and not self.is_divided
 
     def sentence(self, test_share: float | None) -> str:
         """Say in one line what it is and how it is used.
@@ -46,9 +53,14 @@ class Recognised:
             test_share: what is made test, where it is divided.
         """
         said = f"{self.path}: {self.what}"
-        if not self.is_undivided:
+        if self.is_divided:
             return f"{said} with a split ({', '.join(self.splits)})"
-        return f"{said} without a test split; {100 * (test_share or 0):g} % of each class become test (--test-share)"
+        if test_share is None:
+            return f"{said} for some; all labels are fitted on, the other images without labels"
+        return (
+            f"{said} without a test split; {100 * test_share:g} % of each class become test "
+            "(--test-share)"
+        )
 
 
 def recognise(
@@ -58,15 +70,16 @@ def recognise(
 
     Args:
         dataset: as it was opened, undivided.
-        image_column: where there are columns.
+        image_column: as in `Dataset.open`.
         label_column: likewise.
 
     Raises:
         DataError: nothing says which classes its images are of.
     """
     splits = dataset.split_names(image_column=image_column, label_column=label_column)
-    if dataset.path is None:
-        return Recognised(dataset.key, "a published data set", splits)
+    assert dataset.path is not None, "photos lie somewhere"
+    if isinstance(dataset, LocalDataset) and dataset.labels is not None:
+        return Recognised(str(dataset.path), f"images with labels in {dataset.labels}", splits)
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]
     if kind == "folder":

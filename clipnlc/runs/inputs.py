@@ -9,7 +9,7 @@ from clipnlc.datasets.proportions import in_order
 from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
-from clipnlc.labels import Labels
+from clipnlc.labels import UNLABELLED, Labels
 from clipnlc.runs.finding import HOLDOUT, any_logits, labelled_split, own_run
 from clipnlc.runs.freshness import PART
 from clipnlc.stores.features import read_feature_header
@@ -26,12 +26,15 @@ class Inputs:
         logits: digests of the labelled split; none where no row is read.
         features: likewise; none where no combiner that learns needs them.
         pool: digests of the split of unlabelled rows, where that is another one.
+        unlabelled: digests of the images of the data set that have no label, which are learnt from
+            besides; with their features where those are needed.
     """
 
     classes: str
     logits: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, str] = field(default_factory=dict)
     pool: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
 
 
 def runs_of(
@@ -144,6 +147,7 @@ def _inputs(
     if not learning and (run is None or HEADS.get(head).needs_teacher):
         return Inputs(classes)
     logits, features, pool = {}, {}, {}
+    unlabelled: dict[str, str] = {}
     for path in paths:
         digests = read_logit_header(path).split_digests
         if split not in digests:
@@ -154,10 +158,21 @@ def _inputs(
         logits[f"{layout.relative(path)}{PART}{split}"] = digests[split]
         if run is not None and HOLDOUT in digests:
             pool[f"{layout.relative(path)}{PART}{HOLDOUT}"] = digests[HOLDOUT]
+        if split == "train" and UNLABELLED in digests:
+            unlabelled[f"{layout.relative(path)}{PART}{UNLABELLED}"] = digests[UNLABELLED]
+    if unlabelled and len(unlabelled) < len(paths):
+        cure = command("extract", dataset=dataset, backbones=backbones, store=layout.root)
+        raise MissingStageError(
+            f"{layout.root} holds the images of {dataset} without labels for some backbones only; run "
+            f"`{cure}` with the same --labels first"
+        )
     if any(COMBINERS.get(name).needs_features for name in learning):
         for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
             features[layout.relative(path)] = read_feature_header(path).digest
-    return Inputs(classes, logits, features, pool)
+        for backbone in backbones if unlabelled else ():
+            path = layout.features(dataset, UNLABELLED, backbone)
+            unlabelled[layout.relative(path)] = read_feature_header(path).digest
+    return Inputs(classes, logits, features, pool, unlabelled)
 
 
 def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:

@@ -173,7 +173,8 @@ def merge_shards(
         )
     checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
-    checks.check_labels(labels, sample_id, len(class_names), refuse)
+    split = str(key.fields.get("images", {}).get("split", ""))
+    checks.check_labels(labels, sample_id, len(class_names), refuse, split=split)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
     digest = _h5.write_sealed(
         path,
