@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipnlc.cli import unlabelled
 from clipnlc.cli.extracting import say_extracted
 from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
 from clipnlc.cli.output import Sayer, grouped, print_json, progress
 from clipnlc.cli.spending import Spending
+from clipnlc.cli.unlabelled import Unlabelled
 from clipnlc.commands import DEFAULT_STORE, Value, command
 from clipnlc.errors import DataError
 from clipnlc.wording import count
@@ -72,6 +74,12 @@ def run(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of photos without labels: write every answer as CSV, not on the screen."
+        ),
+    ] = None,
     weights_dir: Annotated[
         Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,
@@ -91,7 +99,9 @@ def run(
 
     Does what extract, train-nlc, evaluate and diversity do, with their defaults: run again, it
     continues where it stopped. The answer is about one method, chosen beforehand. The photos are
-    divided into train and test where they are not.
+    divided into train and test where they are not. With --labels that leave some blank, all labels are
+    fitted on and accuracy is estimated on them; with --classes alone, classes are predicted without
+    any label, and no accuracy is claimed.
 
     Example: clipnlc run photos --test-share 0.3
     """
@@ -105,6 +115,30 @@ def run(
         raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
     place = _place(photos)
     named = _class_names(classes)
+    say = Sayer(quiet=quiet or as_json)
+    if named and labels is None:
+        if test_share is not None or class_names is not None:
+            raise DataError(
+                "--classes takes the photos to have no labels; leave out --test-share and "
+                "--class-names, or give --labels"
+            )
+        asked = Unlabelled(
+            photos=photos,
+            class_names=named,
+            classes=classes,
+            backbones=backbones,
+            templates=templates,
+            weights_dir=weights_dir,
+            device=device,
+            precision=precision,
+            batch_size=batch_size or None,
+            csv=csv,
+            store=store,
+        )
+        unlabelled.answer(asked, say, as_json=as_json)
+        return
+    if csv is not None:
+        raise DataError("--csv is for the answers of photos without labels; leave it out")
     request = Request(
         store=store,
         dataset=[place],
@@ -123,7 +157,6 @@ def run(
         precision=precision,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
     )
-    say = Sayer(quiet=quiet or as_json)
     _tell_downloads(request, say)
     with progress(say, "run") as advance:
         spending = Spending(advance)

@@ -10,7 +10,9 @@ from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
 from clipnlc.datasets.folder import list_images
+from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
+from clipnlc.errors import DataError
 from clipnlc.labels import UNLABELLED
 from clipnlc.wording import some
 
@@ -76,7 +78,15 @@ def recognise(
     Raises:
         DataError: nothing says which classes its images are of.
     """
-    splits = dataset.split_names(image_column=image_column, label_column=label_column)
+    try:
+        splits = dataset.split_names(image_column=image_column, label_column=label_column)
+    except DataError as error:
+        if not isinstance(error.__cause__, LayoutError):
+            raise
+        raise DataError(
+            f'{error}; for photos without labels give --classes "cat,dog", or some labels with --labels '
+            "FILE"
+        ) from error
     assert dataset.path is not None, "photos lie somewhere"
     if isinstance(dataset, LocalDataset) and dataset.labels is not None:
         return Recognised(str(dataset.path), f"images with labels in {dataset.labels}", splits)
