@@ -35,7 +35,7 @@ from clipnlc.combiners.nlc import BLOCK_ROWS, NeuralLogitController
 from clipnlc.ensemble import Ensemble
 from clipnlc.fitting import Adam
 from clipnlc.labels import Labels
-from clipnlc.stages.train_nlc import POOL_CELLS
+from clipnlc.runs.pools import POOL_CELLS
 
 COMPARED = ("log-avg", "c-log-avg", "static", "gp", "balanced", "balanced-gp")
 SHOTS = (1, 2, 4, 8, 16, 32)

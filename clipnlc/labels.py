@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,6 +17,12 @@ from clipnlc.errors import DataError
 LabelKind = Literal["none", "shots", "count", "holdout", "all"]
 
 KINDS: tuple[LabelKind, ...] = ("none", "shots", "count", "holdout", "all")
+
+UNLABELLED: Final = "unlabelled"
+"""The split of a data set that holds its images without a label, which methods may learn from."""
+
+NO_LABEL: Final = -1
+"""The label of an image without one; only in that split."""
 
 _SPELLED = re.compile(
     r"(?:(?P<shots>\d+)-shots|(?P<count>\d+)-labels|holdout-(?P<holdout>\d+(?:\.\d+)?(?:e-\d+)?)"

@@ -30,6 +30,7 @@ from clipnlc.stores.logits import read_logits
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
+    "run",
     "extract",
     "merge",
     "import",

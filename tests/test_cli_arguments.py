@@ -33,6 +33,7 @@ VALUES = (
 
 # Words that make each command answer within a second: what is cached, or is refused late.
 BASE = {
+    "run": ["photos", "--backbones", "nano-RN50", "--quiet"],
     "extract": ["--dataset", "photos", "--backbones", "nano-RN50", "--limit", "2", "--quiet"],
     "doctor": ["photos"],
     "import": ["rows.npz", "-b", "forest", "--dataset", "photos", "--split", "val"],

@@ -206,6 +206,16 @@ def after_evaluate(box):
     yield ["evaluate"]
 
 
+@case("cli.running._say_next", fill={"PHOTOS": "photos/test"})
+def after_run(box):
+    yield ["run", "photos", *TWO]
+
+
+@case("cli.unlabelled._say_doubts")
+def after_run_without_labels(box):
+    yield ["run", "photos/train", "--classes", "red,green,blue", *TWO]
+
+
 @case("cli.exporting._say_exported", "stages.export.export", fill={"PHOTOS": "photos/test"})
 def after_export(box):
     yield ["export", "--shots", 1, "--out", "my ensemble"]

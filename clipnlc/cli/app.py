@@ -15,6 +15,7 @@ from clipnlc.cli.labelling import label
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
 from clipnlc.cli.predicting import predict
+from clipnlc.cli.running import run
 from clipnlc.cli.store import status, verify
 
 app = typer.Typer(
@@ -43,6 +44,8 @@ def clipnlc(
 ) -> None:
     """The most accuracy out of the CLIP models that already exist.
 
+    For a folder of photos of your own: run. It chains the stages.
+
     Stages, in order: extract, (train-heads,) train-nlc, evaluate, diversity. They share nothing
     but the store, a folder of HDF5 files: the expensive extraction runs once, the rest reruns
     freely. Then predict names the classes of new photos.
@@ -50,6 +53,7 @@ def clipnlc(
 
 
 for _command in (
+    run,
     extract,
     merge,
     import_,

@@ -1,6 +1,5 @@
 """`extract`, the stage that needs images, and `merge`, which merges what several workers sealed."""
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,14 +28,12 @@ from clipnlc.cli.output import (
     say_replaced,
     work_done,
 )
+from clipnlc.cli.spending import Spending
 from clipnlc.commands import DEFAULT_STORE, command
 from clipnlc.errors import DataError, MissingStageError
-from clipnlc.reports.pace import Effort, summary
-from clipnlc.reports.progress import Advance
 from clipnlc.wording import count
 
 if TYPE_CHECKING:
-    from clipnlc.extraction.order import Progress
     from clipnlc.extraction.request import Request
     from clipnlc.stages.extract import Outcome
 
@@ -79,6 +76,16 @@ def extract(
         str, typer.Option(help="Column of the images, or of their files.")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, TSV, JSON lines or parquet of a folder's image files and labels; images that "
+            "it gives no label are the split unlabelled."
+        ),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="With --labels: all class names, comma-separated.")
+    ] = "",
     source: Annotated[
         list[str],
         typer.Option(
@@ -200,6 +207,8 @@ def extract(
         class_names=class_names,
         image_column=image_column or None,
         label_column=label_column or None,
+        labels=labels,
+        classes=listed(classes),
         sources=sources_of(source),
         accept_different_data=accept_different_data,
         prompts=prompts,
@@ -226,7 +235,7 @@ def extract(
     from clipnlc.stages.extract import extract as stage
 
     with progress(say, "extract") as advance:
-        spending = _Spending(advance)
+        spending = Spending(advance)
         outcomes = stage(
             request,
             watch=Watch(
@@ -239,7 +248,7 @@ def extract(
         print_json(outcomes)
         return
     for place, group in grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
-        _say_extracted(say, place, group)
+        say_extracted(say, place, group)
     if spending.progress:
         say(spending.summary())
     if any(o.missing for o in outcomes):
@@ -265,43 +274,6 @@ def _say_fit(say: Sayer, dataset: str, keys: Iterable[str], store: Path, divide:
     able = [key for key, those in splits.items() if "train" in those]
     fit = "train-nlc --shots 1,2,4,8,16,32" if able else "train-nlc --combiners parameter-free"
     say_next(say, fit, dataset=dataset, keys=able or splits, store=store)
-
-
-class _Spending:
-    """Shows the progress of an extraction, and adds up the time it took."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.progress: list["Progress"] = []  # one per split, and per pass over it
-        self.seconds = 0.0
-        self._advance = advance
-        self._last = time.monotonic()
-
-    def prompts(self, backbone: str, done: int, total: int) -> None:
-        """Show how far a backbone's prompts are."""
-        self._last = time.monotonic()
-        self._advance(f"prompts of {backbone}", done, total, "")
-
-    def images(self, now: "Progress") -> None:
-        """Show how far a split is, and count the time since the last batch, of images or prompts."""
-        if not (self.progress and self.progress[-1] is now):
-            self.progress.append(now)
-        began, self._last = self._last, time.monotonic()
-        self.seconds += self._last - began
-        place = f"{now.dataset}/{now.split}"
-        self._advance(place, now.done, now.total, "", _effort(now), rest=now.rest)
-
-    def summary(self) -> str:
-        """Say where the time went."""
-        images: dict[tuple[str, str], int] = {}
-        for one in self.progress:
-            place = (one.dataset, one.split)
-            images[place] = max(images.get(place, 0), one.done - one.began_at)
-        effort = sum(map(_effort, self.progress), Effort())
-        return summary(sum(images.values()), self.seconds, effort)
-
-
-def _effort(now: "Progress") -> Effort:
-    return Effort(dict(now.seconds), dict(now.forward), dict(now.embedded))
 
 
 def _plan(request: "Request", say: Sayer, *, as_json: bool) -> None:
@@ -366,7 +338,8 @@ def rows_of(text: str) -> tuple[int, int | None] | None:
     return int(start or 0), int(stop) if stop else None
 
 
-def _say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
+def say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
+    """Print what was done for one split."""
     cached = sum(o.cached for o in group)
     work = work_done(len(group) - cached, "extracted", cached, "backbone")
     say(f"{place}: {count(group[0].rows, 'image')}, {work}{_copied(group)}")

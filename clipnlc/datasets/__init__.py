@@ -13,6 +13,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -111,6 +112,8 @@ def open_dataset(
     accept_different_data: bool = False,
     prompts: str = "openai",
     test_share: float | None = None,
+    labels: Path | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Find one data set by its key or path. Nothing is read or downloaded yet.
 
@@ -123,13 +126,30 @@ def open_dataset(
             as they should be.
         prompts: one of `PROMPTS`; only published data sets have more than one.
         test_share: divide a data set without a test split, with so large a share of test.
+        labels: of a folder of images, a table of their labels.
+        classes: with `labels`, the class names.
 
     Raises:
         UnknownNameError: there is no such key, and no such path, or no such prompt set.
         DataError: a path does not exist, or cannot name a folder in the store; the share is out of range.
     """
     found = _find(name, key, sources, prompts, accept_different_data=accept_different_data)
+    if labels is not None or classes:
+        found = _labelled(found, labels, classes)
     return divided(found, test_share)
+
+
+def _labelled(found: Dataset, labels: Path | None, classes: tuple[str, ...]) -> Dataset:
+    """Return a folder of images with its labels from a table.
+
+    Raises:
+        DataError: it is no folder of images, or there is no table.
+    """
+    if labels is None:
+        raise DataError("--classes goes with --labels FILE; other labels bring their names")
+    if not isinstance(found, LocalDataset) or found.path is None or not found.path.is_dir():
+        raise DataError(f"--labels is for a folder of images, and {found.key} is none")
+    return replace(found, labels=labels.expanduser(), classes=classes)
 
 
 def _find(
@@ -211,9 +231,7 @@ def path_key(root: Path, key: str | None = None) -> str:
     Raises:
         DataError: nothing is left of the name, or another data set has it.
     """
-    resolved = root.resolve()
-    found = key or (resolved.stem if resolved.is_file() else resolved.name)
-    safe = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", found)).strip("-.")
+    safe = _safe(key or _stem(root))
     if not safe:
         raise DataError(f"{root} gives the data set no usable name; name it with --name")
     if safe in keys():
@@ -221,3 +239,22 @@ def path_key(root: Path, key: str | None = None) -> str:
             f"{root} would be called {safe!r} in the store, which is another data set's key; name it with --name"
         )
     return safe
+
+
+def own_key(root: Path) -> str:
+    """Return the store's name for a path whatever it is called: `own-cars` for a folder `cars`.
+
+    Raises:
+        DataError: nothing is left of the name.
+    """
+    safe = _safe(_stem(root))
+    return path_key(root, f"own-{safe}" if safe in keys() else None)
+
+
+def _stem(root: Path) -> str:
+    resolved = root.resolve()
+    return resolved.stem if resolved.is_file() else resolved.name
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")

@@ -76,6 +76,8 @@ class LocalDataset(Dataset):
     """
 
     root: Path
+    labels: Path | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -90,7 +92,12 @@ class LocalDataset(Dataset):
         self, *, image_column: str | None = None, label_column: str | None = None
     ) -> tuple[str, ...]:
         """Return the splits that lie there."""
-        return source.splits(self.root, image_column=image_column, label_column=label_column)
+        return source.splits(
+            self.root,
+            image_column=image_column,
+            label_column=label_column,
+            labels=self.labels,
+        )
 
     def open(
         self,
@@ -109,6 +116,8 @@ class LocalDataset(Dataset):
             image_column=image_column,
             label_column=label_column,
             hash_cache=hash_cache,
+            labels=self.labels,
+            classes=self.classes,
         )
 
     def expected_rows(self, split: str) -> int | None:

@@ -20,10 +20,17 @@ from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
 from clipnlc.datasets.images import read_image_file
 from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
-from clipnlc.datasets.listed import Labels, label_by_both, label_by_tables, read_lists
+from clipnlc.datasets.listed import (
+    Labels,
+    label_by_both,
+    label_by_tables,
+    read_labels,
+    read_lists,
+)
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tree import Folder, image_suffixes, read_tree, unreadable_suffixes
 from clipnlc.errors import DataError
+from clipnlc.labels import NO_LABEL, UNLABELLED
 from clipnlc.wording import count, some
 
 
@@ -54,6 +61,8 @@ def list_images(root: Path, options: Options) -> Labels:
     tree = read_tree(root)
     if not tree.total:
         raise DataError(_no_images(tree, root))
+    if options.labels is not None:
+        return _label_by_file(tree, root, options.labels, options)
     lists = read_lists(
         tree, root, image_column=options.image_column, label_column=options.label_column
     )
@@ -84,6 +93,33 @@ def list_images(root: Path, options: Options) -> Labels:
     return replace(labels, notes=tuple(notes))
 
 
+def _label_by_file(tree: Folder, root: Path, file: Path, options: Options) -> Labels:
+    """List images by one table of labels; all others of the folder have none.
+
+    Raises:
+        DataError: a row cannot be used; with the line.
+    """
+    lists = read_labels(
+        tree, root, file, image_column=options.image_column, label_column=options.label_column
+    )
+    if not lists.rows and not lists.lost:
+        raise DataError(f"{file} has no row with a label; label some images first")
+    labels = label_by_tables(lists)
+    splits = {
+        split_names.TRAIN if split == split_names.WHOLE else split: classes
+        for split, classes in labels.splits.items()
+    }
+    used = {name for classes in splits.values() for names in classes.values() for name in names}
+    rest = tuple(name for name in tree.files() if name not in used)
+    if UNLABELLED in splits:
+        raise DataError(
+            f"{file} names a split {UNLABELLED!r}, which is that of images without labels; name "
+            "another split, or leave their labels blank"
+        )
+    notes = [*_ignored(tree, labels.tables), *labels.notes]
+    return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest)
+
+
 def open_folder(root: Path, split: str, options: Options) -> Rows:
     """Open a split of an image folder; classes are numbered over all split folders together.
 
@@ -91,10 +127,14 @@ def open_folder(root: Path, split: str, options: Options) -> Rows:
         DataError: as `list_images`; no such split; names that cannot be stored.
     """
     listing = list_images(root, options)
-    name, classes = split_names.pick(listing.splits, split, root)
+    there = {**listing.splits, **({UNLABELLED: {}} if listing.unlabelled else {})}
+    name, classes = split_names.pick(there, split, root)
     identifiers = sort_classes({c for group in listing.splits.values() for c in group})
     label = {c: int(c) if listing.numbers else i for i, c in enumerate(identifiers)}
-    rows = sorted((_nfc(file), label[c], file) for c, group in classes.items() for file in group)
+    rows = [(_nfc(file), label[c], file) for c, group in classes.items() for file in group]
+    if name == UNLABELLED:
+        rows = [(_nfc(file), NO_LABEL, file) for file in listing.unlabelled]
+    rows.sort()
     sample_id = tuple(row[0] for row in rows)
     _check_ids(root, sample_id)
     files = tuple(row[2] for row in rows)

@@ -53,6 +53,7 @@ class Lists:
         problems: why a table was not read, one line each.
         lost: rows that cannot be used, each with its line and why.
         tables: the tables that were read.
+        blank: images of rows without a label.
     """
 
     rows: tuple[Listed, ...] = ()
@@ -61,6 +62,7 @@ class Lists:
     problems: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse the first row that cannot be used.
@@ -85,8 +87,35 @@ def read_lists(
             problems.append(str(error))
         else:
             tables += [found] if found else []
+    return _lists(tables, problems, finder, root)
+
+
+def read_labels(
+    tree: Folder, root: Path, file: Path, *, image_column: str | None, label_column: str | None
+) -> Lists:
+    """Read the one table that says the labels, which may lie elsewhere.
+
+    Raises:
+        DataError: it is none, or cannot be read.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} does not exist; give --labels a CSV or parquet file")
+    finder = Finder(tree)
+    used = _use(file.name, file.parent, finder, image_column, label_column, images=root)
+    if used is None:
+        raise DataError(
+            f"{file} has no columns of image files and of their labels; expected file,label in its "
+            "first line, or name them with --image-column and --label-column"
+        )
+    return _lists([used], [], finder, file.parent, said=True)
+
+
+def _lists(
+    tables: list["_Used"], problems: list[str], finder: "Finder", root: Path, *, said: bool = False
+) -> Lists:
+    """Read the rows of tables; `said` where blank labels are the user's wish."""
     rows: dict[str, Listed] = {}
-    notes, lost = [], []
+    notes, lost, blanks = [], [], []
     # Tables that say the splits first: others only repeat them.
     for used in sorted(tables, key=lambda one: not one.says_split):
         blank = 0
@@ -95,12 +124,13 @@ def read_lists(
                 lost.append(row)
             elif not row.label:
                 blank += 1
+                blanks.append(row.file)
             else:
                 lost += _add(rows, row)
         notes.append(used.note)
-        if blank:
+        if blank and not said:
             notes.append(
-                f"{count(blank, 'row')} of {used.table.path} without a label: left out with {'its image' if blank == 1 else 'their images'}"
+                f"{count(blank, 'row')} of {used.table.path} without a label: left out with {'its image' if blank == 1 else 'their images'} (--labels FILE keeps them, to be learnt from without labels)"
             )
     kept = [row for row in rows.values() if row.split is not None]
     alone = [row.file for row in rows.values() if row.split is None]
@@ -113,6 +143,7 @@ def read_lists(
         problems=tuple(problems),
         lost=tuple(lost),
         tables=tuple(used.table.path for used in tables),
+        blank=tuple(dict.fromkeys(file for file in blanks if file not in rows)),
     )
 
 
@@ -175,15 +206,23 @@ class _Used:
 
 
 def _use(
-    path: str, root: Path, finder: "Finder", image_column: str | None, label_column: str | None
+    path: str,
+    root: Path,
+    finder: "Finder",
+    image_column: str | None,
+    label_column: str | None,
+    *,
+    images: Path | None = None,
 ) -> _Used | None:
     """Take a table that lists images with labels; None for one about something else.
+
+    `images` is the folder of the images where that is not `root`.
 
     Raises:
         DataError: it may be meant as one, and this is what it lacks.
     """
     table = read_header(root, path)
-    if table.is_result:
+    if table.is_result and images is None:
         return None
     if label_column not in (None, *table.header):
         raise DataError(
@@ -207,7 +246,7 @@ def _use(
     if file is None:
         value = next(iter(firsts[files[0]]), "")
         raise DataError(
-            f"{root / path}: {value!r} in column {files[0]!r} is no image below {root}; write paths from there"
+            f"{root / path}: {value!r} in column {files[0]!r} is no image below {images or root}; write paths from there"
         )
     split = table.splits()
     label = table.labels(root, label_column, (file, split))
@@ -304,6 +343,7 @@ class Labels:
         notes: what was read, and what was left out.
         numbers: whether classes are bare numbers, whose names are listed elsewhere.
         tables: those that were used.
+        unlabelled: images without a label that are kept.
     """
 
     splits: dict[str, dict[str, list[str]]]
@@ -311,6 +351,7 @@ class Labels:
     notes: tuple[str, ...] = ()
     numbers: bool = False
     tables: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 def label_by_tables(lists: Lists) -> Labels:

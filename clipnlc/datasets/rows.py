@@ -19,12 +19,17 @@ class Options:
         hash_cache: an SQLite file that remembers the hashes of unchanged files.
         files: for parquet and tars, the files of each split relative to the root, where they are
             known; None has them told by their names.
+        labels: a table of the images of a folder and their labels, wherever it lies: the only one
+            that is read then.
+        classes: the class names, where they are more than there are labels of.
     """
 
     image_column: str | None = None
     label_column: str | None = None
     hash_cache: Path | None = None
     files: Mapping[str, Sequence[str]] | None = None
+    labels: Path | None = None
+    classes: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from clipnlc.datasets.images import decode
 from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
+from clipnlc.labels import NO_LABEL, UNLABELLED
 from clipnlc.wording import count, quoted, shown, some
 
 _LONGEST = 80
@@ -55,7 +56,7 @@ class Split:
         name: `train`, `val`, `test`, another name, or `all` for a data set without splits.
         kind: `folder`, `parquet`, `saved` or `tars`.
         class_names: the words for prompts, in label order; the same for all splits.
-        labels: index into `class_names`, in [0, classes).
+        labels: index into `class_names`, in [0, classes); -1 in the split `unlabelled`.
         sample_id: one stable, unique name per row, independent of where the data set lies.
         content: digest of the images and their names: what image features depend on.
         fingerprint: digest of content, names, labels and class names.
@@ -119,6 +120,8 @@ def open_split(
     image_column: str | None = None,
     label_column: str | None = None,
     hash_cache: Path | None = None,
+    labels: Path | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Split:
     """Open a split of the data set at `path`.
 
@@ -131,15 +134,22 @@ def open_split(
         label_column: the column with the labels, where there are columns.
         hash_cache: an SQLite file that remembers file hashes, so that a second call only looks at
             sizes and times.
+        labels: a table of the images' labels; see `Options`.
+        classes: the class names, for which a table's labels stand.
 
     Raises:
         DataError: what is there cannot be used; the message says what, where, and how to fix it.
     """
     root = Path(path)
-    kind = kind_of(root)
-    rows = open_rows(root, kind, split, Options(image_column, label_column, hash_cache))
-    if class_names_file is not None:
-        rows = _among(rows, class_names_file)
+    kind = kind_of(root) if labels is None else "folder"
+    options = Options(image_column, label_column, hash_cache, labels=labels)
+    rows = open_rows(root, kind, split, options)
+    if classes:
+        rows = _among(rows, classes, "--classes")
+        if rows.identifiers is None:
+            rows = replace(rows, identifiers=classes)
+    elif class_names_file is not None:
+        rows = _among(rows, listed_classes(class_names_file), str(class_names_file))
     names, notes = named(rows, root, class_names_file)
     return make_split(root, kind, rows, names, notes)
 
@@ -218,7 +228,11 @@ def part_of(split: Split, name: str, rows: Int64[np.ndarray, " rows"], note: str
 
 
 def splits(
-    path: str | Path, *, image_column: str | None = None, label_column: str | None = None
+    path: str | Path,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    labels: Path | None = None,
 ) -> tuple[str, ...]:
     """Return the names of the splits at `path`: train, val, test, then others.
 
@@ -226,7 +240,11 @@ def splits(
         DataError: there is no data set.
     """
     root = Path(path)
-    options = Options(image_column, label_column)
+    options = Options(image_column, label_column, labels=labels)
+    if labels is not None:
+        listing = folder.list_images(root, options)
+        rest = [UNLABELLED] if listing.unlabelled else []
+        return split_names.in_order([*listing.splits, *rest])
     return split_names.in_order(_KINDS[kind_of(root)].splits(root, options))
 
 
@@ -271,7 +289,7 @@ _KINDS = {
 }
 
 
-def _among(rows: Rows, file: Path) -> Rows:
+def _among(rows: Rows, given: tuple[str, ...], file: str) -> Rows:
     """Match the labels of a table with a list of class names, which may have more classes.
 
     Raises:
@@ -279,7 +297,6 @@ def _among(rows: Rows, file: Path) -> Rows:
     """
     if rows.identifiers is None or not rows.places:
         return rows
-    given = listed_classes(file)
     number = {folded(name): label for label, name in enumerate(given)}
     unknown = [name for name in rows.identifiers if folded(name) not in number]
     if unknown and len(unknown) < len(rows.identifiers):
@@ -289,7 +306,8 @@ def _among(rows: Rows, file: Path) -> Rows:
     if unknown or len(number) < len(given):
         return rows
     to = np.array([number[folded(name)] for name in rows.identifiers], dtype=np.int64)
-    return replace(rows, labels=to[rows.labels], identifiers=given)
+    labels = np.where(rows.labels == NO_LABEL, NO_LABEL, to[rows.labels])
+    return replace(rows, labels=labels, identifiers=given)
 
 
 def _check_texts(what: str, texts: tuple[str, ...], root: Path) -> None:
@@ -329,8 +347,8 @@ def _check_range(rows: Rows, names: tuple[str, ...], root: Path, file: Path | No
 def _note_classes(
     split: str, labels: Int64[np.ndarray, " samples"], names: tuple[str, ...]
 ) -> tuple[str, ...]:
-    present = np.bincount(labels, minlength=len(names)) > 0
-    absent = [quoted(names[i]) for i in np.flatnonzero(~present)]
+    present = np.bincount(labels[labels != NO_LABEL], minlength=len(names)) > 0
+    absent = [quoted(names[i]) for i in np.flatnonzero(~present)] if split != UNLABELLED else []
     notes = []
     if absent:
         notes.append(

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from clipnlc.errors import DataError
 
+TRAIN = "train"
+
 WHOLE = "all"
 """The name of the single split of a data set that is not split."""
 

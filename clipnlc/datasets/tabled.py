@@ -144,10 +144,14 @@ def _read(root: Path, path: str, rows: int | None) -> Table:
     file = root / path
     if not file.is_file():
         raise DataError(f"{file} is no regular file; remove it")
+    most = None if rows is None else rows + 1
     read = _json_rows if path.lower().endswith(".jsonl") else _csv_rows
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            found = list(itertools.islice(read(file, lines), None if rows is None else rows + 1))
+        if path.lower().endswith(".parquet"):
+            found = list(itertools.islice(_parquet_rows(file), most))
+        else:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                found = list(itertools.islice(read(file, lines), most))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {file}: {one_line(error)}; save it as UTF-8") from error
     (_, names), *rest = found or [(1, ())]
@@ -195,6 +199,33 @@ def _json_rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, tuple[st
             header = tuple(row)
             yield line, header
         yield line, tuple(_spelled(row.get(name)) for name in header)
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the names of the columns, and every row under them; rows are numbered from 2, as lines.
+
+    Raises:
+        DataError: it cannot be read, or has no column of texts or numbers alone.
+    """
+    import pyarrow as pa  # noqa: PLC0415  (other tables need none)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        parquet = pq.ParquetFile(file)
+        kinds = {field.name: field.type for field in parquet.schema_arrow}
+        plain = [
+            name
+            for name, kind in kinds.items()
+            if not (pa.types.is_nested(kind) or pa.types.is_binary(kind))
+        ]
+        yield 1, tuple(plain)
+        number = 2
+        for batch in parquet.iter_batches(columns=plain):
+            for row in batch.to_pylist():
+                yield number, tuple(_spelled(row[name]) for name in plain)
+                number += 1
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"cannot read {file}: {one_line(error)}; write it again") from error
 
 
 def _spelled(value: object) -> str:

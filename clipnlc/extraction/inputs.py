@@ -51,6 +51,8 @@ def open_datasets(request: Request) -> list[Dataset]:
             accept_different_data=request.accept_different_data,
             prompts=request.prompts,
             test_share=request.test_share,
+            labels=request.labels,
+            classes=request.classes,
         )
         _refuse_one_name(found.setdefault(opened.key, opened), opened)
     return list(found.values())

@@ -54,6 +54,9 @@ class Request:
         class_names: file of class names that replace the data set's own.
         image_column: column of the images or their files, where there are columns.
         label_column: column of the labels, where there are columns.
+        labels: a table of the labels of a folder's images; those that it gives none are the split
+            `unlabelled`.
+        classes: with `labels`, the class names, where there are more than labels.
         test_share: divide data sets without a test split, with so large a share of test.
         limit: at most this many images per split, spread evenly over it.
         crops: also so many augmented crops of each image of train (`extraction.crops`).
@@ -84,6 +87,8 @@ class Request:
     class_names: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    labels: Path | None = None
+    classes: tuple[str, ...] = ()
     test_share: float | None = None
     limit: Limit | None = None
     crops: int = 0
@@ -130,6 +135,8 @@ class Request:
             class_names=one.class_names,
             image_column=one.image_column,
             label_column=one.label_column,
+            labels=one.labels,
+            classes=list(one.classes),
             accept_different_data=one.accept_different_data,
             test_share=one.test_share,
             prompts=one.prompts if one.prompts != "openai" else None,

@@ -19,6 +19,7 @@ from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.splits import canonical
 from clipnlc.errors import StoreError
 from clipnlc.extraction.finishing import merge
+from clipnlc.labels import UNLABELLED
 from clipnlc.stores import locks
 from clipnlc.stores.features import (
     FeatureColumns,
@@ -267,6 +268,29 @@ def settle(layout: Layout, dataset: str, other: Other) -> str | None:
         reseal(other.path, key, read_feature_columns(other.path).labels)
         merge(layout, other.path, key)
     return f"{place} has the same prompts now"
+
+
+def drop_unlabelled(layout: Layout, dataset: str, there: Sequence[str]) -> str | None:
+    """Remove the split of images without labels where the source has none any more.
+
+    Its images may be labelled now, and be of test: nothing is to learn from them as unlabelled ones.
+
+    Args:
+        layout: the store.
+        dataset: which one.
+        there: the splits that the source has.
+
+    Returns:
+        A note that says so; None where there was nothing to remove.
+
+    Raises:
+        StoreError: a file is in use, or the disk refuses.
+    """
+    if UNLABELLED in there or UNLABELLED not in layout.splits(dataset):
+        return None
+    for backbone in layout.backbones(dataset, UNLABELLED):
+        remove_features(layout.features(dataset, UNLABELLED, backbone))
+    return f"{dataset} has no images without labels any more: their features were removed"
 
 
 def with_other_classes(

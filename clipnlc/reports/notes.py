@@ -34,7 +34,8 @@ SHOTS_NOTE = (
 )
 INTERVAL_NOTES: Mapping[IntervalKind, str] = {
     "samples": (
-        "± without labels, on single data sets: half the 95 % interval over the test images (Wilson)."
+        "± without labels or with all of them, on single data sets: half the 95 % interval over the "
+        "test images (Wilson)."
     ),
     "images": (
         "± without labels, over data sets: half the 95 % interval over the test images of these "

@@ -63,7 +63,8 @@ class Row:
         accuracies: one per seed, in [0, 1]; each the mean over the data sets.
         accuracy: their mean.
         low, high: 95 % interval of `accuracy`; None if not estimable.
-        interval: `samples`, Wilson's over the images; `images`, a bootstrap over them;
+        interval: `samples`, Wilson's over the images; `images`, a bootstrap over them (of all labels
+            there is one draw);
             `images-and-draws`, over the draws of labels too; `not-estimable`, no interval, for
             the draws are one or share too many labels; `seeds`, of older records, Student's t over
             the seeds.

@@ -7,7 +7,7 @@ from pathlib import Path
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.heads import HEADS
-from clipnlc.labels import Labels
+from clipnlc.labels import UNLABELLED, Labels
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.members import members_name
 from clipnlc.stores.fits import FitHeader, read_fit_header, read_fits
@@ -26,11 +26,16 @@ DEFAULT_HOLDOUT = 0.1
 
 
 def refuse_crop(split: str) -> None:
-    """Check that a split is one of a data set, and not crops of its images.
+    """Check that a split is one of a data set with labels, and not crops of its images.
 
     Raises:
-        DataError: it is crops.
+        DataError: it is crops, or has no labels.
     """
+    if split == UNLABELLED:
+        raise DataError(
+            f"{split} holds images without labels, on which nothing can be measured; choose another "
+            "--split, as test"
+        )
     if crop_number(split) is not None:
         raise DataError(
             f"{split} holds crops of images, which train-heads reads, and is no split of a data "

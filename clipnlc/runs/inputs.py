@@ -9,7 +9,7 @@ from clipnlc.datasets.proportions import in_order
 from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
-from clipnlc.labels import Labels
+from clipnlc.labels import UNLABELLED, Labels
 from clipnlc.runs.finding import (
     HOLDOUT,
     any_logits,
@@ -33,6 +33,8 @@ class Inputs:
         features: likewise; none where no combiner that learns needs them.
         pool: digests of the split of unlabelled rows, where that is another one.
         parts: by backbone, what answers for it under the head `auto`; empty under other heads.
+        unlabelled: digests of the images of the data set that have no label, which are learnt from
+            besides; with their features where those are needed.
     """
 
     classes: str
@@ -40,6 +42,7 @@ class Inputs:
     features: Mapping[str, str] = field(default_factory=dict)
     pool: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
 
 
 def runs_of(
@@ -168,6 +171,7 @@ def _inputs(
     if not learning and (run is None or HEADS.get(head).needs_teacher):
         return Inputs(classes)
     logits, features, pool, parts = {}, {}, {}, {}
+    unlabelled: dict[str, str] = {}
     for backbone, path in zip(backbones, paths, strict=True):
         header = read_logit_header(path)
         digests = header.split_digests
@@ -181,6 +185,9 @@ def _inputs(
         logits[f"{layout.relative(path)}{PART}{split}"] = digests[split]
         if run is not None and HOLDOUT in digests:
             pool[f"{layout.relative(path)}{PART}{HOLDOUT}"] = digests[HOLDOUT]
+        if split == "train" and UNLABELLED in digests:
+            unlabelled[f"{layout.relative(path)}{PART}{UNLABELLED}"] = digests[UNLABELLED]
+    _check_of_all(layout, dataset, backbones, unlabelled)
     reading = [name for name in learning if COMBINERS.get(name).needs_features]
     if reading:
         paths = [layout.features(dataset, "train", backbone) for backbone in backbones]
@@ -191,7 +198,22 @@ def _inputs(
                 "with logits alone; leave them out of --combiners"
             )
         features = {name: header.digest for name, header in headers.items()}
-    return Inputs(classes, logits, features, pool, parts)
+        for backbone in backbones if unlabelled else ():
+            path = layout.features(dataset, UNLABELLED, backbone)
+            unlabelled[layout.relative(path)] = read_feature_header(path).digest
+    return Inputs(classes, logits, features, pool, parts, unlabelled)
+
+
+def _check_of_all(
+    layout: Layout, dataset: str, backbones: Sequence[str], unlabelled: Mapping[str, str]
+) -> None:
+    """Check that images without labels are there for every backbone, or for none."""
+    if unlabelled and len(unlabelled) < len(backbones):
+        cure = command("extract", dataset=dataset, backbones=backbones, store=layout.root)
+        raise MissingStageError(
+            f"{layout.root} holds the images of {dataset} without labels for some backbones only; run "
+            f"`{cure}` with the same --labels first"
+        )
 
 
 def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:

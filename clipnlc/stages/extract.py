@@ -40,6 +40,7 @@ from clipnlc.extraction.request import Limit, Request
 from clipnlc.extraction.reuse import alike
 from clipnlc.extraction.stored import (
     check_halves,
+    drop_unlabelled,
     is_to_be_replaced,
     others,
     refuse_unlike,
@@ -179,12 +180,14 @@ class _Work:
             if not jobs:
                 self._check(found, split, made)
                 check_halves(self.request, self.layout, found, parts)
+                there = split_names_of(self.request, found)
+                self._note(drop_unlabelled(self.layout, found.key, there))
                 jobs = self._jobs(found.key, split, templates)
                 refuse_unlike(
                     self.request,
                     found,
                     others(self.layout, found.key, jobs, made),
-                    split_names_of(self.request, found),
+                    there,
                 )
             if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
@@ -198,9 +201,7 @@ class _Work:
             own = [job for job in jobs if job.backbone.name == backbone]
             for other in others(self.layout, found.key, own, made):
                 self._embed_texts(own[0], split, templates)
-                changed = settle(self.layout, found.key, other)
-                if changed:
-                    self._note(changed)
+                self._note(settle(self.layout, found.key, other))
             # Of several workers that saw the last range sealed, one writes and the others need not.
             with suppress(locks.InUseError) if self.request.rows else nullcontext():
                 write_zero_shot_logits(self.layout, found.key, backbone)
@@ -227,9 +228,9 @@ class _Work:
             remove_dataset(self.layout, found.key)
             self._note(f"{found.key}: another data set of this name was removed from the store")
 
-    def _note(self, note: str) -> None:
+    def _note(self, note: str | None) -> None:
         """Report a note once, though there may be several passes."""
-        if note not in self.noted:
+        if note is not None and note not in self.noted:
             self.noted.add(note)
             self.watch.note(note)
 

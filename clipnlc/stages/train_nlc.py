@@ -14,7 +14,7 @@ from clipnlc.datasets.proportions import OPTION
 from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
-from clipnlc.labels import Draw, Labels, canonical_rows, ranks
+from clipnlc.labels import UNLABELLED, Draw, Labels, canonical_rows
 from clipnlc.processes import in_processes
 from clipnlc.runs.able import able_to_fit
 from clipnlc.runs.finding import (
@@ -35,6 +35,7 @@ from clipnlc.runs.inputs import (
 from clipnlc.runs.members import members_name
 from clipnlc.runs.mixture import datasets_of, ensemble_of, with_unlabelled
 from clipnlc.runs.packages import find_member, package_of
+from clipnlc.runs.pools import read_pool
 from clipnlc.runs.spending import gflops_of
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
 
     from clipnlc.ensemble import Ensemble
     from clipnlc.stores.aligned import AlignedSplit
-
-POOL_CELLS = 2**27
-"""Numbers of the unlabelled rows, logits and features together, that a fit may hold: 0.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ class _Task:
         run = own_run(self.head, which.name)
         return {b: self.layout.logits(self.dataset, self.head, b, run) for b in self.backbones}
 
-    def features(self, which: Labels) -> dict[str, Path]:
+    def features(self, which: Labels, split: str = "train") -> dict[str, Path]:
         """Return the feature files of a run, by backbone; none where none are needed."""
         needed = self.backbones if self.inputs[which].features else ()
-        return {b: self.layout.features(self.dataset, "train", b) for b in needed}
+        return {b: self.layout.features(self.dataset, split, b) for b in needed}
 
 
 def train_nlc(
@@ -316,22 +314,16 @@ def _pool(
     task: _Task, which: Labels, split: AlignedSplit, classes: Int[np.ndarray, " classes"]
 ) -> Ensemble:
     """Read the unlabelled rows; heads that are fitted per draw have not seen those not drawn."""
-    if not task.inputs[which].pool:
-        return _unlabelled(task, which, split, classes)
-    with open_split(task.logits(which), task.features(which), HOLDOUT) as rest:
-        return _unlabelled(task, which, rest, classes)
-
-
-def _unlabelled(
-    task: _Task, which: Labels, split: AlignedSplit, classes: Int[np.ndarray, " classes"]
-) -> Ensemble:
-    """Read all rows of a split, or as many at random as `POOL_CELLS` allows."""
-    features = bool(task.inputs[which].features)
-    width = len(task.backbones) * len(classes) + (split.feature_width if features else 0)
-    order = np.argsort(ranks(split.sample_id, draw="pool"))
-    rows = order[: max(1, POOL_CELLS // width)]
-    rows = rows[canonical_rows([split.sample_id[row] for row in rows])]
-    return split.ensemble(rows, features=features, classes=classes)
+    inputs = task.inputs[which]
+    features = bool(inputs.features)
+    if inputs.pool:
+        with open_split(task.logits(which), task.features(which), HOLDOUT) as rest:
+            return read_pool([rest], features=features, classes=classes)
+    if not inputs.unlabelled:
+        return read_pool([split], features=features, classes=classes)
+    paths = task.features(which, UNLABELLED)
+    with open_split(task.logits(which), paths, UNLABELLED) as rest:
+        return read_pool([split, rest], features=features, classes=classes)
 
 
 def _draw(task: _Task, which: Labels, split: AlignedSplit) -> Draw:
@@ -369,7 +361,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
         read: dict[str, Any] = {"classes": inputs.classes, "inputs": {}}
         if combiner.learnt:
             features = inputs.features if combiner.needs_features else {}
-            pool = inputs.pool if combiner.reads_pool else {}
+            pool = {**inputs.pool, **inputs.unlabelled} if combiner.reads_pool else {}
             read = {"inputs": {**inputs.logits, **features, **pool}}
         keys[name] = Key.of(
             {

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.errors import StoreError
+from clipnlc.labels import NO_LABEL, UNLABELLED
 from clipnlc.wording import quoted
 
 Refuse = Callable[[str], StoreError]
@@ -72,13 +73,18 @@ def check_labels(
     sample_id: Sequence[str],
     classes: int,
     refuse: Refuse,
+    *,
+    split: str = "",
 ) -> None:
     """Check that every label is the number of a class, in `[0, classes)`.
+
+    In the split `unlabelled` it may be -1.
 
     Raises:
         StoreError: by `refuse`; names the first row that is out of range.
     """
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    least = NO_LABEL if split == UNLABELLED else 0
+    wrong = np.flatnonzero((labels < least) | (labels >= classes))
     if wrong.size:
         row = int(wrong[0])
         raise refuse(

@@ -77,7 +77,10 @@ def write_features(
         checks.check_not_zero("features", features, sample_id, refuse)
     checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
-    checks.check_labels(labels, sample_id, len(class_names), refuse)
+    split = str(
+        images.get("split", "") if isinstance(images := key.fields.get("images"), dict) else ""
+    )
+    checks.check_labels(labels, sample_id, len(class_names), refuse, split=split)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
     parts = text_parts(texts, logit_scale, logit_bias)
     return _h5.write_sealed(

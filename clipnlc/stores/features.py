@@ -231,7 +231,8 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
         checks.check_lengths({"features": shape[1], "texts": texts.shape[1]}, refuse)
     checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
-    checks.check_labels(labels, sample_id, len(class_names), refuse)
+    split = str(content.header.key().fields.get("images", {}).get("split", ""))
+    checks.check_labels(labels, sample_id, len(class_names), refuse, split=split)
     check_texts(texts, logit_scale, logit_bias, class_names, refuse)
     check_classes(content.header.key().fields.get("classes"), class_names, refuse)
     return FeatureColumns(

@@ -402,7 +402,7 @@ def _check_samples(
     refuse: checks.Refuse,
 ) -> None:
     checks.check_names(f"sample_id in split {quoted(name)},", split.sample_id, refuse)
-    checks.check_labels(split.labels, split.sample_id, classes, refuse)
+    checks.check_labels(split.labels, split.sample_id, classes, refuse, split=name)
 
 
 def _check_split(name: str, split: SplitLogits, classes: int, refuse: checks.Refuse) -> None:

@@ -15,6 +15,7 @@ from clipnlc.registry import unknown_name
 from clipnlc.reports.record import RIVALS, Compared, DatasetComparison
 from clipnlc.stages.evaluate.measured import Measured, Setting
 from clipnlc.stages.evaluate.uncertainty import (
+    ONE_DRAW,
     common_seeds,
     defined_bounds,
     estimable,
@@ -100,7 +101,7 @@ def dataset_comparison(one: Measured, compared: Sequence[Pair]) -> DatasetCompar
         found = paired_on_one(one, setting, other, ACCURACY)
         known = all(estimable(s, seeds, [one]) for s in (setting, other))
         low, high = defined_bounds(found) if known else (None, None)
-        unlabelled = all(s.drawn.kind == "none" for s in (setting, other))
+        unlabelled = all(s.drawn.kind in ONE_DRAW for s in (setting, other))
         hits = (one.each_seed(s, seeds, ACCURACY) > 0 for s in (setting, other))
         rows.append(
             Compared(

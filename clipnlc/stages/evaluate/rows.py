@@ -31,6 +31,7 @@ from clipnlc.reports.record import (
 )
 from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
 from clipnlc.stages.evaluate.uncertainty import (
+    ONE_DRAW,
     SHARED_LIMIT,
     accuracy_bounds,
     common_seeds,
@@ -338,7 +339,7 @@ def _doubts(one: Measured) -> list[str]:
     lonely = [
         setting
         for setting, seeds in one.outcomes.items()
-        if setting.drawn.kind != "none" and len(seeds) == 1
+        if setting.drawn.kind not in ONE_DRAW and len(seeds) == 1
     ]
     if lonely:
         doubts.append(f"{len(lonely)} rows have a single seed, so the draw variance is unknown.")
@@ -347,7 +348,11 @@ def _doubts(one: Measured) -> list[str]:
 
 def _much_shared(one: Measured) -> dict[Labels, float]:
     """Name the draws that share too many labels to show their variance, and the share."""
-    several = {setting.drawn for setting, seeds in one.outcomes.items() if len(seeds) > 1}
+    several = {
+        setting.drawn
+        for setting, seeds in one.outcomes.items()
+        if len(seeds) > 1 and setting.drawn.kind not in ONE_DRAW
+    }
     shared = {drawn: one.shared(drawn) for drawn in sorted(several)}
     return {drawn: s for drawn, s in shared.items() if s is not None and s >= SHARED_LIMIT}
 

@@ -26,6 +26,9 @@ from clipnlc.stages.evaluate.measured import Measured, Setting
 SHARED_LIMIT: Final = 0.5
 """Share of labels that two draws have in common from which on their variance says too little."""
 
+ONE_DRAW: Final = ("none", "all")
+"""Labels of which there is one draw: a fit on them varies with the images that it is measured on."""
+
 
 def is_mean(name: str) -> bool:
     """Return whether a measure is a mean over images, so that a mean over resampled ones is one."""
@@ -48,8 +51,11 @@ def common_seeds(over: Sequence[Measured], *settings: Setting) -> tuple[int, ...
 
 
 def estimable(setting: Setting, seeds: Sequence[int], over: Sequence[Measured]) -> bool:
-    """Return whether the draws of labels are several, and differ enough to show their variance."""
-    if setting.drawn.kind == "none":
+    """Return whether the draws of labels are several, and differ enough to show their variance.
+
+    Of all labels there is one draw, which has none: what is said holds of fits on these labels.
+    """
+    if setting.drawn.kind in ONE_DRAW:
         return True
     shared = [one.shared(setting.drawn) for one in over]
     return len(seeds) > 1 and all(s is not None and s < SHARED_LIMIT for s in shared)
@@ -59,7 +65,8 @@ def accuracy_bounds(
     setting: Setting, seeds: Sequence[int], over: Sequence[Measured], accuracy: float
 ) -> Bounds:
     """Return the interval of an accuracy, or of the mean over these very data sets."""
-    if setting.drawn.kind == "none" and len(over) == 1:
+    one_fit = setting.drawn.kind == "none" or (setting.drawn.kind == "all" and len(seeds) == 1)
+    if one_fit and len(over) == 1:
         return _wilson(accuracy, over[0])
     if not estimable(setting, seeds, over):
         return Bounds(kind="not-estimable")
@@ -69,7 +76,7 @@ def accuracy_bounds(
     _, low, high = bootstrap_interval(accuracy, resampled, spread)
     if low == high and len(over) == 1:  # every image is right, or none
         return _wilson(accuracy, over[0])
-    kind: IntervalKind = "images" if setting.drawn.kind == "none" else "images-and-draws"
+    kind: IntervalKind = "images" if setting.drawn.kind in ONE_DRAW else "images-and-draws"
     return Bounds(max(low, 0.0), min(high, 1.0), kind)
 
 

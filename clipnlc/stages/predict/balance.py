@@ -99,6 +99,15 @@ def fill(spooled: Spool, blocks: Iterable[Photos], on_spooled: Callable[[int], N
         on_spooled(spooled.photos)
 
 
+def least_photos(classes: int) -> int:
+    """Return how many photos say enough of how so many classes are balanced.
+
+    >>> least_photos(3), least_photos(20)
+    (16, 40)
+    """
+    return max(LEAST_PHOTOS, LEAST_PER_CLASS * classes)
+
+
 def balanced(
     predictor: Predictor, spooled: Spool, classes: Int[np.ndarray, " classes"]
 ) -> Predictor:
@@ -107,11 +116,11 @@ def balanced(
     Raises:
         DataError: there are too few photos.
     """
-    least = max(LEAST_PHOTOS, LEAST_PER_CLASS * len(classes))
+    least = least_photos(len(classes))
     if spooled.photos < least:
         raise DataError(
             f"{spooled.photos} photos say too little of how {len(classes)} classes are balanced; "
-            f"give at least {least}, or leave out --balance"
+            f"give at least {least}, or predict them without --balance"
         )
     heads = predictor.heads
     most = max(least, POOL_CELLS // (len(heads.backbones) * len(classes)))
