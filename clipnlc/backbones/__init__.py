@@ -51,6 +51,7 @@ class Backbone:
         tag: open_clip's pretrained tag, for `source == "tag"`.
         file: the weights file, for the other two; of a tag only where it lies in `weights_dir`.
         weights_dir: the one folder a tag's weights may come from, besides the hub's cache.
+        family: one of `families.FAMILIES`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Backbone:
     tag: str | None = None
     file: Path | None = None
     weights_dir: Path | None = None
+    family: str = "open_clip"
 
 
 def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
@@ -73,7 +75,8 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
         UnknownNameError: the name says no weights.
     """
     if name in nano.NAMES:
-        return Backbone(name, name, "nano", file=nano.WEIGHTS / f"{name}.safetensors")
+        embedded = nano.WEIGHTS / f"{name}.safetensors"
+        return Backbone(name, name, "nano", file=embedded, family="nano")
     architecture, at, given = name.partition("@")
     if at:
         path = Path(given).expanduser()
@@ -89,7 +92,9 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
                 f"backbone {name!r} names the weights file {path}, which does not exist; "
                 "give ARCHITECTURE@FILE with an existing .pt or .safetensors file"
             )
-        return Backbone(f"{architecture}@{path.stem}", architecture, "file", file=path)
+        family = "nano" if architecture in nano.NAMES else "open_clip"
+        stem = f"{architecture}@{path.stem}"
+        return Backbone(stem, architecture, "file", file=path, family=family)
     architecture, dot, tag = name.rpartition(".")
     if dot and architecture:
         file = None if weights_dir is None else find_weights(weights_dir, architecture, tag)

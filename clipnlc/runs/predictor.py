@@ -28,7 +28,8 @@ class Predictor:
         identities: by backbone, what shaped its features: architecture, digest of the weights,
             open_clip's version, preprocessing, precision (the field `images` of a feature key,
             without the images themselves).
-        templates: of the prompts that the texts were made with.
+        templates: of the prompts that the texts were made with; those of all its backbones, where
+            families differ.
         dataset: what it was fitted on, as the store calls it.
     """
 
@@ -96,7 +97,11 @@ def open_predictor(
         heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
         fitted=read_fitted(runs, which.name, [combiner])[combiner],
         identities={name: identity_of(its) for name, its in keys.items()},
-        templates=tuple(next(iter(keys.values())).fields["classes"]["templates"]),
+        templates=tuple(
+            dict.fromkeys(
+                text for key in keys.values() for text in key.fields["classes"]["templates"]
+            )
+        ),
         dataset=dataset,
     )
 
