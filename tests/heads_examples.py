@@ -1,11 +1,11 @@
 """Heads, and stores to fit them on, that several test files use."""
 
 import numpy as np
-from stores_examples import write_features
 
 from clipnlc.digests import content_digest
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads.base import AffineHead, normalise
+from clipnlc.stores.feature_writing import write_features
 from clipnlc.stores.key import Key
 
 
@@ -27,27 +27,28 @@ class NearestMean(AffineHead):
 FRUIT = ("pear", "fig", "apple")
 
 
-def write_fruit(layout, backbone, *, dataset="fruit", seed=0, dim=16, logits=True):
+def write_fruit(layout, backbone, *, dataset="fruit", seed=0, dim=16, logits=True, texts=True):
     """Write features of train and test, around class centres that the texts miss by a little."""
     centres = np.random.default_rng(99).normal(size=(len(FRUIT), dim))
-    texts = centres + np.random.default_rng(98).normal(size=centres.shape)
+    of_classes = centres + np.random.default_rng(98).normal(size=centres.shape)
     for split, rows in (("train", 60), ("test", 31)):
         labels = np.random.default_rng([rows, seed]).permutation(np.arange(rows) % len(FRUIT))
         noise = np.random.default_rng([rows, seed, *backbone.encode()]).normal(size=(rows, dim))
         write_features(
             layout.features(dataset, split, backbone),
-            (centres[labels] + 1.5 * noise).astype(np.float32),
-            key=_feature_key(backbone, split),
+            feature_key(backbone, split),
+            features=(centres[labels] + 1.5 * noise).astype(np.float32),
             labels=labels,
             sample_id=tuple(f"{split}/{row:04}.png" for row in range(rows)),
             class_names=FRUIT,
-            texts=texts.astype(np.float32),
+            texts=of_classes.astype(np.float32) if texts else None,
+            logit_scale=100.0 if texts else None,
         )
     if logits:
         write_zero_shot_logits(layout, dataset, backbone)
 
 
-def _feature_key(backbone, split):
+def feature_key(backbone, split):
     images = {
         "backbone": backbone,
         "split": split,

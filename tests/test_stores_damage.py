@@ -203,10 +203,10 @@ def set_attribute(name, value):
     ("change", "problem"),
     [
         (
-            set_attribute("format-version", 3),
-            "format-version 3, this clipnlc reads up to 2: update clipnlc$",
+            set_attribute("format-version", 4),
+            "format-version 4, this clipnlc reads up to 3: update clipnlc$",
         ),
-        (set_attribute("format-version", 0), "format-version 0, expected 1 to 2; delete"),
+        (set_attribute("format-version", 0), "format-version 0, expected 1 to 3; delete"),
         (set_attribute("format", "anndata"), "is not one plain value"),
         (set_attribute("format", np.bytes_("anndata")), "has format 'anndata', expected 'clipnlc-"),
         (lambda file: file.attrs.__delitem__("format"), "is damaged or foreign: expected format"),

@@ -22,7 +22,13 @@ from stores_examples import (
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, features
 from clipnlc.stores._h5 import reading
-from clipnlc.stores.features import open_features, read_feature_header, read_features
+from clipnlc.stores.feature_writing import write_features as write_arrays
+from clipnlc.stores.features import (
+    open_features,
+    read_feature_columns,
+    read_feature_header,
+    read_features,
+)
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout, shards_of
 from clipnlc.stores.shards import (
@@ -314,3 +320,69 @@ def test_features_of_another_writer_are_checked_in_the_rows_that_are_read(
         for read in (lambda: file.read(np.array([5, 4])), lambda: list(file.blocks(4))):
             with pytest.raises(StoreError, match=f"features {problem} in row 4; delete"):
                 read()
+
+
+FIVE = {"labels": labels_of(5), "sample_id": sample_ids(5), "class_names": CLASS_NAMES}
+
+
+class TestWithoutTexts:
+    """Features of a backbone that embeds no texts, and of one that gives logits alone."""
+
+    @pytest.mark.parametrize("dim", [3, 0])
+    def test_are_read_as_written_whole_and_by_rows(self, path, dim):
+        values = feature_rows(5, dim=dim)
+        digest = write_arrays(path, KEY, features=values, **FIVE)
+        store, header = read_features(path), read_feature_header(path)
+        assert (store.texts, store.logit_scale, store.logit_bias) == (None, None, 0.0)
+        assert (header.has_texts, header.dim, header.rows) == (False, dim, 5)
+        assert store.digest == header.digest == digest
+        np.testing.assert_array_equal(store.features, values)
+        assert read_feature_columns(path).sample_id == sample_ids(5)
+        with open_features(path) as file:
+            np.testing.assert_array_equal(file.read(np.array([4, 1])), values[[4, 1]])
+            np.testing.assert_array_equal(np.concatenate(list(file.blocks(2))), values)
+        assert reading.read_header(path, features.FORMAT).attribute("format-version", int) == 3
+
+    @pytest.mark.parametrize("dim", [3, 0])
+    def test_shards_of_them_merge_to_the_same_bytes(self, path, dim):
+        values = feature_rows(5, dim=dim)
+        write_arrays(path, KEY, features=values, **FIVE)
+        before = path.read_bytes()
+        for start, stop in ((0, 2), (2, 5)):
+            write_shard(path, KEY, shard(start, stop, features=values[start:stop]))
+        merge(path, 5, texts=None, logit_scale=None)
+        assert path.read_bytes() == before
+
+    def test_with_texts_the_bytes_are_those_of_version_2(self, path):
+        write_features(path, feature_rows(5))
+        before = path.read_bytes()
+        texts = {"texts": np.eye(3, dtype=np.float32), "logit_scale": 100.0}
+        write_arrays(path, KEY, features=feature_rows(5), **FIVE, **texts)
+        assert path.read_bytes() == before
+        assert reading.read_header(path, features.FORMAT).attribute("format-version", int) == 2
+        assert read_feature_header(path).has_texts
+
+    @pytest.mark.parametrize(
+        ("changes", "problem"),
+        [
+            ({"logit_scale": 100.0}, "it has no texts, and its logit scale is 100.0"),
+            ({"logit_bias": 1.0}, "it has no texts, and its logit scale is None"),
+            ({"texts": np.eye(3, dtype=np.float32)}, "it has texts, and its logit scale is None"),
+            ({"texts": np.eye(2, 3, dtype=np.float32)}, "3 class names, 2 texts"),
+            ({"texts": np.eye(3, 4, dtype=np.float32)}, "3 features, 4 texts"),
+            ({"labels": np.array([0, 1, 9, 0, 1])}, "label 9"),
+            ({"labels": labels_of(4)}, "5 features, 4 labels"),
+            ({"features": np.zeros((5, 3), np.float32)}, "all zero in row 0"),
+            ({"content": np.zeros((4, 16), np.uint8)}, "4 digests of images"),
+        ],
+    )
+    def test_halves_are_not_written(self, path, changes, problem):
+        given = {"features": feature_rows(5), **FIVE, **changes}
+        with pytest.raises(StoreError, match=f"not written: .*{problem}"):
+            write_arrays(path, KEY, **given)
+        assert not path.exists()
+
+    def test_texts_without_a_scale_are_refused_when_read(self, path):
+        _h5.write_sealed(path, features.FORMAT, attributes={"key": "{}"}, datasets=GOOD, version=3)
+        with pytest.raises(StoreError, match="no attribute @logit_scale of type float"):
+            read_features(path)

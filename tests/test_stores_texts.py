@@ -124,3 +124,13 @@ def test_verify_reads_them(tmp_path, path):
     path.write_bytes(data)
     (damage,) = verify(store=tmp_path).damage
     assert damage.path == path
+
+
+def test_a_backbone_without_texts_has_class_names_alone(path):
+    write_texts(path, store_of(texts=None, logit_scale=None, logit_bias=0.0))
+    found = read_texts(path)
+    assert (found.texts, found.logit_scale, found.logit_bias) == (None, None, 0.0)
+    assert found.class_names == NAMES
+    assert not verify(store=path.parents[2]).damage
+    with pytest.raises(StoreError, match=r"it has no texts, and its logit scale is 100\.0"):
+        write_texts(path, store_of(texts=None))

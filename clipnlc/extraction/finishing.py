@@ -43,6 +43,8 @@ def merge(layout: Layout, path: Path, key: Key) -> None:
 def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
     """Write the zero-shot logits of every split; return False if they are current already.
 
+    A backbone without texts has none: False, too.
+
     Raises:
         StoreError: a file is damaged or in use, or the splits name different classes.
     """
@@ -54,6 +56,8 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
     if not paths:
         return False
     headers = {s: feature_files.read_feature_header(p) for s, p in paths.items()}
+    if not any(header.has_texts for header in headers.values()):
+        return False
     key = Key.of(
         {
             "head": HEAD,
@@ -78,6 +82,8 @@ def write_zero_shot_logits(layout: Layout, dataset: str, backbone: str) -> bool:
                     f"extract all of them alike: give the same command no --split, or run `{cure}`"
                 )
         zero_shot: Head = HEADS.get(HEAD)()
+        if first.texts is None or first.logit_scale is None:
+            return False
         zero_shot.fit_to_texts(
             texts=first.texts, logit_scale=first.logit_scale, logit_bias=first.logit_bias
         )
@@ -107,6 +113,8 @@ def _same_classifier(
     one: feature_files.FeatureColumns, other: feature_files.FeatureColumns
 ) -> bool:
     """Return whether two splits have the same classes, texts and logit scale."""
+    if one.texts is None or other.texts is None:
+        return one.class_names == other.class_names and one.texts is other.texts
     return (
         one.class_names == other.class_names
         and np.array_equal(one.texts, other.texts)

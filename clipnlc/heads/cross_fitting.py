@@ -26,11 +26,12 @@ class LabelledRows:
     features: Float[np.ndarray, "samples dim"]
     labels: Int[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
-    texts: Float[np.ndarray, "classes dim"]
-    logit_scale: float
+    texts: Float[np.ndarray, "classes dim"] | None
+    logit_scale: float | None
     logit_bias: float = 0.0
     views: Float[np.ndarray, "samples dim"] | None = None
     targets: Float[np.ndarray, "samples classes"] | None = None
+    classes: int | None = None
 
     def fit(self, head: Head, rows: Int[np.ndarray, " rows"] | None = None) -> Head:
         """Fit a head on these rows, all by default, and return it."""
@@ -44,6 +45,7 @@ class LabelledRows:
             logit_bias=self.logit_bias,
             views=None if self.views is None else self.views[chosen],
             targets=None if self.targets is None else self.targets[chosen],
+            classes=self.classes,
         )
 
 
@@ -54,13 +56,18 @@ def cross_fitted_logits(
 
     Args:
         make: makes an unfitted head; all have the same settings.
-        rows: what a head of all rows is fitted on. A single row is left to the zero-shot head.
+        rows: what a head of all rows is fitted on. A single row is left to the zero-shot head or,
+            without texts, has the same logit for every class.
         seed: of the folds.
     """
-    logits = np.empty((len(rows.labels), len(rows.texts)), dtype=np.float32)
+    classes = rows.classes if rows.texts is None else len(rows.texts)
+    assert classes is not None, "without texts, it has to be told how many classes there are"
+    logits = np.zeros((len(rows.labels), classes), dtype=np.float32)
     fold = folds_of(rows.labels, rows.sample_id, single=type(make()).most_folds, seed=seed)
     for number in np.unique(fold):
         held, kept = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        if not len(kept) and rows.texts is None:
+            continue
         head = make() if len(kept) else ZeroShotHead()
         logits[held] = rows.fit(head, kept).logits(rows.features[held])
     return logits

@@ -139,6 +139,11 @@ def _rebuilt(  # noqa: PLR0917  (what names one file)
         path = layout.features(dataset, split, backbone)
         if path.is_file():
             columns = read_feature_columns(path)
+            if columns.texts is None or columns.logit_scale is None:
+                raise StoreError(
+                    f"{path} holds no texts, so {backbone} has no {head} head; delete "
+                    f"{layout.logits(dataset, head, backbone, run)}, and choose --head auto"
+                )
             return cls().fit_to_texts(
                 texts=columns.texts,
                 logit_scale=columns.logit_scale,

@@ -319,24 +319,26 @@ class _Rows:
 
     Attributes:
         train, test: the two splits.
-        zero_shot: classes that the zero-shot head predicts for train.
+        zero_shot: classes that the zero-shot head predicts for train; None without texts.
         crops: the mean over augmented crops of each image of train; None without crops.
     """
 
     train: FeatureStore
     test: FeatureStore
-    zero_shot: Int[np.ndarray, " samples"]
+    zero_shot: Int[np.ndarray, " samples"] | None
     crops: Float[np.ndarray, "samples dim"] | None
 
     @classmethod
     def read(cls, train: Path, test: Path, crops: Sequence[Path]) -> _Rows:
         found = read_features(train)
-        zero_shot: Head = HEADS.get("zero-shot")()
-        zero_shot.fit_to_texts(
-            texts=found.texts, logit_scale=found.logit_scale, logit_bias=found.logit_bias
-        )
-        every = np.arange(len(found.labels))
-        predicted = _predictions(zero_shot, found.features, every)
+        predicted = None
+        if found.texts is not None and found.logit_scale is not None:
+            zero_shot: Head = HEADS.get("zero-shot")()
+            zero_shot.fit_to_texts(
+                texts=found.texts, logit_scale=found.logit_scale, logit_bias=found.logit_bias
+            )
+            every = np.arange(len(found.labels))
+            predicted = _predictions(zero_shot, found.features, every)
         return cls(found, read_features(test), predicted, mean_of_crops(found, train, crops))
 
 
@@ -377,6 +379,7 @@ def _fit(
         logit_bias=train.logit_bias,
         views=None if rows.crops is None else rows.crops[kept],
         targets=None if teacher is None else teacher.lesson.targets,
+        classes=len(train.class_names),
     )
     head = seen.fit(task.make(which))
     splits: dict[str, LogitBlocks | SplitLogits] = {}
@@ -390,7 +393,8 @@ def _fit(
         truth = train.labels[held]
         held_id = tuple(train.sample_id[i] for i in held)
         splits[HOLDOUT] = LogitBlocks(_logits(head, train.features, held), truth, held_id)
-        facts["zero_shot_accuracy"] = float((rows.zero_shot[held] == truth).mean())
+        if rows.zero_shot is not None:
+            facts["zero_shot_accuracy"] = float((rows.zero_shot[held] == truth).mean())
         facts["accuracy"] = float((_predictions(head, train.features, held) == truth).mean())
     every = np.arange(len(test.labels))
     splits["test"] = LogitBlocks(_logits(head, test.features, every), test.labels, test.sample_id)

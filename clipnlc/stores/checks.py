@@ -58,12 +58,13 @@ def check_not_zero(
 ) -> None:
     """Check that no row is zero throughout, which is what a row never written reads as.
 
-    `samples` is as for `check_finite`.
+    `samples` is as for `check_finite`. Rows of width 0 are not: nothing was to be written.
 
     Raises:
         StoreError: by `refuse`; names the first such row.
     """
-    _check_rows(rows, lambda b: (b != 0).any(axis=1), f"{name} are all zero", samples, refuse)
+    if rows.shape[1]:
+        _check_rows(rows, lambda b: (b != 0).any(axis=1), f"{name} are all zero", samples, refuse)
 
 
 def check_labels(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, UInt8
@@ -22,6 +23,8 @@ from clipnlc.wording import quoted
 FORMAT = "clipnlc-features"
 FEATURE_TYPES = ("<f4", "<f2")
 CONTENT = "content"  # an array that older files lack
+TEXTS = "texts"  # an array that files of backbones without texts lack
+WITHOUT_TEXTS = 3  # the first version of the format in which a file may lack texts
 DIGEST_BYTES = 16  # of an image's digest
 
 Skipped = tuple[str, str]  # sample_id and the reason why its image could not be read
@@ -35,8 +38,9 @@ class FeatureColumns:
         labels: class numbers in `[0, classes)`.
         sample_id: one identifier per row, unique.
         class_names: one per class.
-        texts: one unit vector per class, the mean of its embedded prompts.
-        logit_scale: the backbone's own factor on cosines (CLIP: up to 100).
+        texts: one unit vector per class, the mean of its embedded prompts; None of a backbone that
+            embeds no texts.
+        logit_scale: the backbone's own factor on cosines (CLIP: up to 100); None without texts.
         logit_bias: the backbone's own offset on logits; 0 where it has none.
         key: every resolved input by name.
         skipped: samples that have no row, each with the reason.
@@ -47,8 +51,8 @@ class FeatureColumns:
     labels: Int64[np.ndarray, " samples"]
     sample_id: tuple[str, ...]
     class_names: tuple[str, ...]
-    texts: Float32[np.ndarray, "classes dim"]
-    logit_scale: float
+    texts: Float32[np.ndarray, "classes dim"] | None
+    logit_scale: float | None
     logit_bias: float
     key: Key
     skipped: tuple[Skipped, ...]
@@ -61,7 +65,8 @@ class FeatureStore(FeatureColumns):
     """One backbone's features of one split, and its view of the classes.
 
     Attributes:
-        features: float32 or float16, as the backbone gave them (not normalised).
+        features: float32 or float16, as the backbone gave them (not normalised); of width 0 where
+            it gives logits alone, which then lie in the head `imported`.
     """
 
     features: Float[np.ndarray, "samples dim"]
@@ -75,9 +80,10 @@ class FeatureHeader:
         key: every resolved input by name.
         digest: names the content of the file.
         rows: number of samples.
-        dim: width of a feature.
+        dim: width of a feature; 0 of a backbone that gives logits alone.
         classes: number of classes.
         skipped: number of samples that have no row.
+        has_texts: whether the backbone embeds texts.
     """
 
     key: Key
@@ -86,6 +92,7 @@ class FeatureHeader:
     dim: int
     classes: int
     skipped: int
+    has_texts: bool
 
 
 def read_features(path: Path) -> FeatureStore:
@@ -206,13 +213,11 @@ def read_feature_blocks(path: Path, rows: int) -> Iterator[Float[np.ndarray, "bl
 
 def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureColumns:
     """Take and check everything but the features, whose shape is given."""
-    texts = content.array("texts", "<f4", dimensions=2)
     labels = read_labels(content)
     sample_id = content.strings("sample_id")
     class_names = content.strings("class_names")
     of_images = read_content(content)
-    logit_scale = content.header.attribute("logit_scale", float)
-    logit_bias = content.header.attribute("logit_bias", float)
+    texts, logit_scale, logit_bias = read_class_texts(content)
 
     def refuse(problem: str) -> StoreError:
         return _h5.damaged(content.header.path, f"breaks the format: {problem}")
@@ -221,8 +226,9 @@ def _feature_columns(content: _h5.Content, shape: tuple[int, ...]) -> FeatureCol
     if of_images is not None:
         columns["digests of images"] = len(of_images)
     checks.check_lengths(columns, refuse)
-    checks.check_lengths({"class names": len(class_names), "texts": len(texts)}, refuse)
-    checks.check_lengths({"features": shape[1], "texts": texts.shape[1]}, refuse)
+    if texts is not None:
+        checks.check_lengths({"class names": len(class_names), "texts": len(texts)}, refuse)
+        checks.check_lengths({"features": shape[1], "texts": texts.shape[1]}, refuse)
     checks.check_text("class name", class_names, refuse)
     checks.check_names("sample_id", sample_id, refuse)
     checks.check_labels(labels, sample_id, len(class_names), refuse)
@@ -258,12 +264,57 @@ def read_feature_header(path: Path) -> FeatureHeader:
         dim=dim,
         classes=header.shape("class_names", 1)[0],
         skipped=header.shape("skipped/sample_id", 1)[0],
+        has_texts=TEXTS in header.entries,
     )
 
 
+class ClassTexts(NamedTuple):
+    """A backbone's view of the classes; the attributes are those of `FeatureColumns`."""
+
+    texts: Float32[np.ndarray, "classes dim"] | None
+    logit_scale: float | None
+    logit_bias: float
+
+
+def read_class_texts(content: _h5.Content) -> ClassTexts:
+    """Return the texts of a feature or text file, None where it has none, unchecked.
+
+    Raises:
+        StoreError: they are missing, and the file is of a version that has them always; they lack
+            the two numbers that turn cosines into logits.
+    """
+    header = content.header
+    version = header.attribute("format-version", int)
+    if TEXTS not in header.entries and version >= WITHOUT_TEXTS:
+        return ClassTexts(None, None, 0.0)
+    return ClassTexts(
+        content.array(TEXTS, "<f4", dimensions=2),
+        header.attribute("logit_scale", float),
+        header.attribute("logit_bias", float),
+    )
+
+
+class TextParts(NamedTuple):
+    """What a file stores of `ClassTexts`, and the format version that can say it."""
+
+    version: int
+    attributes: dict[str, float]
+    datasets: dict[str, Float32[np.ndarray, "classes dim"]]
+
+
+def text_parts(
+    texts: Float32[np.ndarray, "classes dim"] | None, logit_scale: float | None, logit_bias: float
+) -> TextParts:
+    """Return what `read_class_texts` reads back; it was checked by `check_texts`."""
+    if texts is None or logit_scale is None:
+        return TextParts(WITHOUT_TEXTS, {}, {})
+    scale = {"logit_scale": float(logit_scale), "logit_bias": float(logit_bias)}
+    return TextParts(_h5.WRITTEN, scale, {TEXTS: texts})
+
+
 def check_texts(
-    texts: Float32[np.ndarray, "classes dim"],
-    logit_scale: float,
+    texts: Float32[np.ndarray, "classes dim"] | None,
+    logit_scale: float | None,
     logit_bias: float,
     class_names: Sequence[str],
     refuse: Callable[[str], StoreError],
@@ -272,8 +323,15 @@ def check_texts(
 
     Raises:
         StoreError: by `refuse`; a text is NaN, infinite or zero, the scale is not positive, or
-            the bias is not finite.
+            the bias is not finite; there are texts without a scale, or the other way round.
     """
+    if texts is None and logit_scale is None and logit_bias == 0:
+        return
+    if texts is None or logit_scale is None:
+        raise refuse(
+            f"it has {'no texts' if texts is None else 'texts'}, and its logit scale is {logit_scale} "
+            f"and its logit bias {logit_bias}, where texts with a scale, or neither, were expected"
+        )
     checks.check_finite("texts", texts, class_names, refuse)
     checks.check_not_zero("texts", texts, class_names, refuse)
     if not (math.isfinite(logit_scale) and logit_scale > 0 and math.isfinite(logit_bias)):

@@ -31,6 +31,7 @@ from clipnlc.view import crop_number
 Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "texts"]
 
 TEXTS = ".texts"  # no data set's folder: those never start with a dot
+IMPORTED = "imported"  # in the place of a head: logits that a backbone came with
 LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
 SHARD_NAME = re.compile(r"(\d{9})-(\d{9})\.h5")
 
@@ -95,6 +96,8 @@ class Location:
             source = self.source if self.source != self.dataset else None
             options = {"fitted_on": source, "dataset": self.dataset, "head": self.head}
             return command("evaluate", store=self.store, **options)
+        if self.kind == "logits" and self.head == IMPORTED:
+            return command("import …", dataset=self.dataset, store=self.store)
         if self.kind == "logits" and self.head != "zero-shot":
             return command(
                 "train-heads", dataset=self.dataset, head=self.head, store=self.store, **self.drawn

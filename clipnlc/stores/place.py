@@ -14,7 +14,7 @@ from typing import Any, Final
 from clipnlc.errors import DataError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Location, from_part, locate
+from clipnlc.stores.layout import IMPORTED, Location, from_part, locate
 from clipnlc.wording import shown
 
 PLACE: Final = "place"
@@ -109,7 +109,8 @@ def _input_claims(location: Location, inputs: object, same: Sequence[str]) -> It
         if made_from is not None:
             if made_from.dataset not in (location.dataset, location.source):
                 yield "dataset", made_from.dataset, location.dataset
-            for field in same:
+            # Logits that a backbone came with are no head's, and heads may be made from them.
+            for field in same if made_from.head != IMPORTED else ("backbone",):
                 found, expected = getattr(made_from, field), getattr(location, field)
                 if found is not None and expected is not None:
                     yield field, found, expected

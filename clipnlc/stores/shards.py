@@ -16,17 +16,16 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from clipnlc.errors import DataError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.disk import disk_errors
+from clipnlc.stores.feature_writing import write_features
 from clipnlc.stores.features import (
     CONTENT,
     FEATURE_TYPES,
     Skipped,
-    check_texts,
     open_features,
     read_content,
     read_labels,
     read_skipped,
 )
-from clipnlc.stores.features import FORMAT as FEATURES
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import SHARD_NAME, locate, maker, shard_path, shards_of
 
@@ -135,15 +134,15 @@ def merge_shards(
     *,
     rows: int,
     class_names: Sequence[str],
-    texts: Float32[np.ndarray, "classes dim"],
-    logit_scale: float,
+    texts: Float32[np.ndarray, "classes dim"] | None = None,
+    logit_scale: float | None = None,
     logit_bias: float = 0.0,
 ) -> str:
     """Merge the shards under `key` into the feature file `path` and remove all its shards.
 
     The features pass through memory shard by shard, and the file's bytes do not depend on how
     the ranges were cut. The file has digests of its images if every shard has them. Returns the
-    digest of the content.
+    digest of the content. `texts` and what follows are as for `write_features`.
 
     Raises:
         DataError: no sample could be read.
@@ -151,14 +150,6 @@ def merge_shards(
             class name is repeated; a shard is damaged; the disk is full.
     """
     assert rows > 0, "a split holds a sample"
-    assert len(texts) == len(class_names), "one text per class"
-
-    def refuse(problem: str) -> StoreError:
-        return StoreError(
-            f"{path} not written: {problem}; expected labels within the classes and unique names: "
-            "fix the data set and extract it again"
-        )
-
     files = [shard_path(path, *span) for span in _tiling(path, key, rows)]
     columns = [_read_shard(file, lambda name: name != "features") for file in files]
     sample_id = tuple(s for column in columns for s in column.strings("sample_id"))
@@ -171,32 +162,18 @@ def merge_shards(
         raise DataError(
             f"none of the images 0 to {rows} of {where} can be read ({reason}); check the data set"
         )
-    checks.check_text("class name", class_names, refuse)
-    checks.check_names("sample_id", sample_id, refuse)
-    checks.check_labels(labels, sample_id, len(class_names), refuse)
-    check_texts(texts, logit_scale, logit_bias, class_names, refuse)
-    digest = _h5.write_sealed(
+    digest = write_features(
         path,
-        FEATURES,
-        attributes={
-            "key": key.json,
-            "logit_scale": float(logit_scale),
-            "logit_bias": float(logit_bias),
-        },
-        datasets={
-            "features": _streamed(files, [column.header for column in columns]),
-            "labels": labels,
-            "sample_id": sample_id,
-            "class_names": tuple(class_names),
-            "texts": texts,
-            "skipped/sample_id": tuple(
-                s for column in columns for s in column.strings("skipped/sample_id")
-            ),
-            "skipped/reason": tuple(
-                s for column in columns for s in column.strings("skipped/reason")
-            ),
-            **({CONTENT: np.concatenate(content)} if len(content) == len(columns) else {}),
-        },
+        key,
+        features=_streamed(files, [column.header for column in columns]),
+        labels=labels,
+        sample_id=sample_id,
+        class_names=class_names,
+        texts=texts,
+        logit_scale=logit_scale,
+        logit_bias=logit_bias,
+        skipped=[skipped for column in columns for skipped in read_skipped(column)],
+        content=np.concatenate(content) if len(content) == len(columns) else None,
     )
     remove_shards(path)
     return digest

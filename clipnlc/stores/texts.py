@@ -12,7 +12,12 @@ from jaxtyping import Float32
 
 from clipnlc.errors import StoreError
 from clipnlc.stores import _h5, checks
-from clipnlc.stores.features import check_classes, check_texts
+from clipnlc.stores.features import (
+    check_classes,
+    check_texts,
+    read_class_texts,
+    text_parts,
+)
 from clipnlc.stores.key import Key
 
 FORMAT = "clipnlc-texts"
@@ -23,16 +28,17 @@ class TextStore:
     """What a backbone makes of the classes, and how it turns cosines into logits.
 
     Attributes:
-        texts: one unit vector per class, the mean of its embedded prompts.
+        texts: one unit vector per class, the mean of its embedded prompts; None of a backbone that
+            embeds no texts.
         class_names: one per class.
-        logit_scale: the backbone's own factor on cosines (CLIP: up to 100).
+        logit_scale: the backbone's own factor on cosines (CLIP: up to 100); None without texts.
         logit_bias: the backbone's own offset on logits; 0 where it has none.
         key: every resolved input by name.
     """
 
-    texts: Float32[np.ndarray, "classes dim"]
+    texts: Float32[np.ndarray, "classes dim"] | None
     class_names: tuple[str, ...]
-    logit_scale: float
+    logit_scale: float | None
     logit_bias: float
     key: Key
 
@@ -59,15 +65,13 @@ def write_texts(path: Path, store: TextStore) -> str:
         )
 
     check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)
+    parts = text_parts(store.texts, store.logit_scale, store.logit_bias)
     return _h5.write_sealed(
         path,
         FORMAT,
-        attributes={
-            "key": store.key.json,
-            "logit_scale": store.logit_scale,
-            "logit_bias": store.logit_bias,
-        },
-        datasets={"texts": store.texts, "class_names": store.class_names},
+        attributes={"key": store.key.json, **parts.attributes},
+        datasets={"class_names": store.class_names, **parts.datasets},
+        version=parts.version,
     )
 
 
@@ -79,18 +83,19 @@ def read_texts(path: Path) -> TextStore:
         StoreError: the file is damaged, foreign, newer than this clipnlc, or breaks the format.
     """
     content = _h5.read(path, FORMAT)
+    texts, logit_scale, logit_bias = read_class_texts(content)
     store = TextStore(
-        texts=content.array("texts", "<f4", dimensions=2),
+        texts=texts,
         class_names=content.strings("class_names"),
-        logit_scale=content.header.attribute("logit_scale", float),
-        logit_bias=content.header.attribute("logit_bias", float),
+        logit_scale=logit_scale,
+        logit_bias=logit_bias,
         key=content.header.key(),
     )
 
     def refuse(problem: str) -> StoreError:
         return _h5.damaged(path, f"breaks the format: {problem}")
 
-    if len(store.texts) != len(store.class_names):
+    if store.texts is not None and len(store.texts) != len(store.class_names):
         raise refuse(f"{len(store.texts)} texts for {len(store.class_names)} class names")
     checks.check_text("class name", store.class_names, refuse)
     check_texts(store.texts, store.logit_scale, store.logit_bias, store.class_names, refuse)

@@ -14,6 +14,7 @@ how many pieces it was written: same content, same bytes.
 
 from clipnlc.stores._h5.contents import (
     VERSION,
+    WRITTEN,
     Attribute,
     Content,
     Dataset,
@@ -28,6 +29,7 @@ from clipnlc.stores._h5.writing import write_sealed
 
 __all__ = [
     "VERSION",
+    "WRITTEN",
     "Attribute",
     "Content",
     "Dataset",

@@ -17,7 +17,8 @@ from clipnlc.wording import quoted
 
 Attribute = str | int | float
 
-VERSION = 2  # written; every version from 1 on is read
+WRITTEN = 2  # by default; a file that this version cannot say has `VERSION`
+VERSION = 3  # the newest; every version from 1 on is read
 LONGEST_ATTRIBUTE = 64_000  # bytes; HDF5 keeps an object's attribute within 64 KiB
 PLAIN = "fiuS"  # NumPy kinds that may be stored: no objects, hence nothing to unpickle
 DIGESTS = "blocks"  # the group of the digests of blocks, each array under its array's name

@@ -17,7 +17,7 @@ from clipnlc.stores._h5.contents import (
     DIGESTS,
     LONGEST_ATTRIBUTE,
     PLAIN,
-    VERSION,
+    WRITTEN,
     Attribute,
     Dataset,
     Rows,
@@ -34,17 +34,19 @@ def write_sealed(
     attributes: Mapping[str, Attribute],
     datasets: Mapping[str, Dataset],
     groups: Mapping[str, Mapping[str, Attribute]] | None = None,
+    version: int = WRITTEN,
 ) -> str:
     """Write a file under another name, seal it, sync it and move it to `path`.
 
-    A process that dies on the way leaves `path` as it was. Returns the content's digest.
+    A process that dies on the way leaves `path` as it was. Returns the content's digest. A file is
+    of an older version as long as that can say its content, so that older readers read it.
 
     Raises:
         StoreError: the disk is full or cannot be written.
         ValueError: an attribute is too long, or an array's type has no place in the format.
     """
     place = place_of(path)
-    root = {**attributes, "format": file_format, "format-version": VERSION}
+    root = {**attributes, "format": file_format, "format-version": version}
     if place is not None:
         root[PLACE] = place
     with disk_errors(path), replacing(path) as partial, partial.open("wb+", buffering=0) as raw:
