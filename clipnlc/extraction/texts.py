@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 def templates_for(
     backbone: Backbone, class_names: Sequence[str], given: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the templates for a backbone: those `given`, else those of its family."""
-    return family(backbone.family).templates(class_names) if given is None else tuple(given)
+    """Return the templates for a backbone: those `given`, else those of its family; none without texts."""
+    kind = family(backbone.family)
+    if given is None or not kind.embeds_texts:
+        return kind.templates(class_names)
+    return tuple(given)
 
 
 def embed_classes(

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
+from clipnlc.backbones.families import family
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
@@ -288,6 +289,11 @@ class _Work:
         path = self.layout.texts(job.backbone.name, key)
         with suppress(MissingStageError):
             read_texts(path)  # a damaged one fails now, not when the images are done
+            return
+        if not family(job.backbone.family).embeds_texts:
+            store = TextStore(None, split.class_names, None, 0.0, key)
+            with locks.writing(path):
+                write_texts(path, store)
             return
         model = self.models.load(job.backbone)
         request = self.request

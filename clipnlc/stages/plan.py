@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from clipnlc import backbones as backbone_names
+from clipnlc.backbones.families import family
 from clipnlc.backbones.identity import identity
 from clipnlc.extraction.estimate import forward_seconds, free_memory, memory, pixel_seconds
 from clipnlc.extraction.inputs import (
@@ -234,12 +235,10 @@ class _Survey:
         self, split: Split, backbone: Backbone, rows: Int64[np.ndarray, " rows"]
     ) -> Bool[np.ndarray, " rows"] | None:
         """Return which of the rows would be embedded; None where the features are there."""
-        from clipnlc.backbones.weights import at_hand
-
         path = self.layout.features(self.found.key, split.name, backbone.name)
         if not path.is_file():
             return np.ones(len(rows), bool)
-        if not at_hand(backbone):
+        if not family(backbone.family).at_hand(backbone):
             return None  # its weights cannot be compared without downloading them
         job = job_of(
             self.layout,
@@ -330,8 +329,6 @@ def _probe(
     on_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], float]:
     """Measure seconds per image: of each backbone's forward, and of one thread's pixels."""
-    from clipnlc.backbones.preprocessing import preprocessing_of
-
     lacking = [backbone for group in groups for backbone in group]
     seconds = {}
     for number, backbone in enumerate(lacking):
@@ -345,7 +342,9 @@ def _probe(
             budget=_PROBE * (1 - _TO_DECODE) / len(lacking),
         )
     pixels = sum(
-        pixel_seconds([preprocessing_of(b) for b in group], budget=_PROBE * _TO_DECODE)
+        pixel_seconds(
+            [family(b.family).preprocessing(b) for b in group], budget=_PROBE * _TO_DECODE
+        )
         for group in groups
     )
     return seconds, pixels

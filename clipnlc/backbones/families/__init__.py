@@ -17,8 +17,18 @@ FAMILIES: Final = Registry(
     {
         "open_clip": "clipnlc.backbones.families.open_clip:OpenClip",
         "nano": "clipnlc.backbones.families.nano:Nano",
+        "timm": "clipnlc.backbones.families.timm:Timm",
     },
 )
+
+
+def family_of(name: str) -> str:
+    """Return the family of a backbone's name, or of what stores call it.
+
+    >>> family_of("nano-RN50"), family_of("ViT-B-32.openai"), family_of("timm/resnet18.a1_in1k")
+    ('nano', 'open_clip', 'timm')
+    """
+    return next((one for one in FAMILIES if name.startswith((f"{one}-", f"{one}/"))), "open_clip")
 
 
 @cache

@@ -7,10 +7,11 @@ with at most one other word in them, filled in with each word that stood there; 
 that name no subject. The rule was written down without a look at any test set (`docs/nano.md`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
 from typing import ClassVar, Final
 
+from clipnlc.backbones import nano
 from clipnlc.backbones.families.open_clip import OpenClip
 
 COLOURS: Final = (
@@ -92,6 +93,12 @@ class Nano(OpenClip):
     """The nine embedded backbones."""
 
     name: ClassVar[str] = "nano"
+    meaning: ClassVar[str] = "nine miniatures in the package: shapes, colours, letters, emoji"
+    needs: ClassVar[str] = "nothing; weights are in the package"
+
+    def names(self) -> Iterator[str]:
+        """Yield the nine."""
+        yield from nano.NAMES
 
     def templates(self, class_names: Sequence[str]) -> tuple[str, ...]:
         """Return the captions of the subjects that have all of the classes, else those without one.
