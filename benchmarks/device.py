@@ -36,9 +36,9 @@ from random_weights import NINE, write
 
 from clipnlc.backbones import parse
 from clipnlc.backbones.compiled import Compiled
+from clipnlc.backbones.families.base import Precision
 from clipnlc.backbones.loaded import (
     LoadedBackbone,
-    Precision,
     choose_device,
     choose_precision,
     cpu_knows_bf16,

@@ -82,7 +82,7 @@ class Export:
     Attributes:
         dataset: what it was fitted on.
         class_names: in the order of the heads' logits; names may repeat.
-        templates: of the prompts that the class texts were made with.
+        templates: of the prompts that the class texts were made with, of all backbones.
         head: name of the heads' family.
         heads: one per backbone, sorted by backbone.
         fit: the combiner.

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from test_datasets_names import IDENTIFIERS, LISTS, TABLES, TEMPLATES
 from tiny_backbones import register
 
-from clipnlc.backbones.checkpoints import load_checkpoint
+from clipnlc.backbones.checkpoints import load_checkpoint, openclip_form
 from clipnlc.backbones.openclip import untrained
 from clipnlc.datasets.class_names import name_classes
 from clipnlc.datasets.prompts import fill, read_card, read_templates, templates_of
@@ -175,7 +175,12 @@ def valid(model):
 def check_weights(path, data, model):
     path.write_bytes(data)
     try:
-        load_checkpoint(model, path, architecture=ARCHITECTURE, resize=False)
+        load_checkpoint(
+            model,
+            path,
+            architecture=ARCHITECTURE,
+            convert=lambda tensors: openclip_form(model, tensors, resize=False),
+        )
     except ClipnlcError as problem:
         return refused(problem)
     assert all(np.isfinite(tensor.numpy()).all() for tensor in model.state_dict().values())

@@ -6,6 +6,7 @@ import math
 import pytest
 from extracting import BOTH, run, write_images
 
+from clipnlc.backbones.families import family
 from clipnlc.cli import main
 from clipnlc.errors import ClipnlcError
 from clipnlc.extraction import estimate, passes, pixels
@@ -45,7 +46,9 @@ def test_a_store_that_is_not_there(tmp_path, data):
     assert [(b.backbone, b.images, b.download_bytes) for b in found.backbones] == [
         (name, 19, 0) for name in BOTH
     ]
-    assert all(b.prompts == 3 and b.gflops > 0 and b.memory_bytes > 10**6 for b in found.backbones)
+    prompts = 3 * len(family("nano").templates(("blue", "green", "red")))
+    assert all(b.prompts == prompts and b.gflops > 0 for b in found.backbones)
+    assert all(b.memory_bytes > 10**6 for b in found.backbones)
     assert all(0 < b.seconds < 1 for b in found.backbones)
     assert (found.device, found.precision, found.workers) == ("cpu", "fp32", 1)
     assert found.groups == (BOTH,)

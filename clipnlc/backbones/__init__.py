@@ -1,15 +1,17 @@
-"""Backbones: one open_clip model and its weights, by name.
+"""Backbones: one model and its weights, by name.
 
 A name is an architecture and where its weights come from:
 
 - `nano-RN50`: an embedded backbone;
 - `ViT-B-32.openai`: an open_clip architecture and one of its pretrained tags;
-- `RN50@weights.pt`: an open_clip architecture and a weights file (`.pt`, `.safetensors`).
+- `RN50@weights.pt`: an open_clip architecture and a weights file (`.pt`, `.safetensors`);
+- `timm-resnet18.a1_in1k`, `timm-resnet18@weights.pth`: an image tower of timm.
 
-Tags are downloaded by open_clip, or read from a folder of weights files (`resolve`).
+Tags are downloaded, or read from a folder of weights files (`resolve`).
 
 To add an embedded backbone: its configuration in `nano/configs`, its weights in `nano/weights`,
-its name in `nano.NAMES`. Every architecture and tag that open_clip knows needs nothing.
+its name in `nano.NAMES`. To add a family, see `families`. Every architecture and tag that open_clip
+or timm knows needs nothing.
 """
 
 from collections.abc import Iterable
@@ -18,9 +20,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from clipnlc.backbones import nano
-from clipnlc.backbones.folders import find_weights
+from clipnlc.backbones.families import family, family_of
 from clipnlc.errors import BackboneError
-from clipnlc.registry import unknown_name
 
 OPENAI_RESNETS: Final = tuple(
     f"{a}.openai" for a in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
@@ -46,11 +47,12 @@ class Backbone:
 
     Attributes:
         name: as in stores and tables; of a weights file only its stem is part of it.
-        architecture: open_clip's name.
+        architecture: its family's name.
         source: where the weights come from.
-        tag: open_clip's pretrained tag, for `source == "tag"`.
+        tag: its family's pretrained tag, for `source == "tag"`.
         file: the weights file, for the other two; of a tag only where it lies in `weights_dir`.
         weights_dir: the one folder a tag's weights may come from, besides the hub's cache.
+        family: one of `families.FAMILIES`.
     """
 
     name: str
@@ -59,10 +61,11 @@ class Backbone:
     tag: str | None = None
     file: Path | None = None
     weights_dir: Path | None = None
+    family: str = "open_clip"
 
 
 def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
-    """Read one backbone's name. Whether open_clip knows it is checked when it is loaded.
+    """Read one backbone's name. Whether its family knows it may be checked when it is loaded.
 
     Args:
         name: the name.
@@ -70,64 +73,9 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
 
     Raises:
         BackboneError: the weights file does not exist.
-        UnknownNameError: the name says no weights.
+        UnknownNameError: the name says no weights, or its family has no such backbone.
     """
-    if name in nano.NAMES:
-        return Backbone(name, name, "nano", file=nano.WEIGHTS / f"{name}.safetensors")
-    architecture, at, given = name.partition("@")
-    if at:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            raise BackboneError(
-                f"backbone {name!r} names the folder {path}; give the weights file in it, as in "
-                f"{architecture}@{path / 'open_clip_model.safetensors'}"
-            )
-        if not path.is_file():
-            if likely := _likely(name):  # OpenAI writes `ViT-L/14@336px`
-                raise unknown_name("backbone", name, [likely], meant=likely)
-            raise BackboneError(
-                f"backbone {name!r} names the weights file {path}, which does not exist; "
-                "give ARCHITECTURE@FILE with an existing .pt or .safetensors file"
-            )
-        return Backbone(f"{architecture}@{path.stem}", architecture, "file", file=path)
-    architecture, dot, tag = name.rpartition(".")
-    if dot and architecture:
-        file = None if weights_dir is None else find_weights(weights_dir, architecture, tag)
-        return Backbone(name, architecture, "tag", tag=tag, file=file, weights_dir=weights_dir)
-    likely = _likely(name)
-    if likely is not None:
-        raise unknown_name("backbone", name, [*GROUPS["all"], *GROUPS], meant=likely)
-    # Who does not write `nano` does not mean a miniature that knows shapes and emoji.
-    others = [*(nano.NAMES if "nano" in name.casefold() else ()), *GROUPS["all"], *GROUPS]
-    raise unknown_name("backbone", name, _tags_of(name) or others)
-
-
-def _likely(name: str) -> str | None:
-    """Return OpenAI's backbone that a name means: `ViT-B-32`, `ViT-B/32`, `resnet50`."""
-    plain = _plain(name)
-    return next(
-        (k for k in GROUPS["all"] if plain in (_plain(k), _plain(k.removesuffix(".openai")))), None
-    )
-
-
-def _plain(name: str) -> str:
-    """Return what spellings of an architecture have in common, OpenAI's and the hub's among them.
-
-    >>> _plain("openai/clip-vit-large-patch14-336"), _plain("ViT-L/14@336px"), _plain("resnet50")
-    ('vitl14336', 'vitl14336', 'rn50')
-    """
-    letters = "".join(c for c in name.casefold() if c.isalnum())
-    for long, short in (("vitbasepatch", "vitb"), ("vitlargepatch", "vitl"), ("resnet", "rn")):
-        letters = letters.replace(long, short)
-    return letters.removeprefix("openai").removeprefix("clip").removesuffix("px")
-
-
-def _tags_of(name: str) -> list[str]:
-    """Return the backbones of an architecture of open_clip that was named without its weights."""
-    from clipnlc.backbones.openclip import open_clip
-
-    architectures = [a for a in open_clip().list_models() if _plain(a) == _plain(name)]
-    return [f"{a}.{t}" for a in architectures for t in open_clip().list_pretrained_tags_by_model(a)]
+    return family(family_of(name)).parse(name, weights_dir=weights_dir)
 
 
 def resolve(names: str | Iterable[str], weights_dir: Path | None = None) -> tuple[Backbone, ...]:

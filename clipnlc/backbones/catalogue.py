@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from clipnlc.backbones import GROUPS, resolve
+from clipnlc.backbones.families import family
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ def catalogue(names: str) -> list[Entry]:
         UnknownNameError: a name or an architecture is not known.
     """
     from clipnlc.backbones.loaded import describe
-    from clipnlc.backbones.weights import at_hand
 
     entries = []
     for backbone in resolve(names):
         groups = tuple(g for g, members in GROUPS.items() if backbone.name in members)
         entries.append(
-            Entry(backbone.name, groups, **describe(backbone), at_hand=at_hand(backbone))
+            Entry(
+                backbone.name,
+                groups,
+                **describe(backbone),
+                at_hand=family(backbone.family).at_hand(backbone),
+            )
         )
     return entries

@@ -72,7 +72,9 @@ def read_checkpoint(file: Path) -> Tensors:
     return tensors
 
 
-def load_checkpoint(model: nn.Module, file: Path, *, architecture: str, resize: bool) -> None:
+def load_checkpoint(
+    model: nn.Module, file: Path, *, architecture: str, convert: Callable[[Tensors], Tensors]
+) -> None:
     """Put the weights of a file into a model.
 
     Prefixes that a wrapper put before every name are left out where the rest fits the architecture.
@@ -81,7 +83,7 @@ def load_checkpoint(model: nn.Module, file: Path, *, architecture: str, resize: 
         model: the model.
         file: the weights.
         architecture: of the model, for messages.
-        resize: interpolate position tables of another size, as open_clip does.
+        convert: brings a state dict into the model's form, as `openclip_form`.
 
     Raises:
         BackboneError: it is no weights file, or one of another architecture.
@@ -89,7 +91,7 @@ def load_checkpoint(model: nn.Module, file: Path, *, architecture: str, resize: 
     tensors = read_checkpoint(file)
     expected: dict[str, Any] = model.state_dict()
     plain = _unwrapped(file, tensors)
-    candidates = [_converted(model, one, resize=resize) for one in _without_prefixes(plain)]
+    candidates = [convert(one) for one in _without_prefixes(plain)]
     found = next((one for one in candidates if one.keys() == expected.keys()), None)
     if found is None:
         raise _misfit(
@@ -257,8 +259,14 @@ def _without_prefixes(tensors: Tensors) -> list[Tensors]:
         found.append({name.partition(".")[2]: tensor for name, tensor in found[-1].items()})
 
 
-def _converted(model: nn.Module, tensors: Tensors, *, resize: bool) -> Tensors:
-    """Bring a state dict into the model's form, as open_clip's loader does."""
+def openclip_form(model: nn.Module, tensors: Tensors, *, resize: bool) -> Tensors:
+    """Bring a state dict into the model's form, as open_clip's loader does.
+
+    Args:
+        model: the model.
+        tensors: the state dict.
+        resize: interpolate position tables of another size, as open_clip does.
+    """
     import torch
     from open_clip.convert import convert_state_dict
     from open_clip.model import (

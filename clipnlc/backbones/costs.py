@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from clipnlc.backbones import nano
+from clipnlc.backbones.families import family, family_of
 from clipnlc.backbones.folding import is_foldable
-from clipnlc.backbones.openclip import skeleton
-from clipnlc.backbones.preprocessing import sides
-from clipnlc.backbones.weights import at_hand
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
-    from clipnlc.backbones.loaded import Precision
+    from clipnlc.backbones.families.base import Precision
 
 # What a forward adds to a process at its peak, over input and output of its largest layer, rounded
 # up. Measured with RN50, RN50x4, ViT-B-32 and ViT-B-16 in fp32 on a CPU with 8 to 64 images: 1.3 to
@@ -71,7 +68,7 @@ def costs(backbone: Backbone) -> Costs:
     Raises:
         UnknownNameError: open_clip has no such architecture.
     """
-    return _profile(backbone.architecture).costs
+    return _profile(backbone.family, backbone.architecture).costs
 
 
 def image_gflops(name: str) -> float:
@@ -80,11 +77,14 @@ def image_gflops(name: str) -> float:
     Raises:
         UnknownNameError: open_clip has no such architecture.
     """
+    kind = family_of(name)
     architecture, at, _ = name.partition("@")
-    if not at and name not in nano.NAMES:
+    if kind == "open_clip" and not at:
         architecture = name.rpartition(".")[0] or name
     known = IMAGE_FLOPS.get(architecture)
-    return (_profile(architecture).costs.image_flops if known is None else known) / 1e9
+    if known is None:
+        known = _profile(kind, family(kind).architecture_of(architecture)).costs.image_flops
+    return known / 1e9
 
 
 def memory_bytes(backbone: Backbone, *, precision: Precision, batch_size: int) -> int:
@@ -102,7 +102,7 @@ def memory_bytes(backbone: Backbone, *, precision: Precision, batch_size: int) -
     Raises:
         UnknownNameError: open_clip has no such architecture.
     """
-    profile = _profile(backbone.architecture)
+    profile = _profile(backbone.family, backbone.architecture)
     numbers = profile.costs.parameters + batch_size * profile.activations
     return numbers * (4 if precision == "fp32" else 2)
 
@@ -117,7 +117,7 @@ def download_bytes(backbone: Backbone) -> int | None:
         BackboneError: the architecture has no such tag.
         UnknownNameError: open_clip has no such architecture.
     """
-    if at_hand(backbone):
+    if family(backbone.family).at_hand(backbone):
         return 0
     if backbone.source != "tag" or backbone.weights_dir is not None:
         return None
@@ -132,21 +132,21 @@ class _Profile:
 
 
 @cache
-def _profile(architecture: str) -> _Profile:
+def _profile(kind: str, architecture: str) -> _Profile:
     import torch
 
-    model = skeleton(architecture).eval()
-    image = torch.empty(1, 3, *sides(model.visual.image_size), device="meta")
-    prompt = torch.zeros(1, model.context_length, dtype=torch.long, device="meta")
-    factor = _PEAK_OF_RESNETS if is_foldable(model.visual) else _PEAK_OF_OTHERS
+    outline = family(kind).outline(architecture)
+    image = torch.empty(1, 3, *outline.size, device="meta")
+    prompt = torch.zeros(1, outline.context, dtype=torch.long, device="meta")
+    factor = _PEAK_OF_RESNETS if is_foldable(outline.visual) else _PEAK_OF_OTHERS
     return _Profile(
         Costs(
-            image_flops=_flops(model.encode_image, image),
-            text_flops=_flops(model.encode_text, prompt),
-            parameters=_parameters(model),
-            image_parameters=_parameters(model.visual),
+            image_flops=_flops(outline.encode_image, image),
+            text_flops=_flops(outline.encode_text, prompt) if outline.encode_text else 0,
+            parameters=_parameters(outline.model),
+            image_parameters=_parameters(outline.visual),
         ),
-        activations=int(factor * _largest_layer(model.visual, image)),
+        activations=int(factor * _largest_layer(outline.visual, image)),
     )
 
 

@@ -1,7 +1,7 @@
 """Fingerprint a backbone without loading it, and cache the result.
 
-Importing open_clip takes seconds and digesting weights reads gigabytes, so both happen once: the
-memory is trusted while open_clip's version and the weights file's size and time are what they
+Importing open_clip or timm takes seconds and digesting weights reads gigabytes, so both happen once: the
+memory is trusted while the version of the family's package and the weights file's size and time are what they
 were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
 all of a memory that is lost or of an earlier form.
 """
@@ -12,10 +12,10 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from clipnlc.backbones.families import family
 from clipnlc.digests import matches_digest, with_digest
 from clipnlc.errors import StoreError
 from clipnlc.files import read_regular, reason, write_whole
@@ -29,18 +29,17 @@ _LARGEST: Final = 2**24  # bytes; an entry takes a thousand
 _IDENTITY: Final[dict[str, type]] = {
     "architecture": str,
     "weights": str,
-    "open_clip": str,
-    "quick_gelu": bool,
     "inference": str,
     "preprocessing": dict,
 }
+"""What every family says; what else is there is a word, or yes or no."""
 
 
 def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) -> dict[str, Any]:
     """Name everything about a backbone that shapes its features.
 
-    The architecture, the weights (by digest), open_clip's version, the activation, how inference
-    differs from open_clip's, and the preprocessing.
+    The architecture, the weights (by digest), the preprocessing, and the facts of its family: the
+    version of its package, how inference differs from the package's, and what else it has.
 
     Args:
         backbone: which one; its weights are downloaded if they are not on disk.
@@ -49,31 +48,22 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
 
     Raises:
         BackboneError: the weights are unavailable.
-        UnknownNameError: open_clip has no such architecture.
+        UnknownNameError: its family has no such architecture.
     """
     known = {} if memory is None else _read(memory)
-    release = version("open_clip_torch")
+    kind = family(backbone.family)
+    release = kind.release()
     entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release} {_FORM}"
     if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
         return dict(known[entry]["identity"])
-    from clipnlc.backbones.folding import is_foldable
-    from clipnlc.backbones.openclip import skeleton
-    from clipnlc.backbones.preprocessing import preprocessing_of
-    from clipnlc.backbones.weights import has_quick_gelu, weights_file
-
-    file = weights_file(backbone)
+    file = kind.weights_file(backbone)
     stamp = _stamp(file)  # before its bytes are read: what changes meanwhile is seen next time
-    model = skeleton(backbone.architecture)
     found = {
         "architecture": backbone.architecture,
         "weights": _digest(file),
-        "open_clip": release,
-        "quick_gelu": has_quick_gelu(backbone, file),
-        "inference": "batch norm folded in fp32"
-        if is_foldable(model.visual)
-        else "as in open_clip",
+        **kind.facts(backbone, file),
         # Through JSON, so that what is remembered equals what was found.
-        "preprocessing": json.loads(json.dumps(asdict(preprocessing_of(backbone, model)))),
+        "preprocessing": json.loads(json.dumps(asdict(kind.preprocessing(backbone)))),
     }
     if memory is None or not remember:
         return found
@@ -165,7 +155,8 @@ def _is_sound(entry: object) -> bool:
         all(isinstance(entry.get(name), str) for name in ("entry", "file"))
         and (isinstance(stamp, list) and [type(one) for one in stamp] == [int, int])
         and isinstance(found, dict)
-        and {name: type(value) for name, value in found.items()} == _IDENTITY
+        and all(type(found.get(name)) is kind for name, kind in _IDENTITY.items())
+        and all(isinstance(found[name], str | bool) for name in found.keys() - _IDENTITY.keys())
         and all(map(_is_plain, found["preprocessing"].values()))
     )
 

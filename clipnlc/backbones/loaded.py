@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from clipnlc.backbones import Backbone
-from clipnlc.backbones.checkpoints import load_checkpoint
 from clipnlc.backbones.compiled import Compiled
-from clipnlc.backbones.folding import fold_batch_norms, is_foldable
-from clipnlc.backbones.openclip import (
-    architecture_config,
-    open_clip,
-    quiet,
-    skeleton,
-    tokenizer,
-    unset,
-)
-from clipnlc.backbones.preprocessing import preprocessing_of, sides
+from clipnlc.backbones.families import family
+from clipnlc.backbones.families.base import Precision
 from clipnlc.backbones.text import OnLong, OnProgress, TextTower
-from clipnlc.backbones.weights import has_quick_gelu, weights_file
-from clipnlc.errors import BackboneError, ClipnlcError
+from clipnlc.errors import BackboneError
 
 if TYPE_CHECKING:
     import torch
-
-Precision = Literal["fp32", "fp16", "bf16"]
 
 _CPU: Final = Path("/proc/cpuinfo")
 
@@ -94,7 +82,7 @@ class LoadedBackbone:
         name: the backbone's name.
         preprocessing: how images become its input.
         dim: width of its embedding.
-        logit_scale: its own factor on cosines.
+        logit_scale: its own factor on cosines; None where it embeds no texts.
         logit_bias: its own offset on logits; 0 where it has none.
     """
 
@@ -109,39 +97,20 @@ class LoadedBackbone:
     ) -> None:
         import torch
 
-        if trained:
-            self._model = _create(backbone, weights_file(backbone), device, precision)
-        else:  # to measure its speed, which needs no weights
-            with quiet():
-                self._model = open_clip().create_model(
-                    backbone.architecture, precision=precision, device=device, load_weights=False
-                )
-        # Half precision would round the weights twice, for a gain that no GPU here could show.
-        if precision == "fp32" and is_foldable(self._model.visual):
-            fold_batch_norms(self._model.visual)
-        self._model.eval()
+        kind = family(backbone.family)
+        towers = kind.load(backbone, device=device, precision=precision, trained=trained)
+        self._model, self._text = towers.model, towers.text
         self._device = device
         self._dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
             precision
         ]
-        # ResNets are a quarter faster with channels last, ViTs as fast and bit-equal: one layout
-        # for all, so that they share finished tensors.
-        self._model.visual.to(memory_format=torch.channels_last)
         self.name = backbone.name
-        self._encode = self._model.encode_image
+        self._encode = towers.encode_image
         if compile_for is not None:
             self._encode = Compiled(self.name, self._encode, compile_for)
-        self.preprocessing = preprocessing_of(backbone, self._model)
-        self.logit_scale = float(self._model.logit_scale.detach().exp())
-        bias = getattr(self._model, "logit_bias", None)
-        self.logit_bias = float(bias.detach()) if bias is not None else 0.0
-        self._text = TextTower(
-            self._model,
-            tokenizer(backbone.architecture),
-            device=device,
-            full_precision=precision == "fp32",
-        )
-        self.dim = int(architecture_config(backbone.architecture)["embed_dim"])
+        self.preprocessing = kind.preprocessing(backbone)
+        self.dim = towers.dim
+        self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
         width = self.preprocessing.size[1]
         # One row of an image, colours interleaved: plain vectors, which the CPU adds fastest. 255 is
         # a tensor because a GPU would multiply by the reciprocal of a number, which rounds otherwise.
@@ -207,10 +176,10 @@ class LoadedBackbone:
             on_progress: called with the number of sentences done and of all.
 
         Raises:
-            BackboneError: a sentence is longer than the context.
+            BackboneError: a sentence is longer than the context, or it embeds no texts.
         """
         found = np.empty((len(prompts), self.dim), np.float32)
-        for rows, block in self._text.embed(prompts, on_progress=on_progress):
+        for rows, block in self._tower().embed(prompts, on_progress=on_progress):
             found[rows] = block
         return found
 
@@ -231,55 +200,35 @@ class LoadedBackbone:
             on_progress: called with the number of sentences done and of all.
 
         Raises:
-            BackboneError: a sentence is longer than the context.
+            BackboneError: a sentence is longer than the context, or it embeds no texts.
         """
         of_class = np.repeat(np.arange(len(prompts)), [len(p) for p in prompts])
         flat = [sentence for sentences in prompts for sentence in sentences]
         # Summed as they come: the embeddings of all prompts may take more memory than the model.
         sums = np.zeros((len(prompts), self.dim))
-        for rows, block in self._text.embed(flat, on_long=on_long, on_progress=on_progress):
+        for rows, block in self._tower().embed(flat, on_long=on_long, on_progress=on_progress):
             np.add.at(sums, of_class[rows], block)
         texts: np.ndarray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return texts.astype(np.float32)
+
+    @property
+    def embeds_texts(self) -> bool:
+        """Whether there is a text tower."""
+        return self._text is not None
+
+    def _tower(self) -> TextTower:
+        if self._text is None:
+            raise BackboneError(
+                f"{self.name} has an image tower alone and embeds no class names; choose backbones "
+                "with texts, or a head that learns from labels"
+            )
+        return self._text
 
 
 def describe(backbone: Backbone) -> dict[str, int]:
     """Measure an architecture without weights: embedding width, input size, parameters.
 
     Raises:
-        UnknownNameError: open_clip has no such architecture.
+        UnknownNameError: its family has no such architecture.
     """
-    model = skeleton(backbone.architecture)
-    return {
-        "dim": int(architecture_config(backbone.architecture)["embed_dim"]),
-        "input": sides(model.visual.image_size)[0],
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-
-
-def _create(backbone: Backbone, file: Path, device: str, precision: Precision) -> Any:  # noqa: ANN401
-    """Create the model in open_clip; it gets these weights or none."""
-    architecture = backbone.architecture
-    try:
-        with quiet(), unset():
-            model = open_clip().create_model(
-                architecture,
-                precision=precision,
-                device=device,
-                force_quick_gelu=has_quick_gelu(backbone, file),
-                pretrained_image=False,
-                pretrained_text=False,
-            )
-            # What the hub has for a tag, open_clip may fit to its architecture; a user's file fits.
-            resize = backbone.file is None
-            load_checkpoint(model, file, architecture=architecture, resize=resize)
-            return model
-    except (ClipnlcError, MemoryError):
-        raise
-    except Exception as problem:  # noqa: BLE001  (torch and open_clip each raise theirs)
-        architecture_config(architecture)  # an unknown architecture has its own message
-        reason = " ".join(str(problem).split())[:160]
-        raise BackboneError(
-            f"{file} does not load as {architecture}: {reason}; "
-            "check that architecture and file belong together"
-        ) from None
+    return family(backbone.family).described(backbone)

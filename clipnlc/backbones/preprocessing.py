@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Preprocessing:
     def geometry(self) -> tuple[object, ...]:
         """What decides the resized pixels: backbones that agree on it share them."""
         return (self.size, self.interpolation, self.resize_mode, self.fill_color)
+
+    def filling(self) -> Preprocessing:
+        """Return the same for a crop that fills the input, whatever its ratio of sides."""
+        return replace(self, resize_mode="squash")
 
     def resizer(self) -> Callable[[Image.Image], UInt8[np.ndarray, "height width 3"]]:
         """Return open_clip's own transform up to the point where pixels become floats."""

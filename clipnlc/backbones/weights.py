@@ -40,7 +40,7 @@ def weights_file(backbone: Backbone) -> Path:
             "or leave out --weights-dir to download them"
         )
     try:
-        if not downloaded and not _hub_resolves():
+        if not downloaded and not hub_resolves():
             raise ConnectionError("no network")  # noqa: TRY301  (the hub's client retries a minute)
         with quiet():
             return Path(open_clip().download_pretrained(config))
@@ -135,7 +135,7 @@ def is_torchscript(file: Path) -> bool:
         return False
 
 
-def _hub_resolves() -> bool:
+def hub_resolves() -> bool:
     """Return whether the hub's name can be looked up; with a proxy, the proxy does."""
     from huggingface_hub.constants import ENDPOINT
 

@@ -126,22 +126,16 @@ def from_class_names(
 ) -> "tuple[Predictor, tuple[Backbone, ...], Models]":
     """Make an ensemble of class names alone."""
     from clipnlc.backbones import resolve
-    from clipnlc.datasets.prompts import DEFAULT_TEMPLATES, read_templates
+    from clipnlc.datasets.prompts import read_templates
     from clipnlc.extraction.models import Models
     from clipnlc.stages.predict import DEFAULT_BACKBONES, zero_shot
 
     found = resolve(backbones.strip() or DEFAULT_BACKBONES, weights_dir)
-    if templates is not None:
-        texts = read_templates(templates)
-    elif any(backbone.source == "nano" for backbone in found):
-        texts = tuple(text.rstrip(".") for text in DEFAULT_TEMPLATES)  # nano never read a full stop
-    else:
-        texts = DEFAULT_TEMPLATES
     tell_downloads(found, tell)
     models = Models(device, precision)
     predictor = zero_shot(
         names,
-        templates=texts,
+        templates=None if templates is None else read_templates(templates),
         backbones=found,
         models=models,
         combiner=combiner,

@@ -16,11 +16,12 @@ class Dataset(ABC):
 
     Attributes:
         key: its name in the store.
-        templates: its prompt templates.
+        templates: its prompt templates; None where it brings none, and each family of backbones
+            has its own.
     """
 
     key: str
-    templates: tuple[str, ...]
+    templates: tuple[str, ...] | None
 
     @property
     def path(self) -> Path | None:

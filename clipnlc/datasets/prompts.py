@@ -21,8 +21,6 @@ from clipnlc.datasets.text_files import (
 from clipnlc.digests import canonical_json
 from clipnlc.wording import quoted, some
 
-DEFAULT_TEMPLATES = ("a photo of a {c}.",)
-
 _AT_MOST: Final = 48_000
 """Bytes of all templates: they stand in the key of every file, which HDF5 keeps within 64 KiB."""
 
@@ -56,15 +54,15 @@ def read_templates(file: Path) -> tuple[str, ...]:
     return _checked(read, found)
 
 
-def templates_of(root: Path) -> tuple[str, ...]:
-    """Return the templates that a data set brings in its `dataset.json`, or the default.
+def templates_of(root: Path) -> tuple[str, ...] | None:
+    """Return the templates that a data set brings in its `dataset.json`; None without any.
 
     Raises:
         DataError: a template there cannot be used.
     """
     templates = read_card(root).get("templates")
     if templates is None:
-        return DEFAULT_TEMPLATES
+        return None
     file = TextFile(root / "dataset.json", "", "write {c} where the class name goes")
     return _checked(file, [(None, n, text) for n, text in enumerate(templates, start=1)])
 

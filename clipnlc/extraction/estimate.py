@@ -21,7 +21,7 @@ from clipnlc.machine import cores
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
-    from clipnlc.backbones.loaded import Precision
+    from clipnlc.backbones.families.base import Precision
     from clipnlc.backbones.preprocessing import Preprocessing
     from clipnlc.extraction.models import Models
 

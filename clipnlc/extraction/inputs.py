@@ -133,8 +133,8 @@ def split_names_of(request: Request, dataset: Dataset) -> tuple[str, ...]:
     return dataset.split_names(image_column=request.image_column, label_column=request.label_column)
 
 
-def templates_of(request: Request, dataset: Dataset) -> tuple[str, ...]:
-    """Return the prompt templates for a data set: the request's own, or the data set's.
+def templates_of(request: Request, dataset: Dataset) -> tuple[str, ...] | None:
+    """Return the prompt templates for a data set: the request's own, or the data set's, if any.
 
     Raises:
         DataError: the file of templates cannot be used.

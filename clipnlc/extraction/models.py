@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
-    from clipnlc.backbones.loaded import LoadedBackbone, Precision
+    from clipnlc.backbones.families.base import Precision
+    from clipnlc.backbones.loaded import LoadedBackbone
     from clipnlc.extraction.request import Request
 
 _NVIDIA: Final = Path("/proc/driver/nvidia")

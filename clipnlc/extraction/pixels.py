@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -85,7 +85,7 @@ def resizers(
     """
     if crop is None:
         return {p.geometry: p.resizer() for p in preprocessings}
-    return {p.geometry: replace(p, resize_mode="squash").resizer() for p in preprocessings}
+    return {p.geometry: p.filling().resizer() for p in preprocessings}
 
 
 def read_pixels(  # noqa: PLR0917  (a pool of threads calls it)

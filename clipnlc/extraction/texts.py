@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
+from clipnlc.backbones.families import family
 from clipnlc.datasets.prompts import fill
 from clipnlc.errors import DataError
 from clipnlc.wording import quoted
 
 if TYPE_CHECKING:
+    from clipnlc.backbones import Backbone
     from clipnlc.backbones.loaded import LoadedBackbone
     from clipnlc.backbones.text import TooLong
+
+
+def templates_for(
+    backbone: Backbone, class_names: Sequence[str], given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the templates for a backbone: those `given`, else those of its family; none without texts."""
+    kind = family(backbone.family)
+    if given is None or not kind.embeds_texts:
+        return kind.templates(class_names)
+    return tuple(given)
 
 
 def embed_classes(

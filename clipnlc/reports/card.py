@@ -126,7 +126,7 @@ def _models(export: Export) -> str:
                 _plain(its["architecture"]),
                 _plain(" x ".join(map(str, size)) if isinstance(size, list | tuple) else str(size)),
                 _plain(its["precision"]),
-                _plain(str(its.get("open_clip", ""))),
+                _plain(str(its.get("open_clip") or its.get("timm", ""))),
                 _plain(its["weights"]),
             )
         )

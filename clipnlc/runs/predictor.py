@@ -30,7 +30,8 @@ class Predictor:
         identities: by backbone, what shaped its features: architecture, digest of the weights,
             open_clip's version, preprocessing, precision (the field `images` of a feature key,
             without the images themselves).
-        templates: of the prompts that the texts were made with.
+        templates: of the prompts that the texts were made with; those of all its backbones, where
+            families differ.
         dataset: what it was fitted on, as the store calls it.
     """
 
@@ -164,9 +165,9 @@ def identity_of(features: Key) -> dict[str, Any]:
 
 
 def _templates(keys: Iterable[Key]) -> tuple[str, ...]:
-    """Return the templates of the first backbone that embeds texts; none where none does."""
-    found = (key.fields["classes"].get("templates") for key in keys)
-    return next((tuple(templates) for templates in found if templates), ())
+    """Return the templates of all backbones that embed texts, each once."""
+    found = (key.fields["classes"].get("templates") or () for key in keys)
+    return tuple(dict.fromkeys(template for templates in found for template in templates))
 
 
 def _feature_key(layout: Layout, dataset: str, backbone: str) -> Key:

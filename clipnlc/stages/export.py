@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipnlc.backbones import parse
-from clipnlc.backbones.weights import hub_repository
+from clipnlc.backbones.families import family
 from clipnlc.combiners import COMBINERS, RECOMMENDED
 from clipnlc.commands import command
 from clipnlc.errors import BackboneError, DataError, UnknownNameError
@@ -196,7 +196,7 @@ def _on_hub(backbones: Sequence[str]) -> dict[str, str]:
     for name in backbones:
         try:
             backbone = parse(name)
-            repository = hub_repository(backbone) if backbone.source == "tag" else ""
+            repository = family(backbone.family).repository(backbone)
         except (BackboneError, UnknownNameError):  # the name of a weights file, without its place
             continue
         if repository:

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
+from clipnlc.backbones.families import family
 from clipnlc.backbones.identity import identity
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.source import Split
@@ -48,7 +49,7 @@ from clipnlc.extraction.stored import (
     typed,
     with_other_classes,
 )
-from clipnlc.extraction.texts import embed_classes
+from clipnlc.extraction.texts import embed_classes, templates_for
 from clipnlc.stores import features as feature_files
 from clipnlc.stores import locks, shards
 from clipnlc.stores.layout import Layout, shards_of
@@ -58,11 +59,6 @@ from clipnlc.view import crop_number
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_NO_FULL_STOP: Final = (
-    "the nano backbones have never read a full stop and are far worse with one; "
-    "give --templates a file that says: a photo of a {c}"
-)
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,6 @@ class _Work:
     ) -> list[Outcome]:
         """Extract the splits of a data set with the backbones of this pass; write its logits."""
         templates = templates_of(self.request, found)
-        nano = any(backbone.source == "nano" for backbone in self.passes.left)
         made = [canonical(part) for part in parts]
         jobs: list[Job] = []
         outcomes = []
@@ -189,8 +184,6 @@ class _Work:
                     others(self.layout, found.key, jobs, made),
                     there,
                 )
-            if nano and not split.origin and any(template.endswith(".") for template in templates):
-                self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
             outcomes += self._split(found.key, split, templates, rest[found.key, part])
@@ -200,7 +193,7 @@ class _Work:
                 continue  # its other splits belong to another pass, or to another worker
             own = [job for job in jobs if job.backbone.name == backbone]
             for other in others(self.layout, found.key, own, made):
-                self._embed_texts(own[0], split, templates)
+                self._embed_texts(own[0], split)
                 self._note(settle(self.layout, found.key, other))
             # Of several workers that saw the last range sealed, one writes and the others need not.
             with suppress(locks.InUseError) if self.request.rows else nullcontext():
@@ -235,7 +228,7 @@ class _Work:
             self.watch.note(note)
 
     def _split(
-        self, dataset: str, split: Split, templates: tuple[str, ...], rest: int | None
+        self, dataset: str, split: Split, templates: tuple[str, ...] | None, rest: int | None
     ) -> list[Outcome]:
         """Extract one split; backbones that are left to another pass have no outcome."""
         rows = limited(split.name, len(split), self.request.limit)
@@ -254,14 +247,14 @@ class _Work:
                 _clean_up(job)
             elif job not in lacking:
                 with locks.writing(job.path):
-                    self._embed_texts(job, split, templates)
+                    self._embed_texts(job, split)
                     _keep_features(job, split)
                     merge(self.layout, job.path, job.key)
         with ExitStack() as stack:
             for job in lacking:
                 stack.enter_context(locks.writing(job.path, within))
             for job in lacking:
-                self._embed_texts(job, split, templates)
+                self._embed_texts(job, split)
             if lacking:
                 copied = self._embed_images(dataset, split, rows, lacking, within=within, rest=rest)
             for job in lacking if within is None else []:
@@ -273,7 +266,7 @@ class _Work:
             for job in jobs
         ]
 
-    def _jobs(self, dataset: str, split: Split, templates: Sequence[str]) -> list[Job]:
+    def _jobs(self, dataset: str, split: Split, templates: Sequence[str] | None) -> list[Job]:
         """Return the feature file of each backbone, as it is to be."""
         return [
             job_of(
@@ -285,18 +278,23 @@ class _Work:
                 precision=self.models.precision,
                 compiled=self.models.compiled,
                 samples=len(limited(split.name, len(split), self.request.limit)),
-                templates=templates,
+                templates=templates_for(backbone, split.class_names, templates),
                 max_pixels=self.request.max_pixels,
             )
             for backbone in self.passes.left
         ]
 
-    def _embed_texts(self, job: Job, split: Split, templates: Sequence[str]) -> None:
+    def _embed_texts(self, job: Job, split: Split) -> None:
         """Embed the classes, once for all splits and data sets that share them."""
         key = text_key(job.key)
         path = self.layout.texts(job.backbone.name, key)
         with suppress(MissingStageError):
             read_texts(path)  # a damaged one fails now, not when the images are done
+            return
+        if not family(job.backbone.family).embeds_texts:
+            store = TextStore(None, split.class_names, None, 0.0, key)
+            with locks.writing(path):
+                write_texts(path, store)
             return
         model = self.models.load(job.backbone)
         request = self.request
@@ -309,7 +307,7 @@ class _Work:
         texts = embed_classes(
             model,
             split.class_names,
-            templates,
+            job.key.fields["classes"]["templates"],
             on_cut=self._note if rehearsal else None,
             on_progress=lambda done, total: self.watch.texts(job.backbone.name, done, total),
         )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from clipnlc import backbones as backbone_names
+from clipnlc.backbones.families import family
 from clipnlc.backbones.identity import identity
 from clipnlc.extraction.estimate import forward_seconds, free_memory, memory, pixel_seconds
 from clipnlc.extraction.inputs import (
@@ -31,6 +32,7 @@ from clipnlc.extraction.pixels import default_decoders
 from clipnlc.extraction.request import Request
 from clipnlc.extraction.reuse import EMBED, reusable
 from clipnlc.extraction.stored import check_halves, is_to_be_replaced
+from clipnlc.extraction.texts import templates_for
 from clipnlc.machine import cores
 from clipnlc.stores.layout import Layout
 
@@ -156,7 +158,7 @@ def plan(
     models = Models.of(request)
     parts = splits_of(request, opened)
     splits: list[PlannedSplit] = []
-    classes: dict[str, int] = {}
+    prompts: dict[str, dict[str, int]] = {}
     for found in opened:
         survey = _Survey(
             request, Layout(request.store), found, templates_of(request, found), models
@@ -165,9 +167,9 @@ def plan(
         if not request.replace:
             check_halves(request, survey.layout, found, mine)
         splits += [survey.split(part, mine, chosen) for part in mine]
-        classes[found.key] = survey.prompts
+        prompts[found.key] = survey.prompts
     return _costs(
-        request, tuple(splits), classes, chosen, models, probe=probe, on_progress=on_progress
+        request, tuple(splits), prompts, chosen, models, probe=probe, on_progress=on_progress
     )
 
 
@@ -178,9 +180,10 @@ class _Survey:
     request: Request
     layout: Layout
     found: Dataset
-    templates: tuple[str, ...]
+    templates: tuple[str, ...] | None
     models: Models
-    prompts: int = 0
+    prompts: dict[str, int] = field(default_factory=dict)
+    """By backbone."""
 
     def split(self, part: str, parts: Sequence[str], chosen: Sequence[Backbone]) -> PlannedSplit:
         download = self.found.download_bytes(tuple(dict.fromkeys(map(source_of, parts))))
@@ -191,14 +194,17 @@ class _Survey:
                 start, stop = self._wanted(part, expected)[1]
                 images = stop - start
             names = tuple(b.name for b in chosen)
-            self.prompts = (self.found.expected_classes() or 0) * len(self.templates)
+            templates = len(self.templates or ())  # what is on the hub has its own
+            self.prompts = dict.fromkeys(names, (self.found.expected_classes() or 0) * templates)
             return PlannedSplit(self.found.key, part, images, download, (), names)
         opened = self._open(part)
         if part == parts[0]:
             rest = dict.fromkeys([*parts, *split_names_of(self.request, self.found)])
             splits = itertools.chain([opened], (self._open(name) for name in rest if name != part))
             is_to_be_replaced(self.request, self.layout, self.found, splits)
-        self.prompts = len(opened.class_names) * len(self.templates)
+        self.prompts = {
+            b.name: len(opened.class_names) * len(self._templates(b, opened)) for b in chosen
+        }
         rows, (start, stop) = self._wanted(opened.name, len(opened))
         cached, copied = [], {}
         for backbone in chosen:
@@ -210,6 +216,9 @@ class _Survey:
         return PlannedSplit(
             self.found.key, opened.name, stop - start, 0, tuple(cached), tuple(copied), copied
         )
+
+    def _templates(self, backbone: Backbone, split: Split) -> tuple[str, ...]:
+        return templates_for(backbone, split.class_names, self.templates)
 
     def _wanted(self, split: str, there: int) -> tuple[Int64[np.ndarray, " rows"], Range]:
         """Return which images the feature file will hold, and the range of them requested."""
@@ -226,12 +235,10 @@ class _Survey:
         self, split: Split, backbone: Backbone, rows: Int64[np.ndarray, " rows"]
     ) -> Bool[np.ndarray, " rows"] | None:
         """Return which of the rows would be embedded; None where the features are there."""
-        from clipnlc.backbones.weights import at_hand
-
         path = self.layout.features(self.found.key, split.name, backbone.name)
         if not path.is_file():
             return np.ones(len(rows), bool)
-        if not at_hand(backbone):
+        if not family(backbone.family).at_hand(backbone):
             return None  # its weights cannot be compared without downloading them
         job = job_of(
             self.layout,
@@ -242,7 +249,7 @@ class _Survey:
             precision=self.models.precision,
             compiled=self.models.compiled,
             samples=len(rows),
-            templates=self.templates,
+            templates=self._templates(backbone, split),
             max_pixels=self.request.max_pixels,
         )
         if changes(job) is None or same_images(job):
@@ -254,7 +261,7 @@ class _Survey:
 def _costs(
     request: Request,
     splits: tuple[PlannedSplit, ...],
-    prompts: Mapping[str, int],
+    prompts: Mapping[str, Mapping[str, int]],
     chosen: Sequence[Backbone],
     models: Models,
     *,
@@ -288,7 +295,9 @@ def _costs(
             PlannedBackbone(
                 backbone=backbone.name,
                 images=images,
-                prompts=sum(prompts[key] for key in {split.dataset for split in mine}),
+                prompts=sum(
+                    prompts[key][backbone.name] for key in {split.dataset for split in mine}
+                ),
                 gflops=costs(backbone).image_flops / 1e9,
                 download_bytes=download_bytes(backbone),
                 memory_bytes=memory(
@@ -320,8 +329,6 @@ def _probe(
     on_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], float]:
     """Measure seconds per image: of each backbone's forward, and of one thread's pixels."""
-    from clipnlc.backbones.preprocessing import preprocessing_of
-
     lacking = [backbone for group in groups for backbone in group]
     seconds = {}
     for number, backbone in enumerate(lacking):
@@ -335,7 +342,9 @@ def _probe(
             budget=_PROBE * (1 - _TO_DECODE) / len(lacking),
         )
     pixels = sum(
-        pixel_seconds([preprocessing_of(b) for b in group], budget=_PROBE * _TO_DECODE)
+        pixel_seconds(
+            [family(b.family).preprocessing(b) for b in group], budget=_PROBE * _TO_DECODE
+        )
         for group in groups
     )
     return seconds, pixels

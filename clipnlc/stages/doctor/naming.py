@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from clipnlc.datasets import Dataset
-from clipnlc.datasets.prompts import DEFAULT_TEMPLATES
 from clipnlc.datasets.source import Split
 from clipnlc.datasets.splits import natural
 from clipnlc.reports.diagnosis import Finding, first_few
@@ -55,7 +54,7 @@ def check_names(found: Dataset, opened: Mapping[str, Split]) -> Iterator[Finding
         )
     odd = [name for name in names if _IDENTIFIER.fullmatch(name)]
     # A data set that brings templates has chosen its names: MNIST's classes are numbers.
-    if found.templates == DEFAULT_TEMPLATES:
+    if found.templates is None:
         odd += [name for name in names if name.isdecimal()]
     if odd:
         yield Finding(

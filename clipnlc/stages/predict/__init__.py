@@ -19,7 +19,7 @@ from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import DataError
 from clipnlc.extraction.models import Models
 from clipnlc.extraction.photos import Encoded, Photos, stream_photos
-from clipnlc.extraction.texts import embed_classes
+from clipnlc.extraction.texts import embed_classes, templates_for
 from clipnlc.fitting import softmax
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
@@ -241,7 +241,7 @@ def require_row_wise(combiner: str) -> None:
 def zero_shot(
     class_names: Sequence[str],
     *,
-    templates: Sequence[str],
+    templates: Sequence[str] | None,
     backbones: Sequence[Backbone],
     models: Models,
     combiner: str = "log-avg",
@@ -251,7 +251,7 @@ def zero_shot(
 
     Args:
         class_names: at least two, all different.
-        templates: of the prompts.
+        templates: of the prompts; None for those of each backbone's family.
         backbones: that embed them.
         models: where they are loaded; they stay there, for the photos.
         combiner: one that learns from nothing.
@@ -282,7 +282,10 @@ def zero_shot(
         raise DataError(f"the class {twice[0]!r} is named twice; name each class once")
     ordered = sorted(backbones, key=lambda backbone: backbone.name)
     heads: list[Head] = []
+    used: dict[str, None] = {}
     for backbone in ordered:
+        texts = templates_for(backbone, names, templates)
+        used |= dict.fromkeys(texts)
         model = models.load(backbone)
 
         def on_progress(done: int, total: int, name: str = backbone.name) -> None:
@@ -293,7 +296,7 @@ def zero_shot(
                 features=np.empty((0, model.dim), dtype=np.float32),
                 labels=np.empty(0, dtype=np.int64),
                 sample_id=(),
-                texts=embed_classes(model, names, templates, on_progress=on_progress),
+                texts=embed_classes(model, names, texts, on_progress=on_progress),
                 logit_scale=model.logit_scale,
                 logit_bias=model.logit_bias,
             )
@@ -310,6 +313,6 @@ def zero_shot(
             labels=Labels.none(),
         ),
         identities={},  # the very backbones that will embed the photos
-        templates=tuple(templates),
+        templates=tuple(used),
         dataset="",
     )

@@ -142,9 +142,9 @@ def check_identities(
         recorded = predictor.identities.get(backbone.name, {})
         here = identity(backbone, memory, remember=False)
         differing = [
-            f"{what} ({_differences(recorded.get(name), here[name])})"
+            f"{what} ({_differences(recorded.get(name), here.get(name))})"
             for name, what in _SHAPING.items()
-            if recorded.get(name) != here[name]
+            if recorded.get(name) != here.get(name)
         ]
         if differing:
             raise BackboneError(
