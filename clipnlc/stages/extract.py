@@ -186,7 +186,11 @@ class _Work:
                     others(self.layout, found.key, jobs, made),
                     split_names_of(self.request, found),
                 )
-            if nano and not split.origin and any(template.endswith(".") for template in templates):
+            if (
+                nano
+                and "source" not in split.origin
+                and any(template.endswith(".") for template in templates)
+            ):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
@@ -301,7 +305,7 @@ class _Work:
         request = self.request
         # Published prompts fit into 77 tokens, not into nano's 16: with nano they are a rehearsal.
         rehearsal = bool(
-            split.origin
+            "source" in split.origin
             and job.backbone.source == "nano"
             and not (request.templates or request.class_names)
         )
