@@ -16,6 +16,7 @@ from heads_examples import write_fruit
 from PIL import Image
 
 from clipnlc import plugins
+from clipnlc.cli.refusals import refusal
 from clipnlc.combiners import COMBINERS, Combiner
 from clipnlc.datasets import (
     foreign_keys,
@@ -217,7 +218,7 @@ class TestInstalled:
         (saved,) = (store / "fruit" / "records").glob("evaluate-*.json")
         assert json.loads(saved.read_text())["versions"]["stranger"] == "1.0"
 
-    def test_its_head_is_fitted_and_combined(self, store, stranger):
+    def test_its_head_is_fitted_and_combined(self, store, stranger, newer):
         head = ("--head", "nearest-mean", "--store", store)
         fitted = ("train-heads", *head, "--holdout", "0.5")
         _, again, _, evaluated, compared = outputs(
@@ -235,6 +236,9 @@ class TestInstalled:
         assert "both-right" in matrices["measures"]
         for line in refusals([], *((s, *head) for s in ("evaluate", "train-nlc", "diversity"))):
             assert "needs the head nearest-mean of stranger 1.0, which is not installed" in line
+        (line,) = refusals([newer], ("evaluate", *head))
+        assert "made with nearest-mean of stranger 1.0, and stranger 2.0 is installed" in line
+        assert "run `clipnlc train-heads --dataset fruit --head nearest-mean" in line
 
 
 def test_without_the_package_what_it_made_is_verified_and_nothing_else(store):
@@ -252,11 +256,17 @@ def test_without_the_package_what_it_made_is_verified_and_nothing_else(store):
     assert json.loads(verified)["damage"] == []
 
 
-def test_another_version_is_another_key(store, stranger, tmp_path):
-    newer = shutil.copytree(stranger, tmp_path / "newer")
-    (info,) = newer.glob("stranger-*.dist-info")
-    metadata = info.rename(newer / "stranger-2.0.dist-info") / "METADATA"
+@pytest.fixture
+def newer(stranger, tmp_path):
+    """The package of the page in another version."""
+    site = shutil.copytree(stranger, tmp_path / "newer")
+    (info,) = site.glob("stranger-*.dist-info")
+    metadata = info.rename(site / "stranger-2.0.dist-info") / "METADATA"
     metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 2.0"))
+    return site
+
+
+def test_another_version_is_another_key(store, newer):
     (line,) = refusals([newer], ("evaluate", "--store", store))
     assert "made with by-accuracy of stranger 1.0, and stranger 2.0 is installed" in line
     cure = shlex.split(re.search(r"`clipnlc (.*)`", line)[1])
@@ -549,6 +559,22 @@ def test_an_error_of_a_package_names_it():
         raise UnknownNameError("nowhere")
     with pytest.raises(IndexError, match="3"), blame(None, "the combiner median"):
         raise IndexError(3)
+
+
+def fail():
+    raise IndexError("3")
+
+
+def test_an_internal_error_of_a_package_names_it(declare):
+    with pytest.raises(IndexError, match="3") as raised:
+        fail()
+    assert refusal(raised.value, ())[0].startswith("error: internal error: IndexError: 3; please")
+    declare("mine", group="clipnlc.measures", odd="test_plugins:fail")
+    line, code = refusal(raised.value, ())
+    assert code == 1
+    assert line.startswith(
+        "error: mine 1.0 failed: IndexError: 3; report it to the authors of mine"
+    )
 
 
 def test_nothing_is_installed_here():
