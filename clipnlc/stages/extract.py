@@ -186,11 +186,7 @@ class _Work:
                     others(self.layout, found.key, jobs, made),
                     split_names_of(self.request, found),
                 )
-            if (
-                nano
-                and "source" not in split.origin
-                and any(template.endswith(".") for template in templates)
-            ):
+            if nano and not split.origin and any(template.endswith(".") for template in templates):
                 self._note(_NO_FULL_STOP)
             for note in split.notes:
                 self._note(f"{found.key}: {note}")
