@@ -190,7 +190,7 @@ class Measures(Generic[M]):
         """The facts of every measure, as a record holds them."""
         return {name: row.facts for name, row in self._rows.items()}
 
-    @cached_property
+    @property
     def _rows(self) -> Mapping[str, M]:
         return {**self.table, **self._added}
 

@@ -20,6 +20,12 @@ from clipnlc.wording import quoted, shown
 GROUP: Final = "plugins"
 """The group of all members that other packages add to a table."""
 
+GROUPS: Final = tuple(
+    f"clipnlc.{family}"
+    for family in ("combiners", "heads", "measures", "pair_measures", "datasets")
+)
+"""The groups of entry points that clipnlc reads."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 _LONGEST: Final = 300
 
@@ -182,6 +188,23 @@ def declared(group: str) -> dict[str, tuple[Plugin, ...]]:
             stacklevel=2,
         )
     return {name: tuple(sorted(same, key=str)) for name, same in found.items()}
+
+
+def culprit(error: BaseException) -> Plugin | None:
+    """Return the plug-in in whose code an error was raised, or that called what raised it."""
+    modules = {
+        one.place.partition(":")[0].partition(".")[0]: one
+        for group in GROUPS
+        for same in declared(group).values()
+        for one in same
+    }
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        found = modules.get(module, found)
+        trace = trace.tb_next
+    return found
 
 
 def forget() -> None:

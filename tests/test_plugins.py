@@ -1,26 +1,39 @@
 """Packages of strangers: installed for real, they show up everywhere without a changed line here."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from command_line import Ended, environment
 from heads_examples import write_fruit
+from PIL import Image
 
 from clipnlc import plugins
+from clipnlc.cli.refusals import refusal
 from clipnlc.combiners import COMBINERS, Combiner
-from clipnlc.errors import PluginError, PluginWarning, UnknownNameError
+from clipnlc.datasets import (
+    foreign_keys,
+    is_path,
+    open_dataset,
+    path_key,
+    resolve,
+    store_keys,
+)
+from clipnlc.errors import DataError, PluginError, PluginWarning, UnknownNameError
 from clipnlc.heads import Head
 from clipnlc.measures import Measure, Measures
 from clipnlc.metrics import METRICS
 from clipnlc.plugins import Plugins, blame
 from clipnlc.registry import Registry
 from clipnlc.stores.layout import Layout
+from clipnlc.testing import check_dataset
 
 PAGE = Path(__file__).parent.parent / "docs" / "plugins.md"
 ROOT = PAGE.parent.parent
@@ -154,22 +167,41 @@ def store(fitted, tmp_path):
 
 
 class TestInstalled:
+    def test_its_own_test_passes(self, stranger, tmp_path):
+        test = stranger.parent / "source" / "test_stranger.py"
+        code = f"import runpy; runpy.run_path({str(test)!r})['test_conforms']()"
+        places = {"PYTHONPATH": f"{stranger}:{ROOT}", "XDG_CACHE_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment(**places),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len([*tmp_path.rglob("*.png")]) == 32  # its data set was looked at, too
+
     def test_is_in_every_list(self, stranger):
-        row, every, *helps = outputs(
+        row, data, every, *helps = outputs(
             [stranger],
             ("combiners", "plugins", "--json"),
+            ("datasets", "plugins", "--json"),
             ("combiners",),
             ("train-nlc", "--help"),
             ("train-heads", "--help"),
+            ("extract", "--help"),
         )
+        (squares,) = json.loads(data)
+        assert (squares["key"], squares["source"]) == ("squares", "stranger 1.0")
         (row,), every = json.loads(row), " ".join(every.split())
         found = (row["name"], row["package"], row["groups"])
         assert found == ("by-accuracy", "stranger 1.0", ["plugins"])
         assert "(of stranger 1.0)" in every
-        nlc, heads = (" ".join(one.split()) for one in helps)
+        nlc, heads, extract = (" ".join(one.split()) for one in helps)
         assert "Of other packages: by-accuracy." in nlc
         assert "Of other packages: nearest-mean." in nlc
         assert "Of other packages: nearest-mean." in heads
+        assert "Of other packages: squares." in extract
 
     def test_is_in_table_record_and_spreadsheet(self, store, stranger, tmp_path):
         table = tmp_path / "t.csv"
@@ -186,7 +218,7 @@ class TestInstalled:
         (saved,) = (store / "fruit" / "records").glob("evaluate-*.json")
         assert json.loads(saved.read_text())["versions"]["stranger"] == "1.0"
 
-    def test_its_head_is_fitted_and_combined(self, store, stranger):
+    def test_its_head_is_fitted_and_combined(self, store, stranger, newer):
         head = ("--head", "nearest-mean", "--store", store)
         fitted = ("train-heads", *head, "--holdout", "0.5")
         _, again, _, evaluated, compared = outputs(
@@ -204,6 +236,9 @@ class TestInstalled:
         assert "both-right" in matrices["measures"]
         for line in refusals([], *((s, *head) for s in ("evaluate", "train-nlc", "diversity"))):
             assert "needs the head nearest-mean of stranger 1.0, which is not installed" in line
+        (line,) = refusals([newer], ("evaluate", *head))
+        assert "made with nearest-mean of stranger 1.0, and stranger 2.0 is installed" in line
+        assert "run `clipnlc train-heads --dataset fruit --head nearest-mean" in line
 
 
 def test_without_the_package_what_it_made_is_verified_and_nothing_else(store):
@@ -221,11 +256,17 @@ def test_without_the_package_what_it_made_is_verified_and_nothing_else(store):
     assert json.loads(verified)["damage"] == []
 
 
-def test_another_version_is_another_key(store, stranger, tmp_path):
-    newer = shutil.copytree(stranger, tmp_path / "newer")
-    (info,) = newer.glob("stranger-*.dist-info")
-    metadata = info.rename(newer / "stranger-2.0.dist-info") / "METADATA"
+@pytest.fixture
+def newer(stranger, tmp_path):
+    """The package of the page in another version."""
+    site = shutil.copytree(stranger, tmp_path / "newer")
+    (info,) = site.glob("stranger-*.dist-info")
+    metadata = info.rename(site / "stranger-2.0.dist-info") / "METADATA"
     metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 2.0"))
+    return site
+
+
+def test_another_version_is_another_key(store, newer):
     (line,) = refusals([newer], ("evaluate", "--store", store))
     assert "made with by-accuracy of stranger 1.0, and stranger 2.0 is installed" in line
     cure = shlex.split(re.search(r"`clipnlc (.*)`", line)[1])
@@ -235,13 +276,16 @@ def test_another_version_is_another_key(store, stranger, tmp_path):
 
 
 @pytest.mark.slow
-def test_predicts_and_is_exported(first_extracted, stranger, photos, tmp_path):
-    store, out = shutil.copytree(first_extracted, tmp_path / "store"), tmp_path / "out"
-    image, here = photos / "test" / "red" / "00.png", ("--store", store)
+def test_from_its_data_set_to_its_export(stranger, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    image, out = tmp_path / "stranger" / "squares" / "test" / "dark" / "0.png", tmp_path / "out"
+    here = ("--store", tmp_path / "store")
+    squares = ("extract", "--dataset", "squares", "--backbones", "nano-RN50,nano-ViT-B-16", *here)
     fit = ("--combiners", "by-accuracy,log-avg", "--shots", "2", "--seeds", "1")
     one, folder = ("--combiner", "by-accuracy", *here), ("--from", out, "--json")
-    _, said, exported, again = outputs(
+    _, _, said, exported, again = outputs(
         [stranger],
+        (*squares, "--quiet"),
         ("train-nlc", *fit, *here, "--workers", "1"),
         ("predict", image, *one, "--json"),
         ("export", *one, "--out", out),
@@ -314,15 +358,15 @@ class Abstract(Head):
 
 @pytest.fixture
 def declare(tmp_path, monkeypatch):
-    """Put packages on the path that declare entry points of the group `clipnlc.tried`."""
+    """Put packages on the path that declare entry points."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def write(package, **points):
+    def write(package, *, group="clipnlc.tried", **points):
         info = tmp_path / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         lines = [f"{name} = {place}" for name, place in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[clipnlc.tried]", *lines, ""]))
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
         plugins.forget()
 
     yield write
@@ -427,6 +471,76 @@ class TestTable:
             its.get("bad")
 
 
+class TestDatasets:
+    def test_its_key_is_a_data_set(self, declare, tmp_path, monkeypatch):
+        make_dataset(tmp_path / "data")
+        declare("mine", group="clipnlc.datasets", blobs="test_plugins:place")
+        monkeypatch.setenv("TRIED_DATA", str(tmp_path / "data"))
+        assert resolve("blobs") == ("blobs",)
+        assert resolve("plugins") == ("blobs",)
+        assert store_keys("plugins") == ("blobs",)
+        found = open_dataset("blobs")
+        assert (found.key, found.path) == ("blobs", tmp_path / "data")
+        assert found.open("test").origin == {"package": "mine 1.0"}
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "blobs").mkdir()  # a key is a key, even where a folder has its name
+        assert not is_path("blobs")
+        with pytest.raises(DataError, match="another data set's key"):
+            path_key(tmp_path / "blobs")
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            ("", r"the data set blobs of mine 1.0 failed \(KeyError: 'TRIED_DATA'\)"),
+            ("nowhere", "of mine 1.0 says that it lies in nowhere, and nothing is there"),
+        ],
+    )
+    def test_one_that_fails_is_named(self, declare, monkeypatch, data, message):
+        declare("mine", group="clipnlc.datasets", blobs="test_plugins:place")
+        monkeypatch.delenv("TRIED_DATA", raising=False)
+        if data:
+            monkeypatch.setenv("TRIED_DATA", data)
+        with pytest.raises(PluginError, match=message):
+            open_dataset("blobs")
+
+    def test_a_key_of_ours_is_not_taken(self, declare):
+        declare("mine", group="clipnlc.datasets", digits="test_plugins:place")
+        assert open_dataset("digits").key == "digits"
+        with pytest.warns(PluginWarning, match="mine 1.0 calls a data set 'digits', which clipnlc"):
+            assert foreign_keys() == ()
+
+    def test_checks(self, tmp_path):
+        root = make_dataset(tmp_path / "data")
+        check_dataset(lambda: root)
+        with pytest.raises(AssertionError, match="nothing is there"):
+            check_dataset(lambda: tmp_path / "nowhere")
+        places = iter([root, make_dataset(tmp_path / "other")])
+        with pytest.raises(AssertionError, match="the place at the second call"):
+            check_dataset(lambda: next(places))
+        with pytest.raises(AssertionError, match="the content at the second call"):
+            check_dataset(lambda: one_more(root))
+        (root / "test" / "a" / "0.png").write_bytes(b"no image")
+        with pytest.raises(AssertionError, match="cannot be used"):
+            check_dataset(lambda: root)
+
+
+def one_more(root):
+    shutil.copy(root / "test" / "a" / "0.png", root / "test" / "a" / f"{time.time_ns()}.png")
+    return root
+
+
+def place():
+    return os.environ["TRIED_DATA"]
+
+
+def make_dataset(root):
+    for split in ("train", "test"):
+        for name, grey in (("a", 30), ("b", 200)):
+            (root / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (grey, grey, grey)).save(root / split / name / "0.png")
+    return root
+
+
 MARGIN = Measure(
     title="margin", unit="", better="higher", bounds=(0.0, 1.0), meaning="a margin", each="x:y"
 )
@@ -445,6 +559,22 @@ def test_an_error_of_a_package_names_it():
         raise UnknownNameError("nowhere")
     with pytest.raises(IndexError, match="3"), blame(None, "the combiner median"):
         raise IndexError(3)
+
+
+def fail():
+    raise IndexError("3")
+
+
+def test_an_internal_error_of_a_package_names_it(declare):
+    with pytest.raises(IndexError, match="3") as raised:
+        fail()
+    assert refusal(raised.value, ())[0].startswith("error: internal error: IndexError: 3; please")
+    declare("mine", group="clipnlc.measures", odd="test_plugins:fail")
+    line, code = refusal(raised.value, ())
+    assert code == 1
+    assert line.startswith(
+        "error: mine 1.0 failed: IndexError: 3; report it to the authors of mine"
+    )
 
 
 def test_nothing_is_installed_here():

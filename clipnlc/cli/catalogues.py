@@ -76,8 +76,11 @@ def combiners(
 
 def datasets(
     group: Annotated[
-        str, typer.Argument(help="Groups, comma-separated: nano, all (the paper's), ood.")
-    ] = "nano,all,ood",
+        str,
+        typer.Argument(
+            help="Groups, comma-separated: nano, all (the paper's), ood, plugins (of other packages)."
+        ),
+    ] = "nano,all,ood,plugins",
     as_json: AsJson = False,
 ) -> None:
     """List the data sets that need no path.
@@ -89,12 +92,13 @@ def datasets(
     """
     from clipnlc.datasets import GROUPS
     from clipnlc.datasets.catalogue import catalogue
+    from clipnlc.plugins import GROUP as PLUGINS
     from clipnlc.registry import unknown_name
 
     asked = listed(group)
     for name in asked:
-        if name not in GROUPS:
-            raise unknown_name("group", name, GROUPS)
+        if name not in (*GROUPS, PLUGINS):
+            raise unknown_name("group", name, (*GROUPS, PLUGINS))
     rows = [row for row in catalogue() if row.group in asked]
     if as_json:
         print_json(rows)
@@ -110,6 +114,7 @@ def datasets(
             "?" if rows is None else str(rows) if rows else "" for rows in (row.train, row.test)
         )
         source = row.source.split("@")[0] + "*" * row.gated
-        at_hand = " ".join(row.at_hand) or "no"
-        table.add_row(row.key, row.group, str(row.classes), *sizes, at_hand, source, row.licence)
+        at_hand = " ".join(row.at_hand) or ("?" if row.group == PLUGINS else "no")
+        classes = "?" if row.classes is None else str(row.classes)
+        table.add_row(row.key, row.group, classes, *sizes, at_hand, source, row.licence)
     print_table(table)

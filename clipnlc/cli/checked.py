@@ -21,6 +21,8 @@ WRITTEN: Final = frozenset({"csv", "markdown"})
 
 
 ADDED: Final = {
+    ("extract", "dataset"): "clipnlc.datasets",
+    ("doctor", "dataset"): "clipnlc.datasets",
     ("train-heads", "head"): "clipnlc.heads",
     ("train-nlc", "head"): "clipnlc.heads",
     ("train-nlc", "combiners"): "clipnlc.combiners",

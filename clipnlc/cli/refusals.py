@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from clipnlc.errors import ClipnlcError
+from clipnlc.plugins import culprit
 from clipnlc.wording import printable
 
 _OF_THE_MACHINE: Final = frozenset(
@@ -48,6 +49,12 @@ def _message(problem: BaseException) -> tuple[str, int]:
         return f"{place}{problem.strerror}; free or choose another place, and run it again", 2
     if isinstance(problem, MemoryError):
         return "out of memory; give the command less at a time, or a machine with more", 2
+    foreign = culprit(problem)
+    if foreign is not None:
+        return (
+            f"{foreign} failed: {type(problem).__name__}: {problem}; report it to the authors of "
+            f"{foreign.package} with the output of the same command under CLIPNLC_DEBUG=1"
+        ), 1
     return (
         f"internal error: {type(problem).__name__}: {problem}; please report it with the output of "
         "the same command under CLIPNLC_DEBUG=1"

@@ -5,6 +5,8 @@ demand. Everything on disk goes through one code path, `clipnlc.datasets.source`
 folders, parquet, folders saved by `datasets` and webdataset tars; what is on the hub is put on
 disk first.
 
+Packages of other people add data sets, too (`clipnlc.datasets.foreign`, `docs/plugins.md`).
+
 To add an embedded data set, add its folder and its key in `clipnlc/datasets/nano`. To add a
 published one, add a file to `clipnlc/datasets/hub/registry`.
 """
@@ -12,7 +14,7 @@ published one, add a file to `clipnlc/datasets/hub/registry`.
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,16 +22,20 @@ from typing import Final
 from clipnlc.datasets import hub, nano
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import divided
+from clipnlc.datasets.foreign import FOREIGN, open_foreign
 from clipnlc.datasets.hub.dataset import PublishedDataset
 from clipnlc.datasets.nano.dataset import NanoDataset
 from clipnlc.datasets.prompts import templates_of
 from clipnlc.errors import DataError
+from clipnlc.plugins import GROUP as PLUGINS
 from clipnlc.registry import unknown_name
 
 __all__ = (
     "GROUPS",
     "PROMPTS",
     "Dataset",
+    "foreign_function",
+    "foreign_keys",
     "group",
     "is_path",
     "keys",
@@ -51,6 +57,30 @@ def keys() -> tuple[str, ...]:
     return tuple(key for name in GROUPS for key in group(name))
 
 
+def foreign_keys() -> tuple[str, ...]:
+    """Return the keys that other packages add; those that cannot be used are left out with a warning."""
+    return tuple(FOREIGN.members(_taken()))
+
+
+def foreign_function(name: str) -> Callable[[], str | Path]:
+    """Return the function of another package that says where a data set lies; it is not called.
+
+    Raises:
+        PluginError: it cannot be used.
+    """
+    found: Callable[[], str | Path] = FOREIGN.load(name, _taken())
+    return found
+
+
+def _taken() -> tuple[str, ...]:
+    return (*keys(), *GROUPS, PLUGINS)
+
+
+def _is_foreign(name: str) -> bool:
+    """Return whether another package declares a data set of this name, usable or not."""
+    return name not in keys() and name in FOREIGN.declared()
+
+
 def group(name: str) -> tuple[str, ...]:
     """Return the keys of one of `GROUPS`."""
     return nano.KEYS if name == "nano" else hub.keys(name)
@@ -65,11 +95,13 @@ def is_path(name: str) -> bool:
     separators = {os.sep, os.altsep or os.sep, "/"}
     if any(s in name for s in separators) or name.startswith("~"):
         return True
-    return name not in keys() and name not in GROUPS and Path(name).exists()
+    if name in keys() or name in GROUPS or not Path(name).exists():
+        return False
+    return not _is_foreign(name)
 
 
 def resolve(names: str) -> tuple[str, ...]:
-    """Spell out comma-separated keys, groups (`nano`, `all`, `ood`) and paths; no name twice.
+    """Spell out comma-separated keys, groups (`nano`, `all`, `ood`, `plugins`) and paths, each once.
 
     A path that holds a comma is recognised when it is the only name.
 
@@ -83,10 +115,12 @@ def resolve(names: str) -> tuple[str, ...]:
     for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
-        elif name in keys() or is_path(name):
+        elif name == PLUGINS and FOREIGN.declared():
+            spelled.update(dict.fromkeys(foreign_keys()))
+        elif name in keys() or is_path(name) or _is_foreign(name):
             spelled[name] = None
         else:
-            raise unknown_name("dataset", name, [*GROUPS, *keys(), "a path"])
+            raise unknown_name("dataset", name, [*GROUPS, *keys(), *foreign_keys(), "a path"])
     return tuple(spelled)
 
 
@@ -132,6 +166,7 @@ def open_dataset(
     Raises:
         UnknownNameError: there is no such key, and no such path, or no such prompt set.
         DataError: a path does not exist, or cannot name a folder in the store; the share is out of range.
+        PluginError: it is of another package, and cannot be used.
     """
     found = _find(name, key, sources, prompts, accept_different_data=accept_different_data)
     if labels is not None or classes:
@@ -173,8 +208,10 @@ def _find(
     if name in nano.KEYS:
         root = nano.dataset_root(name)
         return NanoDataset(name, templates_of(root), root)
+    if name not in hub.entries() and _is_foreign(name):
+        return open_foreign(name, _taken())
     if name not in hub.entries():
-        raise unknown_name("dataset", name, [*keys(), "a path"])
+        raise unknown_name("dataset", name, [*keys(), *foreign_keys(), "a path"])
     entry = hub.entries()[name]
     return PublishedDataset(
         name, entry.prompts(prompts), entry, copies.get(name), accept_different_data
@@ -218,6 +255,8 @@ def store_keys(names: str) -> tuple[str, ...]:
     for name in _listed(names):
         if name in GROUPS:
             spelled.update(dict.fromkeys(group(name)))
+        elif name == PLUGINS and FOREIGN.declared():
+            spelled.update(dict.fromkeys(foreign_keys()))
         else:
             spelled[path_key(Path(name).expanduser()) if is_path(name) else name] = None
     return tuple(spelled)
@@ -234,7 +273,7 @@ def path_key(root: Path, key: str | None = None) -> str:
     safe = _safe(key or _stem(root))
     if not safe:
         raise DataError(f"{root} gives the data set no usable name; name it with --name")
-    if safe in keys():
+    if safe in keys() or _is_foreign(safe):
         raise DataError(
             f"{root} would be called {safe!r} in the store, which is another data set's key; name it with --name"
         )

@@ -3,8 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from clipnlc.datasets import hub, nano
+from clipnlc.datasets import foreign_keys, hub, nano
+from clipnlc.datasets.foreign import FOREIGN
 from clipnlc.datasets.hub.dataset import PublishedDataset
+from clipnlc.plugins import GROUP
 
 
 @dataclass(frozen=True)
@@ -13,16 +15,16 @@ class Entry:
 
     Attributes:
         key: as given to `--dataset`.
-        group: `nano`, `all` (the paper's) or `ood`.
-        classes: number of classes.
+        group: `nano`, `all` (the paper's), `ood`, or `plugins` of other packages.
+        classes: number of classes; None if unknown.
         train: number of training images; None if unknown.
-        val: images to choose on; mostly 0.
+        val: images to choose on, mostly 0; None if unknown.
         test: images to be measured on; None where that is not known.
         metric: what the CLIP paper reports, `accuracy` or `class-mean-accuracy`.
         kind: what the images are.
         note: what to know of it.
         licence: of the images, in short.
-        source: the preferred repository and its commit, or `package`.
+        source: the preferred repository and its commit, `package`, or another package and its version.
         gated: the source's terms must be accepted on the hub.
         at_hand: the splits that need no download.
         class_names: in label order; empty where only the source knows them.
@@ -31,7 +33,7 @@ class Entry:
 
     key: str
     group: str
-    classes: int
+    classes: int | None
     train: int | None
     val: int | None
     test: int | None
@@ -51,7 +53,29 @@ def catalogue() -> list[Entry]:
     return [
         *(_embedded(key) for key in nano.KEYS),
         *(_published(key) for name in ("all", "ood") for key in hub.keys(name)),
+        *(_foreign(key) for key in foreign_keys()),
     ]
+
+
+def _foreign(key: str) -> Entry:
+    """Describe a data set of another package, which is not opened for it."""
+    return Entry(
+        key=key,
+        group=GROUP,
+        classes=None,
+        train=None,
+        val=None,
+        test=None,
+        metric="accuracy",
+        kind="",
+        note="",
+        licence="",
+        source=str(FOREIGN.declared()[key][0]),
+        gated=False,
+        at_hand=(),
+        class_names=(),
+        templates=(),
+    )
 
 
 def _embedded(key: str) -> Entry:

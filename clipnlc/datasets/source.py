@@ -62,7 +62,8 @@ class Split:
         fingerprint: digest of content, names, labels and class names.
         notes: what the user should be told, one line each.
         origin: of a data set from the registry, `source` (a repository and its commit, or `local`)
-            and, where a difference was accepted, `accepted`; empty for paths. It is in no digest.
+            and, where a difference was accepted, `accepted`; of another package's data set, `package`;
+            empty for paths. It is in no digest.
         identifiers: what the source calls the classes, in label order; None for bare numbers.
         digests: of each image, where the source has them; `image_digests` always gives them.
         test_share: of a data set that was divided, the share of test (`division`).

@@ -300,7 +300,7 @@ class _Work:
         request = self.request
         # Published prompts fit into 77 tokens, not into nano's 16: with nano they are a rehearsal.
         rehearsal = bool(
-            split.origin
+            "source" in split.origin
             and job.backbone.source == "nano"
             and not (request.templates or request.class_names)
         )

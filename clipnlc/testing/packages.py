@@ -1,23 +1,27 @@
 """Everything that an installed package declares, through the suite of its family."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.datasets import foreign_function
+from clipnlc.datasets.foreign import FOREIGN
 from clipnlc.heads import HEADS
-from clipnlc.measures import Measures
 from clipnlc.metrics import METRICS, PAIRWISE
-from clipnlc.registry import Registry
+from clipnlc.plugins import Plugins
 from clipnlc.testing.combiners import check_combiner
+from clipnlc.testing.datasets import check_dataset
 from clipnlc.testing.heads import check_head
 from clipnlc.testing.measures import check_measure
 
-_TABLES: Final[Mapping[str, tuple[Registry | Measures[Any], Callable[[Any], None]]]] = {
-    "clipnlc.combiners": (COMBINERS, check_combiner),
-    "clipnlc.heads": (HEADS, check_head),
-    "clipnlc.measures": (METRICS, check_measure),
-    "clipnlc.pair_measures": (PAIRWISE, check_measure),
-}
+_SUITES: Final[Sequence[tuple[Plugins, Callable[[str], Any], Callable[[Any], None]]]] = (
+    (COMBINERS.plugins, COMBINERS.get, check_combiner),
+    (HEADS.plugins, HEADS.get, check_head),
+    (METRICS.plugins, METRICS.get, check_measure),
+    (PAIRWISE.plugins, PAIRWISE.get, check_measure),
+    (FOREIGN, foreign_function, check_dataset),
+)
+"""What packages add to a table, how a member is got, and what checks it."""
 
 
 def check_package(package: str) -> None:
@@ -36,18 +40,19 @@ def check_package(package: str) -> None:
     >>> check_package("numpy")
     Traceback (most recent call last):
         ...
-    AssertionError: numpy declares no entry point of clipnlc.combiners, clipnlc.heads, clipnlc.measures, clipnlc.pair_measures
+    AssertionError: numpy declares no entry point of clipnlc.combiners, clipnlc.heads, clipnlc.measures, clipnlc.pair_measures, clipnlc.datasets
     """
     found = [
-        (name, table, check)
-        for table, check in _TABLES.values()
-        for name, its in table.plugins.declared().items()
+        (name, get, check)
+        for plugins, get, check in _SUITES
+        for name, its in plugins.declared().items()
         if package in [one.package for one in its]
     ]
-    assert found, f"{package} declares no entry point of {', '.join(_TABLES)}"
-    for name, table, check in found:
+    groups = ", ".join(plugins.group for plugins, _, _ in _SUITES)
+    assert found, f"{package} declares no entry point of {groups}"
+    for name, get, check in found:
         try:
-            check(table.get(name))
+            check(get(name))
         except AssertionError as problem:
             problem.add_note(f"of {name}")
             raise
