@@ -1,5 +1,6 @@
 """How a message spells a `clipnlc` command: quoted, with the store where it is not the default."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Final
 
 DEFAULT_STORE: Final = Path("clipnlc-store")
 """The store of every command that names none."""
+
+_OWN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Value = str | int | float | Path | bool | Sequence[str] | None
 
@@ -39,3 +42,14 @@ def command(stage: str, *arguments: str, store: Path | None = None, **options: V
         elif value not in (None, False, ""):
             words += [option, shlex.quote(str(value))]
     return " ".join(words)
+
+
+def is_own_name(backbone: str) -> bool:
+    """Return whether `import` makes a backbone of this name, and not `extract`.
+
+    Those of `extract` have a tag or a file, or begin with `nano-`.
+
+    >>> [is_own_name(name) for name in ("forest", "RN50.openai", "nano-RN50", "a@b.pt", "hf:a/b")]
+    [True, False, False, False, False]
+    """
+    return bool(_OWN_NAME.fullmatch(backbone)) and not backbone.startswith("nano-")

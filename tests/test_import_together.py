@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from command_line import good, refusal, write_photos
+from command_line import good, refusal
 from PIL import Image
 from scipy.special import softmax
 from sklearn.ensemble import RandomForestClassifier
@@ -21,6 +21,22 @@ pytestmark = pytest.mark.slow
 RUN = "4-shots-seed-0"
 
 
+def write_hard_photos(root):
+    """Write noisy photos of three greys that no model tells apart well."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 10), ("test", 25)):
+        for name, colour in {
+            "red": (140, 115, 110),
+            "green": (112, 138, 112),
+            "blue": (110, 112, 142),
+        }.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                shade = np.array(colour) + random.normal(0, 14, 3)
+                image = (shade + random.normal(0, 60, (24, 24, 3))).clip(0, 255).astype(np.uint8)
+                Image.fromarray(image).save(root / split / name / f"{number:02}.png")
+
+
 def pixels(root, split, ids):
     """Return photos as rows of 48 numbers: 4 x 4 pixels."""
     files = [root / split / name.removeprefix(f"{split}/") for name in ids]
@@ -33,7 +49,7 @@ def pixels(root, split, ids):
 def here(tmp_path_factory):
     """Extract nano-RN50, and write what the two other models give for the same photos."""
     root = tmp_path_factory.mktemp("together")
-    write_photos(root / "photos")
+    write_hard_photos(root / "photos")
     by = {"cwd": root}
     good("extract", "-d", "photos", "-b", "nano-RN50", **by)
     layout = Layout(root / "clipnlc-store")
@@ -82,6 +98,14 @@ def test_every_combiner_runs_or_says_why_not(here):
             assert name not in ran
         else:
             assert name in ran, name
+
+
+def test_the_table_says_that_labels_of_a_model_are_not_known(here):
+    root, *_ = here
+    said = " ".join(good("evaluate", "--head", "auto", cwd=root).split())
+    assert (
+        "forest, tower came as arrays: what labels a model learnt from before is not known" in said
+    )
 
 
 def auto_logits(layout, backbone):
@@ -146,8 +170,23 @@ def test_the_table_is_that_of_plain_numpy_and_of_python(here):
         if row.kind == "combiner" and not COMBINERS.get(row.name).reads_pool
     ]  # fmt: skip
     assert len(compared) > 15
+    assert len({row.accuracy for row in found.rows}) > 5  # so that equal numbers say something
     for row in compared:
         assert row.accuracy == pytest.approx(ran[row.name]), row.name
+
+
+def test_diversity_takes_imported_logits_too(here):
+    root, layout, *_ = here
+    refused = refusal("diversity", "--head", "auto", cwd=root)
+    assert "tower on photos has neither texts nor logits" in refused
+    words = ("diversity", "--head", "auto", "--backbones", "nano-RN50,forest", "--json")
+    (found,) = json.loads(good(*words, cwd=root))["datasets"]
+    z = [auto_logits(layout, name).splits["test"].logits for name in ("nano-RN50", "forest")]
+    truth = auto_logits(layout, "forest").splits["test"].labels
+    right = [one.argmax(axis=1) == truth for one in z]
+    assert {*found["accuracies"]} == {right[0].mean(), right[1].mean()}
+    assert found["oracle"] == (right[0] | right[1]).mean()
+    assert found["matrices"]["cka"][0][1] is None  # the forest has no features
 
 
 def test_what_arrays_cannot_do_is_said(here):

@@ -196,7 +196,9 @@ def diversity(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
-    head: Annotated[str, typer.Option(help="Whose logits: zero-shot or linear.")] = "zero-shot",
+    head: Annotated[
+        str, typer.Option(help="Whose logits: zero-shot, linear, or auto for imported ones too.")
+    ] = "zero-shot",
     csv: Annotated[Path | None, typer.Option(help="Also write every entry as CSV.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the tables as Markdown.")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from clipnlc.commands import is_own_name
 from clipnlc.datasets import keys as known_keys
 from clipnlc.datasets.dataset import Dataset
 from clipnlc.datasets.splits import canonical
@@ -27,7 +28,6 @@ from clipnlc.stores.features import (
     read_feature_header,
 )
 from clipnlc.stores.key import Key, differences
-from clipnlc.stores.layout import is_own_name
 from clipnlc.stores.removal import remove_features
 from clipnlc.stores.shards import remove_shards, reseal
 from clipnlc.stores.texts import text_key

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from clipnlc.commands import is_own_name
 from clipnlc.measures import Facts
 from clipnlc.reports.record import Evaluation, IntervalKind
 
@@ -107,6 +108,11 @@ def data_notes(evaluation: Evaluation) -> list[str]:
                 f"{', '.join(fitted)} without texts or logits: a head fitted on the same labels as "
                 "what combines it; combiners learn from cross-fitted logits. Best single and oracle: "
                 "the other backbones."
+            )
+        if own := [name for name in evaluation.backbones if is_own_name(name)]:
+            notes.append(
+                f"{', '.join(own)} came as arrays: what labels a model learnt from before is not known, "
+                "nor counted."
             )
     elif {row.drawn.kind for row in backbones} - {"none"}:
         notes.append(

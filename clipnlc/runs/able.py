@@ -6,10 +6,11 @@ One that reads features takes those of the backbones that have any.
 from collections.abc import Callable, Sequence
 
 from clipnlc.combiners import COMBINERS
+from clipnlc.commands import is_own_name
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError
 from clipnlc.stores.features import read_feature_header
-from clipnlc.stores.layout import Layout, is_own_name
+from clipnlc.stores.layout import Layout
 from clipnlc.wording import SHOWN
 
 

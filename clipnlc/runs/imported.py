@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from clipnlc.commands import command
+from clipnlc.commands import command, is_own_name
 from clipnlc.datasets.arrays import ArrayRows
 from clipnlc.errors import DataError
 from clipnlc.runs.finding import Runs
 from clipnlc.stores.features import read_feature_columns, read_feature_header
-from clipnlc.stores.layout import IMPORTED, Layout, is_own_name
+from clipnlc.stores.layout import IMPORTED, Layout
 from clipnlc.stores.logits import read_logit_header
 from clipnlc.wording import count, quoted
 

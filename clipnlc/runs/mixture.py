@@ -11,6 +11,7 @@ at any time; the key of every file of the head `auto`, and of every fit on such 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from clipnlc.commands import command
@@ -169,3 +170,36 @@ def with_unlabelled(
     if HEADS.get(head).texts_suffice and has >= set(backbones) and none not in labels:
         return (none, *labels)
     return tuple(labels)
+
+
+def label_free_logits(
+    layout: Layout, dataset: str, head: str, backbones: Sequence[str]
+) -> dict[str, Path]:
+    """Return the logit file of each backbone, by name, whatever labels a run has.
+
+    Under the head `auto` it is that of the zero-shot head, or of the logits that it came with.
+
+    Args:
+        layout: the store.
+        dataset: its key.
+        head: one that is fitted once, or `auto`.
+        backbones: names.
+
+    Raises:
+        DataError: under `auto`, a backbone is answered by a head that is fitted on the labels of a run.
+        MissingStageError: a backbone has no features of train.
+        StoreError: a file is damaged.
+    """
+    if head != AUTO:
+        return {name: layout.logits(dataset, head, name) for name in backbones}
+    parts = {name: part_of(layout, dataset, name) for name in backbones}
+    fitted = [name for name in backbones if parts[name] == FITTED]
+    if fitted:
+        others = [name for name in backbones if name not in fitted]
+        cure = command("diversity", dataset=dataset, head=AUTO, backbones=others, store=layout.root)
+        raise DataError(
+            f"{', '.join(fitted)} on {dataset} {'has' if len(fitted) == 1 else 'have'} neither texts nor "
+            f"logits, so {FITTED} is fitted on the labels of each run by itself; run `{cure}` to "
+            "compare the others"
+        )
+    return {name: layout.logits(dataset, parts[name], name) for name in backbones}

@@ -29,7 +29,7 @@ from clipnlc.reports.record import (
 from clipnlc.runs.finding import datasets_with_logits, refuse_crop
 from clipnlc.runs.freshness import Present, refuse_stale_logits
 from clipnlc.runs.members import members_name
-from clipnlc.runs.mixture import refuse_lacking
+from clipnlc.runs.mixture import AUTO, ZERO_SHOT, label_free_logits, refuse_lacking
 from clipnlc.runs.packages import find_member, packages_of
 from clipnlc.runs.records import (
     diversity_path,
@@ -66,7 +66,8 @@ def diversity(
     Args:
         store: root of the store.
         datasets: names in the store; by default every one with logits of this head.
-        head: whose logits are compared.
+        head: whose logits are compared; under `auto` those of the zero-shot head, or that a
+            backbone came with.
         split: whose samples are predicted.
         backbones: those to compare, in this order; by default all that have logits.
         features: also compare the features, by linear CKA.
@@ -80,16 +81,16 @@ def diversity(
             the record cannot be written.
     """
     layout = Layout(store)
-    if find_member(HEADS, head, layout).per_draw:
+    if find_member(HEADS, head, layout).per_draw and head != AUTO:
         raise DataError(
             f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
             "fitted once: choose --head zero-shot or linear"
         )
     refuse_crop(split)
-    names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
-    for name in names:
+    names = _datasets(layout, sorted(set(datasets or ())), head)
+    for name in names if head != AUTO else ():
         refuse_lacking(layout, name, head, backbones or ())
-    ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)
+    ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head, split)
     if len(ensemble) == 1:
         cure = f"run `{command('extract --backbones …', dataset=names, store=store)}`"
         if backbones is not None:
@@ -129,11 +130,25 @@ def diversity(
     return report
 
 
-def _ensemble(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
+def _datasets(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
+    """Return the data sets named, or all with logits; `auto` takes those of other heads."""
+    if head != AUTO:
+        return datasets_with_logits(layout, datasets, head)
+    found = tuple(datasets) or tuple(name for name in layout.datasets() if layout.splits(name))
+    return found or datasets_with_logits(layout, (), ZERO_SHOT)
+
+
+def _ensemble(layout: Layout, datasets: Sequence[str], head: str, split: str) -> tuple[str, ...]:
     """Return the backbones that have logits, which must be the same for every data set."""
-    first = layout.logit_backbones(datasets[0], head)
+
+    def with_logits(dataset: str) -> tuple[str, ...]:
+        if head == AUTO:
+            return layout.backbones(dataset, split)
+        return layout.logit_backbones(dataset, head)
+
+    first = with_logits(datasets[0])
     for dataset in datasets[1:]:
-        other = layout.logit_backbones(dataset, head)
+        other = with_logits(dataset)
         if other != first:
             raise StoreError(
                 f"{datasets[0]} has {head} logits of {','.join(first)}, and {dataset} of "
@@ -166,7 +181,7 @@ class _Files:
         *,
         features: bool,
     ) -> "_Files":
-        logits = {name: layout.logits(dataset, head, name) for name in backbones}
+        logits = label_free_logits(layout, dataset, head, backbones)
         seen = {n: layout.features(dataset, split, n) for n in backbones} if features else {}
         sources = []
         refuse_stale_logits(Present(layout), map(layout.relative, logits.values()))
@@ -307,5 +322,5 @@ def _nlc_rows(
 def _undefined(measures: Sequence[str]) -> tuple[str, ...]:
     if not measures:
         return ()
-    where = "where a backbone is always or never right, or always says the same"
+    where = "where a backbone is always or never right, always says the same, or has no features"
     return (f"undefined for some pairs, {where}: {', '.join(measures)}",)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from clipnlc.backbones import GROUPS
+from clipnlc.commands import is_own_name
 from clipnlc.datasets.array_roles import Names
 from clipnlc.datasets.arrays import FLOOR, ArrayRows, read_rows
 from clipnlc.datasets.fingerprints import digest_labels, digest_texts
@@ -21,7 +22,7 @@ from clipnlc.stores import locks
 from clipnlc.stores.feature_writing import write_features
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.key import Key, differences
-from clipnlc.stores.layout import IMPORTED, Layout, is_own_name
+from clipnlc.stores.layout import IMPORTED, Layout
 from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
-from clipnlc.commands import command
+from clipnlc.commands import command, is_own_name
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import StoreError
 from clipnlc.stores.features import FeatureFile, open_features
-from clipnlc.stores.layout import import_command, is_own_name, locate
+from clipnlc.stores.layout import import_command, locate
 from clipnlc.stores.logits import LogitFile, open_logits
 from clipnlc.wording import quoted
 

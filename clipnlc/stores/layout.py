@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, unquote
 
-from clipnlc.commands import command
+from clipnlc.commands import command, is_own_name
 from clipnlc.errors import DataError, StoreError
 from clipnlc.labels import Labels
 from clipnlc.stores.key import Key
@@ -33,7 +33,6 @@ Kind = Literal["features", "shards", "logits", "fits", "given", "combined", "tex
 TEXTS = ".texts"  # no data set's folder: those never start with a dot
 IMPORTED = "imported"  # in the place of a head: logits that a backbone came with
 LONGEST_PART = 200  # bytes; leaves room for `.h5.<pid>.partial` within the usual limit of 255
-_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SHARD_NAME = re.compile(r"(\d{9})-(\d{9})\.h5")
 
 
@@ -60,17 +59,6 @@ def as_part(name: str) -> str:
 def from_part(part: str) -> str:
     """Read back the name that `as_part` spelled."""
     return unquote(part, errors="surrogateescape")
-
-
-def is_own_name(backbone: str) -> bool:
-    """Return whether a backbone has the name of one that a person imported.
-
-    `extract` makes none of such a name: its own have a tag or a file, or begin with `nano-`.
-
-    >>> [is_own_name(name) for name in ("forest", "RN50.openai", "nano-RN50", "a@b.pt", "hf:a/b")]
-    [True, False, False, False, False]
-    """
-    return bool(_OWN_NAME.fullmatch(backbone)) and not backbone.startswith("nano-")
 
 
 @dataclass(frozen=True)
