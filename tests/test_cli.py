@@ -37,6 +37,7 @@ COMMANDS = (
     "evaluate",
     "diversity",
     "predict",
+    "label",
     "export",
     "status",
     "verify",
