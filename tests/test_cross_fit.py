@@ -9,12 +9,13 @@ import scipy.stats
 from command_line import BACKBONES
 from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture for all tests)
 
+from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.combiners import COMBINERS
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.labels import Labels, dealt_folds
 from clipnlc.metrics.intervals import others_interval
-from clipnlc.runs.cross_fitting import cross_fit
+from clipnlc.runs.cross_fitting import CrossFitted, cross_fit
 from clipnlc.runs.members import members_name
 from clipnlc.runs.records import cross_fit_path, read_cross_fit, verify_record
 from clipnlc.stages.cross_fit import UNLABELLED, cross_fitted
@@ -239,3 +240,33 @@ def test_a_record_that_was_altered_or_moved_is_refused(store):
     place.write_text(place.read_text("utf-8").replace('"count": 24', '"count": 25'), "utf-8")
     with pytest.raises(StoreError, match="was altered"):
         cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp")
+
+
+def test_what_is_said_of_it_holds_of_the_photos_it_is_for():
+    found = CrossFitted(
+        accuracy=0.7,
+        low=0.506,
+        high=0.853,
+        count=30,
+        folds=10,
+        others=270,
+        drawn=True,
+        fewer=((0, 0.6), (15, 2 / 3)),
+    )
+    one, two, three = accuracy_lines(found)
+    assert one == (
+        "accuracy on the 270 other photos: about 70.0 % (95 % interval 50.6 to 85.3), cross-fitted on "
+        "the 30 labels, a random draw"
+    )
+    assert two == (
+        "  of the same photos: 60.0 % with no label, 66.7 % with 15 labels, 70.0 % with all"
+    )
+    # By hand: 120 and the 180 others are worth 72 images, of which 50.4 right.
+    low, high = scipy.stats.beta.ppf(0.025, 50.4, 22.6), scipy.stats.beta.ppf(0.975, 51.4, 21.6)
+    assert three.startswith(
+        f"  120 labels would narrow the interval to about {100 * low:.1f} to {100 * high:.1f}"
+    )
+    chosen, *_ = accuracy_lines(replace(found, drawn=False))
+    assert "they were chosen, not drawn, so it says nothing of the others" in chosen
+    assert len(list(accuracy_lines(replace(found, others=20)))) == 2  # there are no 120 photos
+    assert "on photos of the same kind" in next(accuracy_lines(replace(found, others=0)))
