@@ -39,6 +39,7 @@ COMMANDS = (
     "evaluate",
     "diversity",
     "predict",
+    "label",
     "export",
     "status",
     "verify",
