@@ -93,5 +93,5 @@ def test_a_few_labels_are_fitted_on_and_judged_by_themselves(split, tmp_path, he
     estimate = json.loads(good(*line, "--json", by=here))["estimate"]
     assert (estimate["count"], estimate["others"], estimate["drawn"]) == (12, 24, False)
     divided = good(*line, "--test-share", 0.5, "--name", "divided", by=here)
-    assert "% of 6 test images right" in divided
+    assert re.search(r"% of [4-8] test images right", divided)
     assert "divided/unlabelled: 24 images" in divided
