@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from browsing import chromium
 from command_line import BACKBONES, QUICK, Ended, good, write_photos
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
@@ -81,6 +82,13 @@ def here(capfd, monkeypatch):
         return Ended(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser, for the HTML pages; skipped where there is none, unless it is required."""
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from clipnlc.cli.doctor import doctor
 from clipnlc.cli.exporting import export
 from clipnlc.cli.extracting import extract, merge
 from clipnlc.cli.fitting import train_heads, train_nlc
+from clipnlc.cli.labelling import label
 from clipnlc.cli.making import nano_data, pretrain
 from clipnlc.cli.measuring import diversity, evaluate
 from clipnlc.cli.predicting import predict
@@ -59,6 +60,7 @@ for _command in (
     evaluate,
     diversity,
     predict,
+    label,
     export,
     status,
     verify,

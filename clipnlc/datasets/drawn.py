@@ -1,0 +1,211 @@
+"""Photos that were drawn at random to be labelled, and the CSV that their labels come back in.
+
+`file,guess,confidence,label`: files relative to the folder of photos, in the order in which they were
+drawn. The order is pseudo-random and decided by the names and a seed alone (`labels.ranks`), so a
+further draw goes on where the last ended, and whether some labelled photos are a random draw can be
+checked against the folder: they are the first ones of its order. `<name>.csv.json` beside the CSV
+records the seed, and the photos that could not be read and were passed over.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import normpath
+from typing import Any, Final
+
+import numpy as np
+
+from clipnlc.digests import matches_digest, with_digest
+from clipnlc.errors import DataError
+from clipnlc.files import read_regular, reason, write_whole
+from clipnlc.labels import ranks
+from clipnlc.wording import count, shown
+
+COLUMNS: Final = ("file", "guess", "confidence", "label")
+FORMAT: Final = "clipnlc-draw"
+VERSION: Final = 1
+LARGEST: Final = 64 * 2**20
+"""Bytes of a CSV or a record; a million photos take less."""
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet takes for a formula."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo.
+
+    Attributes:
+        file: its path relative to the folder of photos, with `/`.
+        guess: the class that the ensemble without labels names.
+        confidence: its probability as it is spelled in the file; empty where there is none.
+        label: the class that a person named; empty where nobody has.
+    """
+
+    file: str
+    guess: str
+    confidence: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How photos were drawn.
+
+    Attributes:
+        seed: of the order.
+        unreadable: photos that were passed over, for they cannot be read.
+    """
+
+    seed: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+def in_order(files: Sequence[str], seed: int) -> list[str]:
+    """Return files in the pseudo-random order in which they are drawn.
+
+    >>> in_order(["a.png", "b.png"], 0) == in_order(["b.png", "a.png"], 0)
+    True
+    """
+    return [files[row] for row in np.argsort(ranks(files, draw=f"label:{seed}"))]
+
+
+def doubt(rows: Sequence[Row], files: Collection[str], draw: Draw) -> str | None:
+    """Return why labelled photos are no random draw from a folder; None where they are one.
+
+    Args:
+        rows: of the CSV, labelled or not.
+        files: every photo of the folder, relative to it.
+        draw: how they were drawn.
+    """
+    labelled = {row.file for row in rows if row.label}
+    readable = sorted(set(files) - set(draw.unreadable))
+    if not labelled <= set(readable):
+        return "some labelled photos are not in the folder"
+    order = in_order(readable, draw.seed)
+    if set(order[: len(labelled)]) == labelled:
+        return None
+    blank = [row.file for row in rows if not row.label]
+    if blank and set(order[: len(rows)]) == labelled | set(blank):
+        return (
+            f"{count(len(blank), 'photo')} of the {len(rows)} that were drawn "
+            f"{'has' if len(blank) == 1 else 'have'} no label, and not the last ones"
+        )
+    return "they are not the photos that the command label drew from this folder"
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Read the CSV of a draw; spaces around labels are dropped.
+
+    Raises:
+        DataError: it cannot be read, has other columns, or lists a file twice.
+    """
+    text = _text(path, "labels")
+    rows: dict[str, Row] = {}
+    try:
+        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise DataError(
+                f"{path} has the columns {shown(','.join(table.fieldnames or ()))}, expected "
+                f"{','.join(COLUMNS)}, as the command label writes them; give --out another file"
+            )
+        for line in table:
+            if None in line or None in line.values():
+                raise DataError(
+                    f"{path} line {table.line_num} has not {len(COLUMNS)} cells; give each row "
+                    f"{','.join(COLUMNS)}"
+                )
+            file = normpath(line["file"])
+            if file in rows:
+                raise DataError(
+                    f"{path} line {table.line_num} lists {shown(file)} again; delete one"
+                )
+            rows[file] = Row(file, line["guess"], line["confidence"], line["label"].strip())
+    except csv.Error as problem:
+        raise DataError(f"{path} is no CSV file ({problem}); give --out another file") from problem
+    return tuple(rows.values())
+
+
+def rows_csv(rows: Sequence[Row]) -> str:
+    """Spell rows as CSV; `./` keeps a spreadsheet from taking a file's name for a formula."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows((safe_file(row.file), row.guess, row.confidence, row.label) for row in rows)
+    return text.getvalue()
+
+
+def safe_file(file: str) -> str:
+    """Spell a relative path so that no spreadsheet takes it for a formula.
+
+    >>> safe_file("=1.png"), safe_file("a/=1.png")
+    ('./=1.png', 'a/=1.png')
+    """
+    return f"./{file}" if file.startswith(_FORMULA) else file
+
+
+def record_of(path: Path) -> Path:
+    """Return where the record of a draw lies, beside its CSV."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_draw(path: Path) -> Draw | None:
+    """Read the record beside a CSV of labels; None where there is none.
+
+    Raises:
+        DataError: it is damaged, or of a newer clipnlc.
+    """
+    place = record_of(path)
+    if not place.exists():
+        return None
+    text = _text(place, "record of the draw")
+    try:
+        tree = json.loads(text)
+        if tree["format"] == FORMAT and tree["format-version"] > VERSION:
+            raise DataError(
+                f"{place} has format-version {tree['format-version']}, this clipnlc reads up to "
+                f"{VERSION}: update clipnlc"
+            )
+        return _draw_of(tree)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise DataError(
+            f"{place} is no record of a draw ({problem}); delete it: then the labels in {path.name} "
+            "count as chosen unless they were drawn with seed 0"
+        ) from problem
+
+
+def _draw_of(tree: Mapping[str, Any]) -> Draw:
+    if tree["format"] != FORMAT or not matches_digest(tree):
+        raise ValueError("it was altered")
+    return Draw(int(tree["seed"]), tuple(map(str, tree["unreadable"])))
+
+
+def write_draw(path: Path, rows: Sequence[Row], draw: Draw) -> None:
+    """Write the CSV and the record beside it; each is there whole or not at all.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    tree = {
+        "format": FORMAT,
+        "format-version": VERSION,
+        "seed": draw.seed,
+        "unreadable": list(draw.unreadable),
+    }
+    # The record first: a CSV without it would count as chosen.
+    write_whole(record_of(path), json.dumps(with_digest(tree), indent=1) + "\n")
+    write_whole(path, rows_csv(rows))
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return read_regular(path, at_most=LARGEST).decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"cannot read the {what} in {path}: {reason(error, path)}; fix it, or give another file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8; save it as UTF-8") from error
