@@ -210,6 +210,11 @@ def after_run(box):
     yield ["run", "photos", *TWO]
 
 
+@case("cli.labelling._say_labelled")
+def after_label(box):
+    yield ["label", "photos", "--classes", "red,green,blue", "--count", 6, "-b", "nano-RN50"]
+
+
 @case("cli.unlabelled._say_doubts")
 def after_run_without_labels(box):
     yield ["run", "photos/train", "--classes", "red,green,blue", *TWO]

@@ -229,7 +229,7 @@ def _say_ran(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
     if ran.evaluation is not None:
         _say_measured(say, ran.evaluation, ran.diversity, ran.method)
     if ran.estimate is not None:
-        for line in _estimated(ran.estimate, ran.method):
+        for line in _estimated(ran.estimate, ran.method, ran.recognised.chosen):
             say(line)
     _say_next(say, ran, store, backbones)
 
@@ -253,7 +253,7 @@ def _say_measured(
         )
 
 
-def _estimated(estimate: "CrossFitted", method: str) -> "Iterator[str]":
+def _estimated(estimate: "CrossFitted", method: str, chosen: str | None) -> "Iterator[str]":
     """Say how accurate a fit is by its own labels, how sure that is, and what more labels would do."""
     labels = count(estimate.count, "label")
     others = f"the {estimate.others} other" if estimate.others else "further"
@@ -264,8 +264,8 @@ def _estimated(estimate: "CrossFitted", method: str) -> "Iterator[str]":
     )
     if not estimate.drawn:
         yield (
-            "note: the labels are not known to be a random draw of the photos, so the number holds "
-            "for photos like the labelled ones alone"
+            f"note: the labels are no random draw of the photos ({chosen}), so the number holds for "
+            "photos like the labelled ones alone"
         )
     fewer = ", ".join(f"{100 * share:.1f} % with {n}" for n, share in estimate.fewer)
     if fewer:

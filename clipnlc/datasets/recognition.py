@@ -4,14 +4,17 @@ Nothing is opened but what says where the images and their labels are.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
+from clipnlc.datasets.drawn import Draw, doubt, read_draw, read_rows
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
+from clipnlc.datasets.tree import images_below
 from clipnlc.errors import DataError
 from clipnlc.labels import UNLABELLED
 from clipnlc.wording import some
@@ -32,11 +35,14 @@ class Recognised:
         path: where it lies, as it was given.
         what: how images and labels are stored, in a few words.
         splits: its splits, before any division.
+        chosen: of photos labelled in part, why the labelled ones are no random draw from them; None
+            where they are one.
     """
 
     path: str
     what: str
     splits: tuple[str, ...]
+    chosen: str | None = None
 
     @property
     def is_divided(self) -> bool:
@@ -89,7 +95,8 @@ def recognise(
         ) from error
     assert dataset.path is not None, "photos lie somewhere"
     if isinstance(dataset, LocalDataset) and dataset.labels is not None:
-        return Recognised(str(dataset.path), f"images with labels in {dataset.labels}", splits)
+        what = f"images with labels in {dataset.labels}"
+        return Recognised(str(dataset.path), what, splits, _chosen(dataset.path, dataset.labels))
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]
     if kind == "folder":
@@ -97,3 +104,11 @@ def recognise(
         if listed.tables:
             what = f"images with labels in {some(listed.tables)}"
     return Recognised(str(dataset.path), what, splits)
+
+
+def _chosen(photos: Path, labels: Path) -> str | None:
+    try:
+        rows = read_rows(labels)
+    except DataError:
+        return "the file of labels is not one of the command label"
+    return doubt(rows, set(images_below(photos)), read_draw(labels) or Draw())
