@@ -42,6 +42,7 @@ ELSEWHERE = {
     "runs.exported.open_exported": "of exports forged with fresh digests: tests/test_export.py",
     "runs.fitted.Fitted.combiner": "of fits forged with fresh digests: tests/test_runs_fitted.py",
     "runs.fitted._unfit": "of fits forged with fresh digests: tests/test_fuzz_stores.py",
+    "stages.cross_fit.cross_fitted": "of fits that `run` has just made: tests/test_cross_fit.py",
     "stages.evaluate.applying._outcome": "of fits forged with fresh digests",
     "stages.evaluate.applying._stored": "of what fits gave, forged: tests/test_fuzz_stores.py",
     "stages.merge._newest_key": "while another process removes shards",
@@ -210,7 +211,7 @@ def after_run(box):
     yield ["run", "photos", *TWO]
 
 
-@case("cli.labelling._say_labelled")
+@case("cli.labelling.label")
 def after_label(box):
     yield ["label", "photos", "--classes", "red,green,blue", "--count", 6, "-b", "nano-RN50"]
 
