@@ -6,11 +6,14 @@ predictor, and a predictor of it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from clipnlc.labels import Labels
+
+Estimate = Literal["held-out", "cross-fitted", "cross-fitted-chosen"]
+"""How an accuracy was obtained; see `Measurement`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,11 @@ class Measurement:
         split: which of them.
         images: how many.
         accuracy: in [0, 1].
-        low, high: 95 % interval of the accuracy over the images (Wilson), in [0, 1].
+        low, high: 95 % interval of the accuracy, in [0, 1]: over the images (Wilson), or of all other
+            images (`metrics.intervals.others_interval`) where it is cross-fitted.
+        estimate: `held-out`: on images that nothing was learnt from; `cross-fitted`: on the very
+            images that it was fitted on, a random draw, each by a fit without its label;
+            `cross-fitted-chosen`: likewise, where the images were chosen and not drawn.
     """
 
     dataset: str
@@ -71,6 +78,7 @@ class Measurement:
     accuracy: float
     low: float
     high: float
+    estimate: Estimate = "held-out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +92,7 @@ class Export:
         head: name of the heads' family.
         heads: one per backbone, sorted by backbone.
         fit: the combiner.
-        measured: what `evaluate` measured of this very fit; empty where it was not measured.
+        measured: what was measured of this very fit; empty where it was not measured.
         keeps_features: whether learnt arrays contain features of training images.
         probabilistic: whether `softmax` of the scores is a probability.
         clipnlc: the version that made it.

@@ -84,9 +84,12 @@ def here(capfd, monkeypatch):
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real browser, for the HTML pages; skipped where there is none, unless it is required."""
+    """A real browser, for the HTML pages; skipped where there is none, unless it is required.
+
+    Not longer than a module: while it is open, an event loop runs in this thread.
+    """
     with chromium() as opened:
         yield opened
 

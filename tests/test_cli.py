@@ -38,6 +38,7 @@ COMMANDS = (
     "evaluate",
     "diversity",
     "predict",
+    "label",
     "export",
     "status",
     "verify",

@@ -9,15 +9,20 @@ import scipy.stats
 from command_line import BACKBONES
 from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture for all tests)
 
+from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.combiners import COMBINERS
 from clipnlc.ensemble import Ensemble
-from clipnlc.errors import DataError, MissingStageError
+from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.labels import Labels, dealt_folds
 from clipnlc.metrics.intervals import others_interval
-from clipnlc.runs.cross_fitting import cross_fit
+from clipnlc.runs.cross_fitting import CrossFitted, cross_fit
+from clipnlc.runs.members import members_name
+from clipnlc.runs.records import cross_fit_path, read_cross_fit, verify_record
 from clipnlc.stages.cross_fit import UNLABELLED, cross_fitted
+from clipnlc.stages.export import export
 from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stores.aligned import open_ensemble
+from clipnlc.stores.export import read_export
 from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
@@ -27,11 +32,16 @@ ALL = Labels.all()
 
 
 @pytest.fixture(scope="module")
-def store(first_extracted, tmp_path_factory):
-    """A store of photos of three colours with fits on all labels of train; not to be changed."""
+def first_store(first_extracted, tmp_path_factory):
     root = shutil.copytree(first_extracted, tmp_path_factory.mktemp("cross-fit") / "store")
     train_nlc(store=root, labels=[ALL], seeds=[0], combiners=["gp", "balanced-gp", "nlc-shuffled"])
     return root
+
+
+@pytest.fixture
+def store(first_store, tmp_path):
+    """A store of photos of three colours with fits on all labels of train, to be changed at will."""
+    return shutil.copytree(first_store, tmp_path / "store")
 
 
 def whole(store, split="train"):
@@ -147,7 +157,7 @@ def test_more_labels_narrow_the_interval_with_the_root_of_their_number():
 
 
 def test_images_without_labels_are_learnt_from_and_counted(store, tmp_path):
-    root = shutil.copytree(store, tmp_path / "store")
+    root = shutil.copytree(store, tmp_path / "other")
     layout = Layout(root)
     for backbone in BACKBONES.split(","):
         read = read_features(layout.features("photos", "test", backbone))
@@ -175,7 +185,7 @@ def test_images_without_labels_are_learnt_from_and_counted(store, tmp_path):
     assert found.high - found.low > before.high - before.low
 
 
-def test_what_cannot_be_cross_fitted_is_refused(store, tmp_path):
+def test_what_cannot_be_cross_fitted_is_refused(store):
     with pytest.raises(
         MissingStageError, match=r"no fit of gp on 5 labels .*train-nlc .*--count 5"
     ):
@@ -184,8 +194,79 @@ def test_what_cannot_be_cross_fitted_is_refused(store, tmp_path):
         cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp", head="linear")
     with pytest.raises(DataError, match="looks at other images"):
         cross_fitted(store=store, dataset="photos", which=ALL, combiner="nlc-shuffled")
-    root = shutil.copytree(store, tmp_path / "store")
     one = Labels.count(1)
-    train_nlc(store=root, labels=[one], seeds=[0], combiners=["gp"])
+    train_nlc(store=store, labels=[one], seeds=[0], combiners=["gp"])
     with pytest.raises(DataError, match=r"a single labelled image .* label more"):
-        cross_fitted(store=root, dataset="photos", which=one, combiner="gp")
+        cross_fitted(store=store, dataset="photos", which=one, combiner="gp")
+
+
+def test_it_is_recorded_and_the_card_of_an_export_says_how_it_was_obtained(store, tmp_path):
+    found = cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp")
+    layout = Layout(store)
+    names = layout.logit_backbones("photos", "zero-shot")
+    place = cross_fit_path(
+        layout, "zero-shot", members_name(names), "gp", ALL.name, dataset="photos"
+    )
+    bits = place.read_bytes()
+    assert read_cross_fit(layout, place).accuracy == found.accuracy
+    assert verify_record(layout, place) is None
+    assert cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp") == found
+    assert place.read_bytes() == bits
+
+    done = export(store=store, out=tmp_path / "one", combiner="gp", which=ALL)
+    assert [one.estimate for one in done.measured] == ["cross-fitted"]
+    card = (tmp_path / "one" / "README.md").read_text("utf-8")
+    assert "cross-fitted: no image was held out" in card
+    assert "These images are a random draw" in card
+    assert "model-index" not in card  # which is for images that nothing was learnt from
+    assert read_export(tmp_path / "one").measured == done.measured
+
+    cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp", drawn=False)
+    done = export(store=store, out=tmp_path / "two", combiner="gp", which=ALL)
+    assert [one.estimate for one in done.measured] == ["cross-fitted-chosen"]
+    assert "were chosen and not drawn at random" in (tmp_path / "two" / "README.md").read_text()
+    done = export(store=store, out=tmp_path / "three", combiner="balanced-gp", which=ALL)
+    assert done.measured == ()  # of another fit nothing is known
+
+
+def test_a_record_that_was_altered_or_moved_is_refused(store):
+    cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp")
+    layout = Layout(store)
+    (place,) = layout.records("photos").glob("cross-fit-*-of-gp.json")
+    moved = place.with_name(place.name.replace("-of-gp", "-of-nlc"))
+    shutil.copy(place, moved)
+    with pytest.raises(StoreError, match=r"is misplaced: .*of-gp of photos; delete it"):
+        verify_record(layout, moved)
+    place.write_text(place.read_text("utf-8").replace('"count": 24', '"count": 25'), "utf-8")
+    with pytest.raises(StoreError, match="was altered"):
+        cross_fitted(store=store, dataset="photos", which=ALL, combiner="gp")
+
+
+def test_what_is_said_of_it_holds_of_the_photos_it_is_for():
+    found = CrossFitted(
+        accuracy=0.7,
+        low=0.506,
+        high=0.853,
+        count=30,
+        folds=10,
+        others=270,
+        drawn=True,
+        fewer=((0, 0.6), (15, 2 / 3)),
+    )
+    one, two, three = accuracy_lines(found)
+    assert one == (
+        "accuracy on the 270 other photos: about 70.0 % (95 % interval 50.6 to 85.3), cross-fitted on "
+        "the 30 labels, a random draw"
+    )
+    assert two == (
+        "  of the same photos: 60.0 % with no label, 66.7 % with 15 labels, 70.0 % with all"
+    )
+    # By hand: 120 and the 180 others are worth 72 images, of which 50.4 right.
+    low, high = scipy.stats.beta.ppf(0.025, 50.4, 22.6), scipy.stats.beta.ppf(0.975, 51.4, 21.6)
+    assert three.startswith(
+        f"  120 labels would narrow the interval to about {100 * low:.1f} to {100 * high:.1f}"
+    )
+    chosen, *_ = accuracy_lines(replace(found, drawn=False))
+    assert "they were chosen, not drawn, so it says nothing of the others" in chosen
+    assert len(list(accuracy_lines(replace(found, others=20)))) == 2  # there are no 120 photos
+    assert "on photos of the same kind" in next(accuracy_lines(replace(found, others=0)))

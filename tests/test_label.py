@@ -15,6 +15,7 @@ from clipnlc.datasets.drawn import (
     Draw,
     Row,
     doubt,
+    doubt_of,
     in_order,
     read_draw,
     read_rows,
@@ -107,6 +108,12 @@ def test_only_a_random_draw_passes_for_one(tmp_path):
     assert doubt(rows, files, draw) == (
         "1 photo of the 6 that were drawn has no label, and not the last ones"
     )
+    assert doubt_of(out, files) is None
+    own = tmp_path / "own.csv"
+    own.write_text("file,label\n00.png,dog\n", "utf-8")
+    assert "has the columns file,label, expected file,guess" in doubt_of(own, files)
+    record_of(out).unlink()  # seed 3 is not known any more
+    assert "not the photos that the command label drew" in doubt_of(out, files)
     chosen = [Row(file, "cat", "0.5", "dog") for file in sorted(files)[:6]]
     assert "not the photos that the command label drew" in doubt(chosen, files, draw)
     assert "not in the folder" in doubt([Row("gone.png", "", "", "dog")], files, draw)

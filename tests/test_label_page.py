@@ -1,7 +1,7 @@
 """The page of thumbnails in a real browser: classes by mouse and by keys, and the CSV that it saves."""
 
 import pytest
-from browsing import WIDTHS, opened
+from browsing import WIDTHS, chromium, opened
 from test_label import ODD, write_folder
 
 from clipnlc.datasets.drawn import read_draw, read_rows
@@ -90,3 +90,13 @@ def test_what_was_labelled_before_is_shown_and_kept(browser, tmp_path):
         pressed = page.locator('[aria-pressed="true"]')
         assert pressed.count() == 1
         assert "dog" in pressed.text_content()
+
+
+def test_where_a_browser_is_required_its_absence_is_no_skip(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setenv("CLIPNLC_BROWSER", "required")
+    with pytest.raises(pytest.fail.Exception, match="install the package chromium"), chromium():
+        pass
+    monkeypatch.delenv("CLIPNLC_BROWSER")
+    with pytest.raises(pytest.skip.Exception, match="there is no chromium"), chromium():
+        pass

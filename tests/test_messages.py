@@ -42,7 +42,7 @@ ELSEWHERE = {
     "runs.exported.open_exported": "of exports forged with fresh digests: tests/test_export.py",
     "runs.fitted.Fitted.combiner": "of fits forged with fresh digests: tests/test_runs_fitted.py",
     "runs.fitted._unfit": "of fits forged with fresh digests: tests/test_fuzz_stores.py",
-    "stages.cross_fit.cross_fitted": "of fits that `run` has just made: tests/test_cross_fit.py",
+    "stages.cross_fit.cross_fitted": "the workflow run fits first: tests/test_cross_fit.py",
     "stages.evaluate.applying._outcome": "of fits forged with fresh digests",
     "stages.evaluate.applying._stored": "of what fits gave, forged: tests/test_fuzz_stores.py",
     "stages.merge._newest_key": "while another process removes shards",

@@ -1,7 +1,7 @@
 """`export`: a fit leaves the store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -26,6 +26,13 @@ from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.stages.export import Exported
+
+
+_HOW: Final = {
+    "held-out": "",
+    "cross-fitted": "; cross-fitted on its own labels, a random draw",
+    "cross-fitted-chosen": "; cross-fitted on its own labels, of photos that were chosen, not drawn",
+}
 
 
 def export(
@@ -80,7 +87,8 @@ def _say_exported(say: Sayer, exported: "Exported") -> None:
     for one in exported.measured:
         say(
             f"  {100 * one.accuracy:.1f} % right of {count(one.images, 'image')} of "
-            f"{one.dataset}/{one.split} (95 % interval {100 * one.low:.1f} to {100 * one.high:.1f})"
+            f"{one.dataset}/{one.split} (95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}"
+            f"{_HOW[one.estimate]})"
         )
     if not exported.measured:
         say(f"note: its accuracy was not measured; run `{exported.evaluate}`, then export again")

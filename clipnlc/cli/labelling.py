@@ -56,7 +56,7 @@ def label(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw photos at random to be labelled, as a CSV and a page of thumbnails.
+    """Make a page to label photos on, drawn at random.
 
     The CSV has the columns file,guess,confidence,label; guesses are those of predict --classes. Open
     the page in a browser, set the classes, save the CSV in place of the first; or fill it in by hand.

@@ -97,6 +97,24 @@ def doubt(rows: Sequence[Row], files: Collection[str], draw: Draw) -> str | None
     return "they are not the photos that the command label drew from this folder"
 
 
+def doubt_of(path: Path, files: Collection[str]) -> str | None:
+    """Return why the labels in a file are no random draw from a folder; None where they are one.
+
+    Args:
+        path: a CSV of labels, or any other file of labels, which is then no draw.
+        files: every photo of the folder, relative to it.
+
+    Raises:
+        DataError: the record beside it is damaged, or of a newer clipnlc.
+    """
+    draw = read_draw(path)
+    try:
+        rows = read_rows(path)
+    except DataError as problem:
+        return f"they are not as the command label writes them: {problem}"
+    return doubt(rows, files, draw or Draw())
+
+
 def read_rows(path: Path) -> tuple[Row, ...]:
     """Read the CSV of a draw; spaces around labels are dropped.
 

@@ -60,11 +60,12 @@ def _header(export: Export, base_models: Mapping[str, str]) -> Iterator[str]:
         yield from (f"- {_yaml(name)}" for name in dict.fromkeys(base_models.values()))
     yield "metrics:"
     yield "- accuracy"
-    if export.measured:
+    held_out = [one for one in export.measured if one.estimate == "held-out"]
+    if held_out:
         yield "model-index:"
         yield f"- name: {_yaml(_title(export))}"
         yield "  results:"
-        for one in export.measured:
+        for one in held_out:
             yield "  - task:"
             yield f"      type: {TASK}"
             yield "    dataset:"
@@ -158,13 +159,34 @@ def _accuracy(export: Export) -> Iterator[str]:
             "export it again after that."
         )
         return
-    yield f"As `{command('evaluate')}` measured it, of this very fit:"
-    yield _table(
-        [
-            ("data set", "split", "images", "accuracy in %", "95 % interval over the images"),
-            ("---", "---", "---:", "---:", "---:"),
-            *(_measured(one) for one in export.measured),
-        ]
+    held_out = [one for one in export.measured if one.estimate == "held-out"]
+    if held_out:
+        yield f"As `{command('evaluate')}` measured it, of this very fit:"
+        yield _table(
+            [
+                ("data set", "split", "images", "accuracy in %", "95 % interval over the images"),
+                ("---", "---", "---:", "---:", "---:"),
+                *(_measured(one) for one in held_out),
+            ]
+        )
+    yield from (_cross_fitted(one) for one in export.measured if one not in held_out)
+
+
+def _cross_fitted(one: Measurement) -> str:
+    """Say what was estimated on the labels that the fit was made on, and of what images it holds."""
+    chosen = one.estimate == "cross-fitted-chosen"
+    of = (
+        "These images were chosen and not drawn at random, so this holds of images like them, and of "
+        "no others."
+        if chosen
+        else "These images are a random draw, so the interval is for all other images of the same "
+        "source."
+    )
+    return (
+        f"{100 * one.accuracy:.1f} % right of {count(one.images, 'labelled image')} of "
+        f"{_plain(one.dataset)} (95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}), "
+        "cross-fitted: no image was held out; each was answered for by a fit on the labels of the "
+        f"others, and this fit is on all of them. {of}"
     )
 
 

@@ -26,6 +26,7 @@ from clipnlc.reports.record import (
     ORACLE,
     Compared,
     Comparison,
+    CrossFit,
     Diversity,
     DiversityReport,
     Evaluation,
@@ -38,8 +39,14 @@ from clipnlc.reports.typed import typed
 EVALUATION_FORMAT = "clipnlc-evaluation"
 DIVERSITY_FORMAT = "clipnlc-diversity"
 COMPARISON_FORMAT = "clipnlc-comparison"
-VERSIONS = {EVALUATION_FORMAT: 5, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
-DIGEST_SINCE = {EVALUATION_FORMAT: 3, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1}
+CROSS_FIT_FORMAT = "clipnlc-cross-fit"
+VERSIONS = {EVALUATION_FORMAT: 5, DIVERSITY_FORMAT: 2, COMPARISON_FORMAT: 1, CROSS_FIT_FORMAT: 1}
+DIGEST_SINCE = {
+    EVALUATION_FORMAT: 3,
+    DIVERSITY_FORMAT: 2,
+    COMPARISON_FORMAT: 1,
+    CROSS_FIT_FORMAT: 1,
+}
 """The first versions whose records carry a digest."""
 
 LARGEST_RECORD: Final = 32 * 2**20
@@ -48,18 +55,22 @@ LARGEST_RECORD: Final = 32 * 2**20
 AGAINST: Final = "-against-"
 """Before the method, in the name of a comparison's file."""
 
+CROSS_FIT: Final = "cross-fit-"
+"""How the name of a cross-fitted accuracy's file begins."""
+
 SHARE: Bounds = (0.0, 1.0)
 DIFFERENCE: Bounds = (-1.0, 1.0)
 ROUNDING = 1e-9
 """How far a value may lie outside its bounds."""
 
 
-Record = Evaluation | DiversityReport | Comparison
+Record = Evaluation | DiversityReport | Comparison | CrossFit
 
 FORMATS: Mapping[type, str] = {
     Evaluation: EVALUATION_FORMAT,
     DiversityReport: DIVERSITY_FORMAT,
     Comparison: COMPARISON_FORMAT,
+    CrossFit: CROSS_FIT_FORMAT,
 }
 
 
@@ -104,6 +115,17 @@ def comparison_from_json(text: str | bytes, *, where: str) -> Comparison:
     """
     record = _read(text, COMPARISON_FORMAT, Comparison, where)
     assert isinstance(record, Comparison)
+    return record
+
+
+def cross_fit_from_json(text: str | bytes, *, where: str) -> CrossFit:
+    """Read back what `to_json` wrote of a cross-fitted accuracy; `where` names the text in errors.
+
+    Raises:
+        StoreError: the text is no such record, an altered one, or one of a newer clipnlc.
+    """
+    record = _read(text, CROSS_FIT_FORMAT, CrossFit, where)
+    assert isinstance(record, CrossFit)
     return record
 
 
@@ -166,6 +188,8 @@ def _maker(where: str) -> str:
     stage = "diversity" if name.startswith("diversity") else "evaluate"
     method = re.sub(r"(\.[0-9a-f]{8})?\.json$", "", name.rpartition(AGAINST)[2])
     against = unquote(method) if AGAINST in name else None
+    if name.startswith(CROSS_FIT):
+        return command("run PHOTOS", labels="labels.csv", store=folder.parent.parent)
     if folder.name == "records":
         dataset, store = unquote(folder.parent.name), folder.parent.parent
         return command(stage, dataset=dataset, against=against, store=store)
@@ -301,6 +325,21 @@ def _check_compared(row: Compared) -> None:
         _check_known(f"{which}: a p-value", p, SHARE)
 
 
+def _check_cross_fit(record: CrossFit) -> None:
+    _check_backbones(record.backbones)
+    Labels.parse(record.run)
+    for what, number, least in (
+        ("labels", record.count, 2.0),
+        ("folds", record.folds, 2.0),
+        ("other images", record.others, 0.0),
+        *(("labels", one.labels, 0.0) for one in record.fewer),
+    ):
+        _check_number(what, float(number), (least, None))
+    for value in (record.accuracy, record.low, record.high, *(f.accuracy for f in record.fewer)):
+        _check_number("an accuracy", value, SHARE)
+    _check_interval(record.combiner, record.low, record.high)
+
+
 def _check_diversity(record: DiversityReport) -> None:
     _check_backbones(record.backbones)
     for one in (*record.datasets, record.mean):
@@ -365,4 +404,5 @@ CHECKS: Mapping[str, Callable[[Any], None]] = {
     EVALUATION_FORMAT: _check_evaluation,
     DIVERSITY_FORMAT: _check_diversity,
     COMPARISON_FORMAT: _check_comparison,
+    CROSS_FIT_FORMAT: _check_cross_fit,
 }

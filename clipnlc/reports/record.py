@@ -100,6 +100,52 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Fewer:
+    """The accuracy estimated of a fit on a part of the labels.
+
+    Attributes:
+        labels: how many; 0 is the label-free ensemble.
+        accuracy: in [0, 1].
+    """
+
+    labels: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """The accuracy of one fit, estimated on the labels that it was fitted on.
+
+    Attributes:
+        dataset, head, backbones, combiner: what was fitted.
+        run: the name of its labels.
+        fit: digest of the fit that it is of.
+        count: labelled images.
+        folds: fits that it is estimated with.
+        others: images of the same source without a label.
+        random: whether the labelled images are a random draw.
+        accuracy: in [0, 1].
+        low, high: 95 % interval of the accuracy on all other images.
+        fewer: the same of fewer labels, ascending.
+    """
+
+    dataset: str
+    head: str
+    backbones: tuple[str, ...]
+    combiner: str
+    run: str
+    fit: str
+    count: int
+    folds: int
+    others: int
+    random: bool
+    accuracy: float
+    low: float
+    high: float
+    fewer: tuple[Fewer, ...]
+
+
+@dataclass(frozen=True)
 class Method:
     """What a reader should know of a combiner, whatever it was fitted on.
 

@@ -10,8 +10,10 @@ from typing import Final
 from clipnlc.errors import StoreError
 from clipnlc.reports.files import (
     AGAINST,
+    CROSS_FIT,
     Record,
     comparison_from_json,
+    cross_fit_from_json,
     delete_and_run,
     diversity_from_json,
     evaluation_from_json,
@@ -19,7 +21,7 @@ from clipnlc.reports.files import (
     record_bytes,
     save,
 )
-from clipnlc.reports.record import Comparison, DiversityReport, Evaluation
+from clipnlc.reports.record import Comparison, CrossFit, DiversityReport, Evaluation
 from clipnlc.runs.members import members_name
 from clipnlc.stores.disk import disk_errors
 from clipnlc.stores.layout import Layout, as_part, from_part
@@ -68,6 +70,21 @@ def comparison_path(
     return _folder(layout, dataset) / f"{stem}.json"
 
 
+def cross_fit_path(
+    layout: Layout, head: str, members: str, combiner: str, run: str, *, dataset: str
+) -> Path:
+    """Return where the accuracy of one fit on its own labels is left.
+
+    >>> where = cross_fit_path(
+    ...     Layout(Path("store")), "zero-shot", "nano", "gp", "all-labels-seed-0", dataset="own"
+    ... )
+    >>> where.as_posix()
+    'store/own/records/cross-fit-zero-shot-nano-all-labels-seed-0-of-gp.json'
+    """
+    stem = f"{CROSS_FIT}{as_part(head)}-{as_part(members)}-{as_part(run)}-of-{as_part(combiner)}"
+    return _folder(layout, dataset) / f"{stem}.json"
+
+
 KEPT: Final = re.compile(r"\.([0-9a-f]{8})$")
 """The end of the stem of an older record, which was kept beside a newer one."""
 
@@ -108,6 +125,29 @@ def read_comparison(layout: Layout, path: Path) -> Comparison:
     return record
 
 
+def read_cross_fit(layout: Layout, path: Path) -> CrossFit:
+    """Read and check the record of a cross-fitted accuracy, which is the one that belongs there.
+
+    Raises:
+        StoreError: as `read_evaluation`.
+    """
+    record = cross_fit_from_json(record_bytes(path), where=str(path))
+    own = cross_fit_path(
+        layout,
+        record.head,
+        members_name(record.backbones),
+        record.combiner,
+        record.run,
+        dataset=record.dataset,
+    )
+    if path.parent != own.parent or own.stem not in (path.stem, KEPT.sub("", path.stem)):
+        raise StoreError(
+            f"{path} is misplaced: it is the record {own.stem} of {record.dataset}; "
+            f"{delete_and_run(str(path))}"
+        )
+    return record
+
+
 def save_record(layout: Layout, path: Path, record: Record) -> None:
     """Write a record to its place; another one that is there, and belongs there, is kept beside it.
 
@@ -124,6 +164,7 @@ READERS: Final[Mapping[str, Callable[[Layout, Path], object]]] = {
     "evaluate-": read_evaluation,
     "diversity-": read_diversity,
     "compare-": read_comparison,
+    CROSS_FIT: read_cross_fit,
 }
 
 
@@ -157,7 +198,13 @@ def verify_record(layout: Layout, path: Path) -> str | None:
     return "a record of before records carried a digest"
 
 
-def _check_place(layout: Layout, path: Path, stage: str, record: Record, on: str = "") -> None:
+def _check_place(
+    layout: Layout,
+    path: Path,
+    stage: str,
+    record: Evaluation | DiversityReport | Comparison,
+    on: str = "",
+) -> None:
     """Check that a record is of the head, the ensemble and the data sets of its place.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -15,9 +16,11 @@ from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import canonical_rows, ranks
+from clipnlc.reports.record import CrossFit, Fewer
 from clipnlc.runs.cross_fitting import FOLDS, CrossFitted, cross_fit
-from clipnlc.runs.finding import find_runs, read_fitted
+from clipnlc.runs.finding import Runs, find_runs, read_fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.records import cross_fit_path, read_cross_fit, save_record
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
@@ -50,7 +53,8 @@ def cross_fitted(
 
     Every labelled image is answered for by a fit on the labels of other folds, with the same
     settings. Where the data set has a split `unlabelled`, its images are learnt from without labels,
-    as those of train are. Which labels there are in that split is not looked at.
+    as those of train are. Which labels there are in that split is not looked at. A record of it is
+    left in the store, which `export` reads; of the same fit and images it is returned at once.
 
     Args:
         store: the store's folder.
@@ -92,8 +96,17 @@ def cross_fitted(
     if header is None or combiner not in header.keys:
         raise missing
     refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
+    place = cross_fit_path(layout, head, runs.members, combiner, which.name, dataset=dataset)
     fitted = read_fitted(runs, which.name, [combiner])[combiner]
     logits = {name: runs.logits(layout, name, which.name) for name in runs.backbones}
+    headers = [read_logit_header(path) for path in logits.values()]
+    splits = ("train", UNLABELLED) if all(UNLABELLED in h.rows for h in headers) else ("train",)
+    total = sum(headers[0].rows.get(split, 0) for split in splits)
+    if os.path.lexists(place):
+        known = read_cross_fit(layout, place)
+        same = (known.fit, known.random) == (header.digests[combiner], drawn)
+        if same and known.others == total - known.count and known.folds == min(folds, known.count):
+            return _of_record(known)
 
     def features(split: str) -> dict[str, Path]:
         return {name: layout.features(dataset, split, name) for name in runs.backbones}
@@ -112,12 +125,11 @@ def cross_fitted(
             labels = np.argsort(classes)[train.labels[rows]]
             if content_digest(list(labelled.sample_id)) != fitted.facts["labelled_samples"]:
                 raise missing  # another draw than that of the fit
-            pools, total = [_pool(train)], len(train.sample_id)
-        if all(UNLABELLED in read_logit_header(path).split_digests for path in logits.values()):
+            pools = [_pool(train)]
+        if UNLABELLED in splits:
             with open_split(logits, features(UNLABELLED), UNLABELLED) as rest:
                 pools.append(_pool(rest))
-                total += len(rest.sample_id)
-        return cross_fit(
+        found = cross_fit(
             combiner,
             labelled,
             labels,
@@ -128,6 +140,40 @@ def cross_fitted(
             drawn=drawn,
             folds=folds,
         )
+    save_record(layout, place, _record(found, runs, combiner, which))
+    return found
+
+
+def _record(found: CrossFitted, runs: Runs, combiner: str, which: Labels) -> CrossFit:
+    return CrossFit(
+        dataset=runs.dataset,
+        head=runs.head,
+        backbones=runs.backbones,
+        combiner=combiner,
+        run=which.name,
+        fit=runs.headers[which.name].digests[combiner],
+        count=found.count,
+        folds=found.folds,
+        others=found.others,
+        random=found.drawn,
+        accuracy=found.accuracy,
+        low=found.low,
+        high=found.high,
+        fewer=tuple(Fewer(labels, accuracy) for labels, accuracy in found.fewer),
+    )
+
+
+def _of_record(known: CrossFit) -> CrossFitted:
+    return CrossFitted(
+        accuracy=known.accuracy,
+        low=known.low,
+        high=known.high,
+        count=known.count,
+        folds=known.folds,
+        others=known.others,
+        drawn=known.random,
+        fewer=tuple((one.labels, one.accuracy) for one in known.fewer),
+    )
 
 
 def _refuse(combiner: str, head: str) -> None:

@@ -20,7 +20,12 @@ from clipnlc.runs.exported import export_of
 from clipnlc.runs.finding import Runs, find_runs, only_dataset
 from clipnlc.runs.freshness import Present
 from clipnlc.runs.predictor import is_drawn, only_labels, open_predictor
-from clipnlc.runs.records import evaluation_path, read_evaluation
+from clipnlc.runs.records import (
+    cross_fit_path,
+    evaluation_path,
+    read_cross_fit,
+    read_evaluation,
+)
 from clipnlc.stores.export import write_export
 from clipnlc.stores.layout import Layout, locate
 
@@ -113,7 +118,10 @@ def export(
         layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones
     )
     runs = find_runs(layout, dataset, head, backbones)
-    measured = tuple(_measured(layout, runs, combiner, which))
+    measured = (
+        *_cross_fitted(layout, runs, combiner, which),
+        *_measured(layout, runs, combiner, which),
+    )
     exported = export_of(predictor, measured)
     card = model_card(exported, folder=out.resolve().name, base_models=_on_hub(runs.backbones))
     written = write_export(out, exported, card=card, force=force)
@@ -136,6 +144,28 @@ def export(
             store=store,
         ),
     )
+
+
+def _cross_fitted(
+    layout: Layout, runs: Runs, combiner: str, which: Labels
+) -> Iterator[Measurement]:
+    """Yield what is known of the accuracy of this very fit from its own labels."""
+    path = cross_fit_path(
+        layout, runs.head, runs.members, combiner, which.name, dataset=runs.dataset
+    )
+    if not os.path.lexists(path):
+        return
+    record = read_cross_fit(layout, path)
+    if record.fit == runs.headers[which.name].digests[combiner]:
+        yield Measurement(
+            dataset=record.dataset,
+            split="train",
+            images=record.count,
+            accuracy=record.accuracy,
+            low=record.low,
+            high=record.high,
+            estimate="cross-fitted" if record.random else "cross-fitted-chosen",
+        )
 
 
 def _measured(layout: Layout, runs: Runs, combiner: str, which: Labels) -> Iterator[Measurement]:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from clipnlc.commands import command
 from clipnlc.digests import matches_digest, read_exactly, with_digest
 from clipnlc.errors import ClipnlcError, MissingStageError, StoreError
-from clipnlc.export import Export
+from clipnlc.export import Export, Measurement
 from clipnlc.files import replacing_folder, write_whole
 from clipnlc.stores.checks import Refuse
 from clipnlc.stores.export_tree import export_of_tree, take
@@ -164,7 +164,7 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
             "backbones": list(fit.backbones),
             "classes": list(fit.class_names),
         },
-        "measured": [dict(vars(one)) for one in export.measured],
+        "measured": [_measured(one) for one in export.measured],
         "keeps_features": export.keeps_features,
         "probabilistic": export.probabilistic,
         "arrays": {
@@ -173,6 +173,11 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
             "tensors": {name: _facts_of(array) for name, array in sorted(arrays.items())},
         },
     }
+
+
+def _measured(one: Measurement) -> dict[str, Any]:
+    """Spell an accuracy; how it was obtained only where it is not held out, as ever."""
+    return {n: v for n, v in vars(one).items() if (n, v) != ("estimate", "held-out")}
 
 
 def _present(folder: Path, wanted: Mapping[str, Any], *, force: bool) -> bool:

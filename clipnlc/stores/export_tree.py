@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import numpy as np
 
-from clipnlc.export import Export, ExportedFit, ExportedHead, Measurement
+from clipnlc.export import Estimate, Export, ExportedFit, ExportedHead, Measurement
 from clipnlc.labels import Labels
 
 ROUNDING: Final = 1e-9
@@ -101,7 +101,17 @@ def _measurement(tree: Mapping[str, Any]) -> Measurement:
         accuracy=accuracy,
         low=low,
         high=high,
+        estimate=_estimate(tree),
     )
+
+
+def _estimate(tree: Mapping[str, Any]) -> Estimate:
+    """Return how an accuracy was obtained; older descriptions only have held-out ones."""
+    found = tree.get("estimate", "held-out")
+    if found not in get_args(Estimate):
+        raise ValueError(f"estimate is {found!r}, expected one of {', '.join(get_args(Estimate))}")
+    known: Estimate = found
+    return known
 
 
 def _objects(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
