@@ -4,13 +4,12 @@ Nothing is opened but what says where the images and their labels are.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
-from clipnlc.datasets.drawn import Draw, doubt, read_draw, read_rows
+from clipnlc.datasets.drawn import doubt_of
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
@@ -96,7 +95,12 @@ def recognise(
     assert dataset.path is not None, "photos lie somewhere"
     if isinstance(dataset, LocalDataset) and dataset.labels is not None:
         what = f"images with labels in {dataset.labels}"
-        return Recognised(str(dataset.path), what, splits, _chosen(dataset.path, dataset.labels))
+        return Recognised(
+            str(dataset.path),
+            what,
+            splits,
+            doubt_of(dataset.labels, set(images_below(dataset.path))),
+        )
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]
     if kind == "folder":
@@ -104,11 +108,3 @@ def recognise(
         if listed.tables:
             what = f"images with labels in {some(listed.tables)}"
     return Recognised(str(dataset.path), what, splits)
-
-
-def _chosen(photos: Path, labels: Path) -> str | None:
-    try:
-        rows = read_rows(labels)
-    except DataError:
-        return "the file of labels is not one of the command label"
-    return doubt(rows, set(images_below(photos)), read_draw(labels) or Draw())
