@@ -36,7 +36,6 @@ ELSEWHERE = {
     "cli.app": "help, run by test_cli",
     "cli.extracting.extract#help": "help",
     "cli.making.nano_data": "after the public packages were downloaded: tests/test_nano_rebuild.py",
-    "cli.labelling._say_labelled": "the workflow run, once the person has filled in the labels",
     "cli.output.say_next": "spells what its callers say",
     "cli.refusals._message": "`--help`, which test_cli runs of every command",
     "reports.card._accuracy": "a model card, for people without the store",
@@ -213,6 +212,11 @@ def after_evaluate(box):
 @case("cli.running._say_next", fill={"PHOTOS": "photos/test"})
 def after_run(box):
     yield ["run", "photos", *TWO]
+
+
+@case("cli.labelling.label")
+def after_label(box):
+    yield ["label", "photos", "--classes", "red,green,blue", "--count", 6, "-b", "nano-RN50"]
 
 
 @case("cli.unlabelled._say_doubts")

@@ -88,7 +88,16 @@ def label(
     if as_json:
         print_json(done)
         return
-    _say_labelled(say, done, photos)
+    after = command(
+        "run",
+        str(photos),
+        labels=done.csv,
+        classes=classes or class_names,
+        backbones=backbones,
+        templates=templates,
+    )
+    _say_labelled(say, done)
+    say(f"next: {after}")
 
 
 def _guesser(
@@ -131,7 +140,7 @@ def _guesser(
     return guess
 
 
-def _say_labelled(say: Sayer, done: "Labelled", photos: Path) -> None:
+def _say_labelled(say: Sayer, done: "Labelled") -> None:
     for file, why in done.unreadable.items():
         echo_aside(f"cannot use {printable(file)}: {printable(why)}")
     before = f", {done.kept} drawn before, {done.labels} of them labelled" if done.kept else ""
@@ -145,4 +154,3 @@ def _say_labelled(say: Sayer, done: "Labelled", photos: Path) -> None:
         f"{done.page}: open it in a browser, set the classes, save the CSV as {done.csv} "
         "(a guess counts when it is confirmed)"
     )
-    say(f"next: {command('run', str(photos), labels=done.csv)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipnlc.cli import unlabelled
+from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.cli.extracting import say_extracted
 from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
 from clipnlc.cli.output import Sayer, grouped, print_json, progress
@@ -18,11 +19,8 @@ from clipnlc.errors import DataError
 from clipnlc.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from clipnlc.extraction.request import Request
     from clipnlc.reports.record import DiversityReport, Evaluation
-    from clipnlc.runs.cross_fitting import CrossFitted
     from clipnlc.workflows.run import Ran
 
 
@@ -229,8 +227,13 @@ def _say_ran(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
     if ran.evaluation is not None:
         _say_measured(say, ran.evaluation, ran.diversity, ran.method)
     if ran.estimate is not None:
-        for line in _estimated(ran.estimate, ran.method):
+        fit = f"{ran.method}, fitted on {count(ran.estimate.count, 'label')}"
+        first, *rest = accuracy_lines(ran.estimate)
+        say(f"{fit}: {first}")
+        for line in rest:
             say(line)
+        if ran.recognised.chosen:
+            say(f"note: the labels count as chosen, for {ran.recognised.chosen}")
     _say_next(say, ran, store, backbones)
 
 
@@ -251,31 +254,6 @@ def _say_measured(
             f"the backbones: some, but not all, are right on {100 * one.right_for_some:.1f} % of the "
             f"images, at least one on {100 * one.oracle:.1f} %"
         )
-
-
-def _estimated(estimate: "CrossFitted", method: str) -> "Iterator[str]":
-    """Say how accurate a fit is by its own labels, how sure that is, and what more labels would do."""
-    labels = count(estimate.count, "label")
-    others = f"the {estimate.others} other" if estimate.others else "further"
-    yield (
-        f"{method}, fitted on {labels}: about {100 * estimate.accuracy:.1f} % of {others} photos right, "
-        f"95 % interval {100 * estimate.low:.1f} to {100 * estimate.high:.1f} % (cross-fitted on the "
-        f"same {labels})"
-    )
-    if not estimate.drawn:
-        yield (
-            "note: the labels are not known to be a random draw of the photos, so the number holds "
-            "for photos like the labelled ones alone"
-        )
-    fewer = ", ".join(f"{100 * share:.1f} % with {n}" for n, share in estimate.fewer)
-    if fewer:
-        yield f"with fewer labels: {fewer}"
-    twice = 2 * estimate.count
-    more = estimate.with_labels(twice)
-    yield (
-        f"with {twice} labels the interval would be {100 * more.low:.1f} to {100 * more.high:.1f} % at "
-        "the same accuracy, which more labels tend to raise"
-    )
 
 
 def _say_next(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:

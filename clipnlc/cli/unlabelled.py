@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 UNSURE: Final = 0.5
 """Answers with a probability below are counted as unsure: the other classes together are as likely."""
 
+LABELS: Final = 30
+"""Photos to label that are suggested."""
+
 SHOWN: Final = 5
 """Photos that are named as the least sure."""
 
@@ -146,14 +149,12 @@ def _say_doubts(
             "them together; these are too few"
         )
     say("no accuracy is claimed: no photo has a label that could say")
-    again = command(
-        "predict",
+    few = command(
+        "label",
         str(asked.photos),
         classes=asked.classes,
-        balance=balance,
+        count=LABELS,
         backbones=asked.backbones,
         templates=asked.templates,
-        csv="answers.csv",
     )
-    if asked.csv is None:
-        say(f"next: {again}")
+    say(f"label some, for an accuracy and better answers\nnext: {few}")

@@ -1,8 +1,9 @@
 """Dividing a data set without a test split into train and test, by the content of its images.
 
 Images are ordered within each class by a seeded digest of their bytes, and the first of them are
-test. So the division depends on no file name and no order, images that are equal byte for byte are
-on one side, and an image that is added moves few of the others.
+test. So the division depends on no file name and no order, and an image that is added moves few of the
+others. Images that are equal byte for byte, or show nearly the same picture (`near_duplicates`), are on
+one side.
 """
 
 import hashlib
@@ -15,11 +16,12 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from clipnlc.datasets.dataset import Dataset
+from clipnlc.datasets.near_duplicates import groups_of_images
 from clipnlc.datasets.rows import Images
 from clipnlc.datasets.source import Split, part_of
 from clipnlc.datasets.splits import canonical, in_order
 from clipnlc.errors import DataError
-from clipnlc.wording import count
+from clipnlc.wording import count, some
 
 TRAIN: Final = "train"
 TEST: Final = "test"
@@ -54,6 +56,9 @@ class DividedDataset(Dataset):
     whole: Dataset
     share: float
     _opened: dict[object, Split] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _groups: dict[str, Int64[np.ndarray, " samples"]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -105,7 +110,13 @@ class DividedDataset(Dataset):
         opened = self._opened[here, options]
         if wanted not in (TRAIN, TEST):
             return opened
-        test = choose_test(opened.image_digests, opened.labels, self.share)
+        if opened.content not in self._groups:
+            self._groups.clear()
+            self._groups[opened.content] = groups_of_images(
+                opened.images, opened.image_digests, hash_cache
+            )
+        group = self._groups[opened.content]
+        test = choose_test(opened.image_digests, opened.labels, self.share, group)
         if test.all() or not test.any():
             raise DataError(
                 f"the {count(len(test), 'image')} of {self.key}/{here} cannot be divided: a class needs two that differ"
@@ -118,7 +129,9 @@ class DividedDataset(Dataset):
             digests=opened.image_digests,
             test_share=self.share,
         )
-        return part_of(chosen, wanted, rows, note)
+        found = part_of(chosen, wanted, rows, note)
+        alike = _note_alike(opened, group)
+        return replace(found, notes=(*found.notes, alike)) if alike else found
 
     def expected_rows(self, split: str) -> int | None:
         """Return what is expected of a split that is not divided; of the others nothing is known."""
@@ -162,26 +175,53 @@ def divided(dataset: Dataset, share: float | None) -> Dataset:
     return DividedDataset(dataset.key, dataset.templates, dataset, share)
 
 
+def _note_alike(split: Split, group: Int64[np.ndarray, " samples"]) -> str:
+    """Say how many images are nearly another one, and which group of them is the largest."""
+    digests = split.image_digests
+    firsts = np.unique(np.column_stack([group, digests]), axis=0, return_index=True)[1]
+    sizes = np.bincount(group[firsts])  # images that are equal byte for byte count once
+    if sizes.max(initial=0) < 2:  # noqa: PLR2004  (none is like another)
+        return ""
+    first = min(firsts[sizes[group[firsts]] == sizes.max()])  # of equals the one listed first
+    largest = np.sort(firsts[group[firsts] == group[first]])
+    return (
+        f"{count(int(sizes[sizes > 1].sum()), 'image')} of {count(int((sizes > 1).sum()), 'group')} "
+        "that look nearly the same stay on one side each; the largest has "
+        f"{count(len(largest), 'image')}: {some(split.sample_id[row] for row in largest)}"
+    )
+
+
 def choose_test(
-    digests: UInt8[np.ndarray, "samples 16"], labels: Int64[np.ndarray, " samples"], share: float
+    digests: UInt8[np.ndarray, "samples 16"],
+    labels: Int64[np.ndarray, " samples"],
+    share: float,
+    group: Int64[np.ndarray, " samples"] | None = None,
 ) -> Bool[np.ndarray, " samples"]:
     """Choose the test images: as near to the share of each class as its images allow.
 
     A class of two images or more that differ has at least one on each side; one of a single image
-    has it in train. An image that stands under several classes counts as of the first.
+    has it in train. An image that stands under several classes counts as of the first. Images of one
+    `group` are on one side, as are those of one digest, which are never in two groups.
 
     >>> digests = np.arange(80, dtype=np.uint8).repeat(2).reshape(10, 16)
     >>> choose_test(digests, np.array([0] * 5 + [1] * 5), 0.4).reshape(2, 5).sum(axis=1)
     array([2, 2])
     """
-    content, group = np.unique(digests, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    content, of = np.unique(digests, axis=0, return_inverse=True)
+    of = of.reshape(-1)
+    group = of if group is None else group
+    groups = int(group.max(initial=-1)) + 1
+    ranks = np.array(
+        [int.from_bytes(hashlib.sha256(_SEED + one.tobytes()).digest()[:8]) for one in content],
+        dtype=np.uint64,
+    )
+    rank = np.full(groups, np.iinfo(np.uint64).max)
+    np.minimum.at(rank, group, ranks[of])  # a group stands where its first image would
     size = np.bincount(group)
-    stratum = np.full(len(content), labels.max(initial=0))
+    stratum = np.full(groups, labels.max(initial=0))
     np.minimum.at(stratum, group, labels)
-    ranks = np.array([hashlib.sha256(_SEED + one.tobytes()).digest()[:8] for one in content])
-    order = np.lexsort((ranks, stratum))
-    chosen = np.zeros(len(content), dtype=bool)
+    order = np.lexsort((rank, stratum))
+    chosen = np.zeros(groups, dtype=bool)
     for members in np.split(order, np.flatnonzero(np.diff(stratum[order])) + 1):
         images = np.cumsum(size[members])
         if len(members) > 1:

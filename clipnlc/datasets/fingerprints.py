@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -26,7 +26,12 @@ _COMMIT_EVERY = 1000
 _IMAGE_BYTES = 16
 _PART = 2**16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TABLES = (("table", "file_hashes"), ("table", "hashes"), ("index", "sqlite_autoindex_hashes_1"))
+_TABLES = (
+    ("table", "file_hashes"),
+    ("table", "cells"),
+    ("table", "hashes"),
+    ("index", "sqlite_autoindex_hashes_1"),
+)
 
 
 def hash_file(path: Path) -> str:
@@ -63,14 +68,10 @@ def hash_files(root: Path, names: Sequence[str], cache: Path | None = None) -> t
     """
     if cache is None:
         return tuple(hash_file(root / name) for name in names)
-    try:
+    with _telling(cache):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with _connected(cache) as connection:
             return _hash_with_cache(connection, root, names)
-    except (sqlite3.Error, OSError) as error:
-        raise DataError(
-            f"cannot use the cache of file hashes {cache}: {error}; free space on its disk, or delete it"
-        ) from error
 
 
 @contextmanager
@@ -153,6 +154,62 @@ def _hash_with_cache(
     return tuple(digests)
 
 
+def cached_cells(cache: Path, contents: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return what the cache knows of how images look (`near_duplicates`), by digest of their bytes.
+
+    Raises:
+        DataError: the cache is not ours, or damaged.
+    """
+    if not cache.exists():
+        return {}
+    wanted = set(contents)
+    with _telling(cache), _connected(cache) as connection:
+        if not _has_cells(connection):
+            return {}
+        rows = connection.execute("SELECT content, cells, digest FROM cells")
+        return {c: cells for c, cells, d in rows if c in wanted and _cell_digest(c, cells) == d}
+
+
+def keep_cells(cache: Path, made: Mapping[bytes, bytes]) -> None:
+    """Remember how images look.
+
+    Raises:
+        DataError: the cache is not ours, damaged, or cannot be written.
+    """
+    with _telling(cache):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with _connected(cache) as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS cells (content BLOB PRIMARY KEY, cells BLOB, digest TEXT)"
+                " WITHOUT ROWID"
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?)",
+                ((content, cells, _cell_digest(content, cells)) for content, cells in made.items()),
+            )
+            connection.commit()
+
+
+def _has_cells(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cells'")
+    return found.fetchone() is not None
+
+
+def _cell_digest(content: object, cells: object) -> str:
+    return hashlib.blake2b(f"{content!r} {cells!r}".encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def _telling(cache: Path) -> Iterator[None]:
+    """Turn what SQLite or the disk refuses into one line."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise DataError(
+            f"cannot use the cache of file hashes {cache}: {error}; free space on its disk, or delete it"
+        ) from error
+
+
 def verify_cache(cache: Path) -> str | None:
     """Check every row; return why it cannot be done, None where it was.
 
@@ -170,6 +227,10 @@ def verify_cache(cache: Path) -> str | None:
                 )
                 bad = next((row[1] for *row, digest in rows if not _is_sound(row, digest)), None)
                 found = "ok" if bad is None else f"the row of {bad!r} does not match its digest"
+            if found == "ok" and _has_cells(connection):
+                rows = connection.execute("SELECT content, cells, digest FROM cells")
+                if any(_cell_digest(content, cells) != digest for content, cells, digest in rows):
+                    found = "a row of how an image looks does not match its digest"
     except sqlite3.Error as error:
         found = str(error)
     if found != "ok":

@@ -6,7 +6,7 @@ An entry point of the group `clipnlc.datasets` names a function without argument
 
 import dataclasses
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ class ForeignDataset(LocalDataset):
         package: who says where it lies, with the version.
     """
 
-    package: str
+    package: str = field(kw_only=True)
 
     def open(
         self,
@@ -68,4 +68,4 @@ def open_foreign(name: str, taken: Collection[str]) -> ForeignDataset:
             f"the data set {name} of {plugin} says that it lies in {root}, and nothing is there; repair "
             f"or uninstall {plugin.package}"
         )
-    return ForeignDataset(name, templates_of(root), root, str(plugin))
+    return ForeignDataset(name, templates_of(root), root, package=str(plugin))

@@ -98,7 +98,13 @@ def read_image_file(path: Path) -> bytes:
     return data
 
 
-def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load(
+    data: bytes,
+    sample_id: str = "image",
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int | None = None,
+) -> Image.Image:
     """Decode an image file held in memory in the mode it is stored in (open_clip resizes that).
 
     EXIF orientation is not applied; of an animation the first frame is taken. Grey values of more
@@ -108,6 +114,8 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
         data: the bytes of the file (JPEG, PNG, WebP, whatever Pillow reads).
         sample_id: named in the error.
         max_pixels: a larger image is refused before it is decoded.
+        at_least: pixels a side that are enough; a JPEG is then decoded at a half, a quarter or an
+            eighth of its size, many times faster.
 
     Raises:
         ImageError: the bytes are no image, the image is truncated or damaged, too large or too
@@ -117,6 +125,8 @@ def load(data: bytes, sample_id: str = "image", *, max_pixels: int = MAX_PIXELS)
     try:
         with Image.open(io.BytesIO(data)) as header:
             _check_size(header, max_pixels)
+            if at_least is not None:
+                header.draft(None, (at_least, at_least))
             header.load()
             _check_size(header, max_pixels)  # an icon holds another image, of any size
             image = _eight_bits(header)

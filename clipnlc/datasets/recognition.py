@@ -9,9 +9,11 @@ from typing import Final
 from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
+from clipnlc.datasets.drawn import doubt_of
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
+from clipnlc.datasets.tree import images_below
 from clipnlc.errors import DataError
 from clipnlc.labels import UNLABELLED
 from clipnlc.wording import some
@@ -32,11 +34,14 @@ class Recognised:
         path: where it lies, as it was given.
         what: how images and labels are stored, in a few words.
         splits: its splits, before any division.
+        chosen: of photos labelled in part, why the labelled ones are no random draw from them; None
+            where they are one.
     """
 
     path: str
     what: str
     splits: tuple[str, ...]
+    chosen: str | None = None
 
     @property
     def is_divided(self) -> bool:
@@ -89,7 +94,13 @@ def recognise(
         ) from error
     assert dataset.path is not None, "photos lie somewhere"
     if isinstance(dataset, LocalDataset) and dataset.labels is not None:
-        return Recognised(str(dataset.path), f"images with labels in {dataset.labels}", splits)
+        what = f"images with labels in {dataset.labels}"
+        return Recognised(
+            str(dataset.path),
+            what,
+            splits,
+            doubt_of(dataset.labels, set(images_below(dataset.path))),
+        )
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]
     if kind == "folder":

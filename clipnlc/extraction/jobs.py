@@ -5,6 +5,7 @@ from typing import Any
 
 from clipnlc.backbones import Backbone
 from clipnlc.datasets.images import MAX_PIXELS
+from clipnlc.datasets.near_duplicates import RULE
 from clipnlc.datasets.source import Split
 from clipnlc.digests import content_digest
 from clipnlc.errors import MissingStageError
@@ -55,7 +56,7 @@ def job_of(
     if split.origin:
         fields["origin"] = dict(split.origin)
     if split.test_share is not None:
-        fields["division"] = {"test_share": split.test_share}
+        fields["division"] = {"test_share": split.test_share, "near_duplicates": dict(RULE)}
     return Job(backbone, layout.features(dataset, split.name, backbone.name), Key.of(fields))
 
 

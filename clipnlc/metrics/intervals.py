@@ -46,7 +46,7 @@ class DrawSpread(NamedTuple):
     freedom: float = math.inf
 
 
-def accuracy_interval(accuracy: float, samples: int | float) -> Interval:  # noqa: PYI041  (beartype)
+def accuracy_interval(accuracy: float, samples: int) -> Interval:
     """Return an accuracy on `samples` rows and its 95 % interval (Wilson 1927), within [0, 1].
 
     >>> [round(v, 3) for v in accuracy_interval(0.5, 100)]

@@ -67,7 +67,6 @@ class Ran:
 def run(
     request: Request,
     *,
-    drawn: bool = False,
     watch: Watch = SILENT,
     tell: Callable[[str], None] = lambda _: None,
     advance: Advance = lambda *_, **__: None,
@@ -76,7 +75,6 @@ def run(
 
     Args:
         request: the photos, one path; a test split is made where there is none.
-        drawn: whether the labels of some photos are those of a random draw from all.
         watch: progress callbacks of the extraction.
         tell: called with what the photos are, in one line, before anything is done.
         advance: called with how far the stages after the extraction are.
@@ -126,7 +124,7 @@ def run(
         which=LABELS,
         combiner=method,
         backbones=members,
-        drawn=drawn,
+        drawn=recognised.chosen is None,
     )
     return replace(ran, estimate=estimate)
 
