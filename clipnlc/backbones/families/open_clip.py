@@ -144,8 +144,9 @@ class OpenClip(Family):
         from clipnlc.backbones.openclip import architecture_config, open_clip, quiet, tokenizer
         from clipnlc.backbones.text import TextTower
 
-        if trained:
-            model = _create(backbone, self.weights_file(backbone), device, precision)
+        file = self.weights_file(backbone) if trained else None
+        if file is not None:
+            model = _create(backbone, file, device, precision)
         else:
             with quiet():
                 model = open_clip().create_model(
@@ -165,7 +166,7 @@ class OpenClip(Family):
             dim=int(architecture_config(backbone.architecture)["embed_dim"]),
             text=TextTower(
                 model,
-                tokenizer(backbone.architecture),
+                tokenizer(backbone.architecture, beside=file.parent if file else None),
                 device=device,
                 full_precision=precision == "fp32",
             ),
