@@ -26,9 +26,9 @@ def backbones(
     families: Annotated[bool, typer.Option(help="List the families alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List families of backbones and what they need; find backbones by part of a name.
+    """List families of backbones, and backbones by part of a name.
 
-    Width of the embedding, side of the input, parameters (for names in full), whether there is a
+    What a family needs; width of the embedding, side of the input, parameters (for names in full), whether there is a
     text tower, whether the weights are on disk.
 
     Example: clipnlc backbones siglip
