@@ -159,6 +159,16 @@ class TestLoading:
                 assert given == (tuple(tag[field]) if isinstance(given, tuple) else tag[field])
         assert found.size == (describe(backbone)["input"],) * 2
 
+    @pytest.mark.parametrize(
+        ("architecture", "tag"),
+        [("ViT-B-16-SigLIP", "webli"), ("MobileCLIP-S1", "datacompdr"), ("ViT-B-32", "openai")],
+    )
+    def test_a_file_is_prepared_as_all_tags_of_its_architecture(self, architecture, tag, tmp_path):
+        (tmp_path / "w.safetensors").touch()
+        (file,) = resolve(f"{architecture}@{tmp_path / 'w.safetensors'}")
+        (tagged,) = resolve(f"{architecture}.{tag}")
+        assert preprocessing_of(file) == preprocessing_of(tagged)
+
     def test_features_do_not_depend_on_batch_or_neighbours(self, resnet):
         x = pixels(9)
         together = resnet.embed_images(x)

@@ -214,6 +214,7 @@ def test_datasets_as_json(here):
 @pytest.mark.slow
 def test_backbones_as_json():
     (row,) = json.loads(good("backbones", "nano-RN50", "--json"))
+    assert (row["family"], row["texts"]) == ("nano", True)
     assert row["name"] == "nano-RN50"
     assert row["at_hand"] is True
     assert "nano-resnets" in row["groups"]

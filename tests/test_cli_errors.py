@@ -64,7 +64,7 @@ OPTIONS = {
     "unknown head compared": (["diversity", "--head", "liner"], "did you mean 'linear'"),
     "unknown combiner": (["train-nlc", "--combiners", "log-avgg"], "did you mean 'log-avg'"),
     "unknown backbone": (["train-nlc", "-b", "nano-RN5"], "did you mean 'nano-RN50'"),
-    "unknown backbones": (["backbones", "nano-RN5"], "did you mean 'nano-RN50'"),
+    "unknown backbones": (["backbones", "nano-RN5O"], "did you mean 'nano-RN50'"),
     "no weights file": (["extract", "-d", "digits", "-b", "RN50@x.pt"], "x.pt, which does not exi"),
     "unknown data set": (["extract", "-d", "digit"], "unknown dataset 'digit'; did you mean 'digi"),
     "no such folder": (["extract", "-d", "./nowhere"], "nowhere does not exist.*--dataset"),

@@ -13,6 +13,7 @@ from timm.data import create_transform, resolve_data_config
 from tiny_backbones import load
 
 from clipnlc.backbones import parse
+from clipnlc.backbones.catalogue import catalogue, families
 from clipnlc.backbones.families import FAMILIES, family, family_of
 from clipnlc.backbones.families.nano import ANY, SUBJECTS
 from clipnlc.backbones.identity import identity
@@ -202,3 +203,46 @@ def test_every_family_says_what_it_is():
         its = family(name)
         assert (its.name, bool(its.meaning), bool(its.needs)) == (name, True, True)
         assert bool(its.templates(("cat", "dog"))) == its.embeds_texts
+
+
+# --- `clipnlc backbones`
+
+
+def test_families_are_listed_with_what_they_need():
+    found = {one.name: one for one in families()}
+    assert list(found) == list(FAMILIES)
+    assert found["timm"].release == timm.__version__
+    assert (found["timm"].texts, found["open_clip"].texts, found["nano"].known) == (False, True, 9)
+    assert "transformers" in found["open_clip"].needs
+
+
+def test_backbones_are_found_by_part_of_a_name():
+    found = catalogue("SigLIP2-512,nano-RN50,nano-rn50x")
+    assert [one.name for one in found if one.family == "open_clip"] == [
+        "ViT-B-16-SigLIP2-512.webli",
+        "ViT-L-16-SigLIP2-512.webli",
+        "ViT-SO400M-16-SigLIP2-512.webli",
+    ]
+    assert [one.name for one in found if one.family == "nano"] == [
+        "nano-RN50",
+        *(f"nano-RN50x{size}" for size in (4, 16, 64)),
+    ]
+    assert [one.dim for one in found if one.name.startswith("nano-RN50")] == [64, None, None, None]
+    assert {one.family for one in catalogue("mobilenetv3_small_050")} == {"timm"}
+    with pytest.raises(UnknownNameError, match="unknown backbone 'no-such-part'"):
+        catalogue("no-such-part")
+
+
+def test_a_strangers_family_takes_part(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(FAMILIES.table, "toy", "toy_family:Toy")
+    weights = tmp_path / "twice.txt"
+    weights.write_text("2")
+    request = Request(store=tmp_path, dataset=[str(photos)], backbones=[f"toy-{weights}"])
+    extract(request)
+    found = read_features(Layout(tmp_path).features(photos.name, "test", "toy-twice"))
+    assert found.features.shape == (36, 3)
+    with Image.open(photos / found.sample_id[0]) as image:
+        small = np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(found.features[0], small.mean((0, 1)) / 255 * 2, atol=1e-5)
+    assert all(one.cached for one in extract(request))
+    assert catalogue(f"toy-{weights}")[0].family == "toy"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
 
 
-_FORM: Final = 2  # of what is remembered; raised when `identity` says more
+_FORM: Final = 3  # of what is remembered; raised when `identity` says more
 _LARGEST: Final = 2**24  # bytes; an entry takes a thousand
 _IDENTITY: Final[dict[str, type]] = {
     "architecture": str,

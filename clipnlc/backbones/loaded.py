@@ -108,7 +108,7 @@ class LoadedBackbone:
         self._encode = towers.encode_image
         if compile_for is not None:
             self._encode = Compiled(self.name, self._encode, compile_for)
-        self.preprocessing = kind.preprocessing(backbone)
+        self.preprocessing = towers.preprocessing
         self.dim = towers.dim
         self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
         width = self.preprocessing.size[1]

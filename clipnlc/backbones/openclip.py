@@ -6,21 +6,26 @@ The nano architectures are registered with open_clip and then are architectures 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clipnlc.backbones import nano
 from clipnlc.errors import BackboneError
 from clipnlc.registry import unknown_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     from torch import nn
+
+
+TOKENIZER: Final = "tokenizer.json"
 
 
 @cache
@@ -64,15 +69,48 @@ def architecture_config(architecture: str) -> dict[str, Any]:
     return dict(config)
 
 
-def tokenizer(architecture: str) -> Any:  # noqa: ANN401  (open_clip has several kinds)
-    """Make the tokenizer that belongs to an architecture.
+def tokenizer(architecture: str, *, beside: Path | None = None) -> Any:  # noqa: ANN401
+    """Make the tokenizer that belongs to an architecture; open_clip has several kinds.
 
     The nano vocabulary is passed from here: a path inside an open_clip configuration would be
-    taken relative to the working directory.
+    taken relative to the working directory. SigLIP's and others' is a file on the hub, which the
+    package transformers reads; a file `tokenizer.json` beside the weights, as a snapshot of the hub
+    has it, is read instead.
+
+    Args:
+        architecture: whose.
+        beside: the folder of the weights.
+
+    Raises:
+        BackboneError: transformers is not installed, or the tokenizer is not at hand.
     """
-    settings = {"bpe_path": str(nano.VOCABULARY)} if architecture in nano.NAMES else {}
+    text = architecture_config(architecture).get("text_cfg", {})
+    name = text.get("hf_tokenizer_name")
     with quiet():
-        return open_clip().get_tokenizer(architecture, **settings)
+        if not name:
+            settings = {"bpe_path": str(nano.VOCABULARY)} if architecture in nano.NAMES else {}
+            return open_clip().get_tokenizer(architecture, **settings)
+        if importlib.util.find_spec("transformers") is None:
+            raise BackboneError(
+                f"the tokenizer of {architecture} needs the package transformers, which is not "
+                "installed; run: pip install 'clipnlc[transformers]'"
+            )
+        folder = beside if beside is not None and (beside / TOKENIZER).is_file() else None
+        try:
+            if folder is None:
+                return open_clip().get_tokenizer(architecture)
+            return open_clip().tokenizer.HFTokenizer(
+                str(folder),
+                context_length=text.get("context_length"),
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **text.get("tokenizer_kwargs", {}),
+            )
+        except Exception as problem:  # noqa: BLE001  (the hub's client raises whatever it likes)
+            reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            raise BackboneError(
+                f"the tokenizer of {architecture} cannot be read ({reason}); put {TOKENIZER} and "
+                f"tokenizer_config.json of {name} on the hub into the folder of the weights"
+            ) from None
 
 
 def untrained(architecture: str, *, seed: int) -> nn.Module:

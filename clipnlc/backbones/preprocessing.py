@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from clipnlc.backbones.openclip import skeleton
-from clipnlc.backbones.weights import pretrained_config
+from clipnlc.backbones.weights import pretrained_config, pretrained_configs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,11 +77,13 @@ def preprocessing_of(backbone: Backbone, model: Any = None) -> Preprocessing:  #
         model = skeleton(backbone.architecture)
     config = dict(model.visual.preprocess_cfg)
     if backbone.source == "tag":
-        from open_clip.transform import merge_preprocess_dict
-
-        # A tag may name its own mean, interpolation, …; the model's own size wins, as in open_clip.
-        size = config["size"]
-        config = {**merge_preprocess_dict(config, pretrained_config(backbone)), "size": size}
+        config = _as_trained(config, pretrained_config(backbone))
+    elif backbone.source == "file":
+        # A file does not say how its images were prepared. Where all of an architecture's tags
+        # agree on it (SigLIP, MobileCLIP, PE, …), a file of that architecture is taken to as well.
+        tags = [_as_trained(config, its) for its in pretrained_configs(backbone.architecture)]
+        if tags and all(one == tags[0] for one in tags):
+            config = tags[0]
     height, width = sides(config["size"])
     return Preprocessing(
         size=(height, width),
@@ -91,6 +93,13 @@ def preprocessing_of(backbone: Backbone, model: Any = None) -> Preprocessing:  #
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
+
+
+def _as_trained(config: Mapping[str, Any], tag: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge what a tag says of its images: mean, interpolation, …; the model's own size wins."""
+    from open_clip.transform import merge_preprocess_dict
+
+    return {**merge_preprocess_dict(dict(config), dict(tag)), "size": config["size"]}
 
 
 def sides(size: Any) -> tuple[int, int]:  # noqa: ANN401

@@ -99,6 +99,12 @@ def pretrained_config(backbone: Backbone) -> dict[str, Any]:
     return config
 
 
+def pretrained_configs(architecture: str) -> list[dict[str, Any]]:
+    """Return open_clip's facts about every tag of an architecture."""
+    tags = open_clip().list_pretrained_tags_by_model(architecture)
+    return [open_clip().get_pretrained_cfg(architecture, tag) for tag in tags]
+
+
 def has_quick_gelu(backbone: Backbone, file: Path) -> bool:
     """Return whether the weights were trained with QuickGELU instead of GELU.
 

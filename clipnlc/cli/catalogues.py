@@ -1,44 +1,90 @@
 """`backbones`, `combiners` and `datasets`: what there is to choose from."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from clipnlc.cli.options import AsJson, listed
 from clipnlc.cli.output import print_json, print_table
 
+if TYPE_CHECKING:
+    from clipnlc.backbones.catalogue import FamilyEntry
+
+
+_SIZES: Final = ("groups", "embedding", "input", "parameters")
+
 
 def backbones(
     names: Annotated[
-        str, typer.Argument(help="Names or groups; the embedded and the OpenAI ones if empty.")
-    ] = "nano,all",
+        str,
+        typer.Argument(
+            help="Names, groups, or parts of names; the families, the embedded and the OpenAI ones "
+            "if empty."
+        ),
+    ] = "",
+    families: Annotated[bool, typer.Option(help="List the families alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List backbones, their groups and sizes.
+    """List families of backbones, and backbones by part of a name.
 
-    Width of the embedding, side of the input, parameters, whether the weights are on disk.
+    What a family needs; width of the embedding, side of the input, parameters (for names in full), whether there is a
+    text tower, whether the weights are on disk.
 
-    Example: clipnlc backbones nano
+    Example: clipnlc backbones siglip
     """
     from clipnlc.backbones.catalogue import catalogue
+    from clipnlc.backbones.catalogue import families as all_families
 
-    rows = catalogue(names)
+    if families or not (names or as_json):
+        kinds = all_families()
+        if as_json:
+            print_json(kinds)
+        else:
+            _print_families(kinds)
+        if families:
+            return
+    rows = catalogue(names or "nano,all")
     if as_json:
         print_json(rows)
         return
     from rich.table import Table
 
+    sizes = any(row.dim is not None for row in rows)  # else room is left for long names
     table = Table(box=None)
-    for column in ("backbone", "groups", "embedding", "input", "parameters", "weights"):
-        table.add_column(column, justify="left" if column in ("backbone", "groups") else "right")
+    for column in ("backbone", *_SIZES * sizes, "texts", "weights"):
+        left = column in ("backbone", "groups")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column == "backbone")
+    for row in rows:
+        described = (
+            " ".join(row.groups),
+            "" if row.dim is None else str(row.dim),
+            "" if row.input is None else f"{row.input} px",
+            "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+        )
+        table.add_row(
+            row.name,
+            *described * sizes,
+            "yes" if row.texts else "no",
+            "on disk" if row.at_hand else "to download",
+        )
+    print_table(table)
+
+
+def _print_families(rows: "Sequence[FamilyEntry]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("family", "installed", "names", "texts", "what it is", "what it needs"):
+        table.add_column(column, justify="right" if column == "names" else "left")
     for row in rows:
         table.add_row(
             row.name,
-            " ".join(row.groups),
-            str(row.dim),
-            f"{row.input} px",
-            f"{row.parameters / 1e6:.2f} M",
-            "on disk" if row.at_hand else "to download",
+            row.release or "no",
+            str(row.known),
+            "yes" if row.texts else "no",
+            row.meaning,
+            row.needs,
         )
     print_table(table)
 

@@ -27,6 +27,7 @@ class Towers:
     Attributes:
         model: all of it.
         encode_image: normalised images (samples, 3, height, width) to features (samples, dim).
+        preprocessing: how images become its input.
         dim: width of a feature.
         text: its text tower; None without one.
         logit_scale: its own factor on cosines; None without a text tower.
@@ -35,6 +36,7 @@ class Towers:
 
     model: nn.Module
     encode_image: Callable[[Tensor], Tensor]
+    preprocessing: Preprocessing
     dim: int
     text: TextTower | None = None
     logit_scale: float | None = None

@@ -26,7 +26,9 @@ class OpenClip(Family):
 
     name: ClassVar[str] = "open_clip"
     meaning: ClassVar[str] = "two towers of open_clip: CLIP, SigLIP, CoCa, EVA, …"
-    needs: ClassVar[str] = "nothing; weights from the hub, a file or --weights-dir"
+    needs: ClassVar[str] = (
+        "nothing (SigLIP: transformers); weights from the hub, a file or --weights-dir"
+    )
 
     def release(self) -> str:
         """Return the version of open_clip."""
@@ -142,10 +144,12 @@ class OpenClip(Family):
 
         from clipnlc.backbones.folding import fold_batch_norms, is_foldable
         from clipnlc.backbones.openclip import architecture_config, open_clip, quiet, tokenizer
+        from clipnlc.backbones.preprocessing import preprocessing_of
         from clipnlc.backbones.text import TextTower
 
-        if trained:
-            model = _create(backbone, self.weights_file(backbone), device, precision)
+        file = self.weights_file(backbone) if trained else None
+        if file is not None:
+            model = _create(backbone, file, device, precision)
         else:
             with quiet():
                 model = open_clip().create_model(
@@ -162,10 +166,11 @@ class OpenClip(Family):
         return Towers(
             model=model,
             encode_image=model.encode_image,
+            preprocessing=preprocessing_of(backbone, model),
             dim=int(architecture_config(backbone.architecture)["embed_dim"]),
             text=TextTower(
                 model,
-                tokenizer(backbone.architecture),
+                tokenizer(backbone.architecture, beside=file.parent if file else None),
                 device=device,
                 full_precision=precision == "fp32",
             ),

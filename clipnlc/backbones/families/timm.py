@@ -241,7 +241,7 @@ class Timm(Family):
         kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
         model.to(device, kinds[precision])
         model.to(memory_format=torch.channels_last)
-        return Towers(model=model, encode_image=model, dim=_width(model))
+        return Towers(model, model, self.preprocessing(backbone), _width(model))
 
 
 def _timm(module: str = "timm") -> Any:  # noqa: ANN401
