@@ -67,7 +67,7 @@ ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
                "stores.aligned._aligning_command", "stores.layout.maker",
                "stores.layout.maker_of_test", "stores.layout.without_train",
                "stores.layout.Location.command", "stores.layout.import_command",
-               "runs.inputs._without_train", "stages.evaluate.__init__._one_ensemble")  # fmt: skip
+               "runs.inputs._without_train", "stages.evaluate.finding._one_ensemble")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
 
 
@@ -410,14 +410,14 @@ def second(box, *words):
     box.good("extract", "-d", "second", *words)
 
 
-@case("stages.evaluate.__init__._check_one_ensemble")
+@case("stages.evaluate.finding._check_one_ensemble")
 def other_backbones_of_another_data_set(box):
     second(box, "-b", "nano-RN50")
     box.good("train-nlc", "-d", "second", *QUICK, "--workers", 1)
     yield ["evaluate"]
 
 
-@case("stages.evaluate.__init__._check_one_ensemble")
+@case("stages.evaluate.finding._check_one_ensemble")
 def fits_of_another_ensemble(box):
     second(box, *TWO)
     box.good("train-nlc", "-d", "second", "-b", "nano-RN50", *QUICK, "--workers", 1)
