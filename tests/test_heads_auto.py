@@ -458,6 +458,7 @@ def test_the_commands_lead_from_one_to_the_next(layout):
     assert "give --head auto, or leave out dino, forest with --backbones nano-RN50" in said
     said = good("train-heads", "--head", "auto", "--shots", "4", "--seeds", "1", *store)
     assert "next: clipnlc train-nlc --head auto --shots 4 --seeds 1" in said
+    assert "  logistic-few: dino; imported: forest; zero-shot: nano-RN50\n" in said
     quick = ("--combiners", "log-avg,gp", "--shots", "4", "--seeds", "1")
     assert "next: clipnlc evaluate --head auto" in good(
         "train-nlc", "--head", "auto", *quick, *store

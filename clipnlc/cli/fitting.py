@@ -115,7 +115,8 @@ def train_heads(
     Needs features of train and test. A linear head starts from the class texts. A tenth of train is
     kept for the combiners. With --shots or --count, heads are fitted on a few labels: those that
     train-nlc draws. Combiners see logits of those labels by heads that were fitted without them.
-    distilled learns the answers of a fit of all backbones, so that one backbone predicts alone.
+    distilled learns the answers of a fit of all backbones, so that one backbone predicts alone. auto
+    takes backbones without texts, too: each is answered by what it has.
 
     Example: clipnlc train-heads --dataset digits
     """
@@ -198,14 +199,24 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
         line = f"{place}: {work}{where}, on {count_of(heads[0].rows, 'image')} each"
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
-            ours, zero_shot = _mean(h.accuracy for h in heads), _mean(h.zero_shot for h in heads)
-            line += (
-                f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right "
-                f"(zero-shot {zero_shot:.1f} %)"
-            )
+            ours = _mean(h.accuracy for h in heads)
+            line += f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right"
+            if all(h.zero_shot is not None for h in heads):
+                line += f" (zero-shot {_mean(h.zero_shot for h in heads):.1f} %)"
         say(line)
+        _say_parts(say, heads)
         for head in heads:
             _say_head(say, head)
+
+
+def _say_parts(say: Sayer, heads: "list[TrainedHead]") -> None:
+    """Say what answers for each backbone under the head `auto`."""
+    backbones: dict[str, dict[str, None]] = {}
+    for head in heads:
+        if "part" in head.facts:
+            backbones.setdefault(str(head.facts["part"]), {})[head.backbone] = None
+    if backbones:
+        say("  " + "; ".join(f"{part}: {', '.join(names)}" for part, names in backbones.items()))
 
 
 def _mean(shares: "Iterable[float | None]") -> float:

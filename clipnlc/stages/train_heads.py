@@ -144,7 +144,7 @@ def train_heads(
     for name in names:
         refuse_without_texts(layout, name, head, backbones)
     parts = _parts(layout, names, backbones) if head == AUTO else {}
-    if not chosen and FITTED not in parts.values():
+    if parts and not chosen and FITTED not in parts.values():
         labels = (Labels.none(), *labels)
     if Labels.none() in labels and parts:
         refuse_without_labels(parts)
