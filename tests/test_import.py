@@ -198,3 +198,14 @@ def test_names_of_what_extract_makes_are_refused(name, desk):
         import_arrays(
             desk.root, store=desk.layout.root, backbone=name, dataset="fruit", split="train"
         )
+
+
+def test_crops_are_no_split_to_import(desk):
+    with pytest.raises(DataError, match="train~crop-0 holds crops of images"):
+        import_arrays(
+            desk.root,
+            store=desk.layout.root,
+            backbone="forest",
+            dataset="fruit",
+            split="train~crop-0",
+        )
