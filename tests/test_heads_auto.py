@@ -26,6 +26,7 @@ from clipnlc.runs.exported import open_exported
 from clipnlc.runs.finding import find_runs, read_fitted
 from clipnlc.runs.fitted import apply
 from clipnlc.runs.members import members_name
+from clipnlc.runs.mixture import usual_head
 from clipnlc.runs.predictor import open_predictor
 from clipnlc.runs.targets import stored_target
 from clipnlc.stages.diversity import diversity
@@ -415,6 +416,10 @@ class TestCombiners:
         with pytest.raises(DataError, match=r"have no texts, .* give --head auto$"):
             combiners(layout, head="zero-shot")
 
+    def test_the_usual_head_is_zero_shot_where_all_have_texts(self, layout):
+        assert usual_head(layout, "fruit") == usual_head(layout, "fruit", ["dino"]) == "auto"
+        assert usual_head(layout, "fruit", ["nano-RN50"]) == "zero-shot"
+
     def test_a_backbone_without_texts_has_no_zero_shot_logits(self, layout):
         assert not write_zero_shot_logits(layout, "fruit", "dino")
         assert layout.logit_backbones("fruit", "zero-shot") == ("nano-RN50",)
@@ -440,6 +445,28 @@ class TestPredictor:
             features = [test.features for test in tests]
             made = one.heads.ensemble(features, tests[0].sample_id, classes=order)
             np.testing.assert_array_equal(apply(one.fitted, made).combined(made), expected)
+
+    def test_answers_another_data_set_with_the_heads_of_the_run(self, layout):
+        heads(layout)
+        combiners(layout, backbones=self.TWO, combiners=["log-avg"])
+        for name in self.TWO:
+            write_fruit(layout, name, dataset="market", seed=5, texts=name != "dino")
+        market = [read_features(layout.features("market", "test", name)) for name in self.TWO]
+        found = evaluate(
+            store=layout.root,
+            head="auto",
+            backbones=self.TWO,
+            fitted_on="fruit",
+            datasets=["market"],
+        )
+        learnt = [stored(layout, name) for name in self.TWO]
+        logits = [
+            AutoHead.rebuild(one.key.fields["settings"], one.learnt).logits(its.features)
+            for one, its in zip(learnt, market, strict=True)
+        ]
+        right = (sum(logits).argmax(axis=1) == market[0].labels).mean()
+        rows = {(r.method, r.drawn): r.accuracy for r in found.datasets[0].rows}
+        assert rows["log-avg", FOUR] == pytest.approx(right)
 
     def test_refuses_logits_alone_by_name(self, layout, tmp_path):
         heads(layout)

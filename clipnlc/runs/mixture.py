@@ -50,6 +50,20 @@ def part_of(layout: Layout, dataset: str, backbone: str) -> str:
     )
 
 
+def usual_head(layout: Layout, dataset: str, backbones: Sequence[str] = ()) -> str:
+    """Return the head that needs the least of these backbones, by default of all with features.
+
+    It is `zero-shot` where all embed texts, else `auto`.
+
+    Raises:
+        MissingStageError: a backbone has no features of train.
+        StoreError: a file is damaged.
+    """
+    names = tuple(backbones) or layout.backbones(dataset, "train")
+    headers = (read_feature_header(layout.features(dataset, "train", name)) for name in names)
+    return ZERO_SHOT if all(header.has_texts for header in headers) else AUTO
+
+
 def refuse_without_labels(parts: Mapping[tuple[str, str], str]) -> None:
     """Check that every backbone has an answer before there is any label.
 
