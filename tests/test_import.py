@@ -5,10 +5,11 @@ import pytest
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests)
 
 from clipnlc.datasets.array_roles import Names
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, StoreError
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads.base import normalise
 from clipnlc.stages.import_arrays import import_arrays
+from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_ensemble
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import IMPORTED, Layout
@@ -198,3 +199,22 @@ def test_names_of_what_extract_makes_are_refused(name, desk):
         import_arrays(
             desk.root, store=desk.layout.root, backbone=name, dataset="fruit", split="train"
         )
+
+
+def test_crops_are_no_split_to_import(desk):
+    with pytest.raises(DataError, match="train~crop-0 holds crops of images"):
+        import_arrays(
+            desk.root,
+            store=desk.layout.root,
+            backbone="forest",
+            dataset="fruit",
+            split="train~crop-0",
+        )
+
+
+def test_two_writers_are_kept_apart(desk):
+    with (
+        locks.writing(desk.layout.features("fruit", "train", "forest")),
+        pytest.raises(StoreError, match=r"another clipnlc is writing .*forest\.h5"),
+    ):
+        desk.give("train")

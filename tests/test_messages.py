@@ -664,16 +664,15 @@ def damaged_features_of_an_imported_backbone(box):
     path.unlink()
 
 
-def import_tower(box):
-    """Import a tower with texts, which takes part in the head zero-shot, for both splits."""
+def import_tower(box, *, texts=True):
+    """Import a tower for both splits; with texts it takes part in the head zero-shot."""
     for split in ("train", "test"):
         there = read_features(box.features(split=split))
         np.savez(
             box.root / f"{split}.npz",
             features=there.features,
-            texts=there.texts,
-            logit_scale=there.logit_scale,
             sample_id=np.array(there.sample_id),
+            **({"texts": there.texts, "logit_scale": there.logit_scale} if texts else {}),
         )
         box.good("import", f"{split}.npz", "--backbone", "tower", "-d", "photos", "--split", split)
 
@@ -684,6 +683,12 @@ def a_prediction_with_a_backbone_that_came_as_arrays(box):
     fit = ("train-nlc", "--shots", 1, "--seeds", 1, "--combiners", "c-conf", "--workers", 1)
     box.good(*fit)
     yield ["predict", "photos/test", "--combiner", "c-conf", "-b", f"tower,{NANO}"]
+
+
+@case("runs.mixture.label_free_logits", again=False)  # it names another ensemble
+def diversity_of_a_backbone_that_is_fitted_per_draw(box):
+    import_tower(box, texts=False)
+    yield ["diversity", "--head", "auto"]
 
 
 @case("stores.aligned.check_aligned", fill={"import …": "import test.npz --split test"})

@@ -36,7 +36,7 @@ def refuse_imported(layout: Layout, runs: Runs, combiner: str) -> None:
         alone = (
             f"run `{cure}` for an ensemble of the others"
             if others
-            else "use it on the store's rows"
+            else "predict with backbones that extract makes"
         )
         raise DataError(
             f"{', '.join(own)} of {runs.dataset} came as arrays, without a model that new images could "

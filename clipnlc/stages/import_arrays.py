@@ -17,6 +17,7 @@ from clipnlc.datasets.splits import canonical
 from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.finishing import write_zero_shot_logits
+from clipnlc.runs.finding import refuse_crop
 from clipnlc.runs.imported import align, check_other_splits, class_names_of, reference_of
 from clipnlc.stores import locks
 from clipnlc.stores.feature_writing import write_features
@@ -94,6 +95,7 @@ def import_arrays(
         StoreError: a store file is damaged or in use, or the disk refuses.
     """
     _check_name(backbone)
+    refuse_crop(split)
     layout, split = Layout(store), canonical(split)
     known = class_names_of(layout, dataset, split=split, backbone=backbone)
     rows = read_rows(path, split, names=names, logit_scale=logit_scale, known=known)
