@@ -41,7 +41,7 @@ def test_split_folders_lead_to_a_table_and_an_answer(split, tmp_path, here):
         r"95 % interval [\d.]+ to [\d.]+ %",
         answer,
     )
-    assert "the best single backbone without labels (nano-" in said
+    assert "points over the best single backbone without labels (nano-" in said
     assert lines[-2].startswith("next: clipnlc predict PHOTOS --dataset photos --combiner balanced")
     assert lines[-1].startswith("next: clipnlc export --out photos-ensemble --dataset photos ")
     made = contents(tmp_path / "clipnlc-store")

@@ -155,7 +155,11 @@ def run(
         precision=precision,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
     )
-    _tell_downloads(request, say)
+
+    def tell(sentence: str) -> None:
+        say(sentence)
+        _tell_downloads(request, say)
+
     with progress(say, "run") as advance:
         spending = Spending(advance)
         ran = workflow(
@@ -165,7 +169,7 @@ def run(
                 progress=spending.images,
                 texts=spending.prompts,
             ),
-            tell=say,
+            tell=tell,
             advance=advance,
         )
     if as_json:
