@@ -26,10 +26,11 @@ from pools import train_of
 from threadpoolctl import threadpool_limits
 
 from clipnlc.datasets.nano import KEYS
+from clipnlc.ensemble import Ensemble
 from clipnlc.labels import Labels
 from clipnlc.metrics.intervals import accuracy_interval
 from clipnlc.runs.cross_fitting import cross_fit
-from clipnlc.runs.fitted import apply, fit
+from clipnlc.runs.fitted import Fitted, apply, fit
 
 FOLDERS = 400
 LABELS = 30
@@ -84,18 +85,20 @@ def measure(store: Path, dataset: str, folders: Sequence[int]) -> list[Folder]:
             others, answers = folder.rows(range(LABELS, len(rows))), its[LABELS:]
             which = Labels.all(seed=number)
 
-            def accuracy(name: str, *, fitted_on: int) -> float:
-                fitted = fit(
-                    name,
-                    labelled.rows(range(fitted_on)),  # noqa: B023  (called at once)
-                    labels[:fitted_on],  # noqa: B023
-                    which=which,  # noqa: B023
-                    pool=folder,  # noqa: B023
+            measured = {
+                name: _accuracy(
+                    fit(
+                        name,
+                        labelled.rows(range(used)),
+                        labels[:used],
+                        which=which,
+                        pool=folder,
+                    ),
+                    others,
+                    answers,
                 )
-                scores = apply(fitted, others).combined(others)  # noqa: B023
-                return float((scores.argmax(axis=1) == answers).mean())  # noqa: B023
-
-            free = accuracy("log-avg", fitted_on=0)
+                for name, used in {"log-avg": 0, **dict.fromkeys(COMBINERS, LABELS)}.items()
+            }
             for name in COMBINERS:
                 got = cross_fit(
                     name,
@@ -113,12 +116,17 @@ def measure(store: Path, dataset: str, folders: Sequence[int]) -> list[Folder]:
                         got.accuracy,
                         got.low,
                         got.high,
-                        accuracy(name, fitted_on=LABELS),
+                        measured[name],
                         got.fewer,
-                        free,
+                        measured["log-avg"],
                     )
                 )
     return found
+
+
+def _accuracy(fitted: Fitted, others: Ensemble, answers: Int[np.ndarray, " others"]) -> float:
+    scores = apply(fitted, others).combined(others)
+    return float((scores.argmax(axis=1) == answers).mean())
 
 
 def _rows(

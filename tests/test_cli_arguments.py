@@ -38,6 +38,7 @@ BASE = {
     "train-nlc": ["--shots", "1,2", "--seeds", "2", "--workers", "1", "--combiners", "log-avg"],
     "train-heads": ["--epochs", "1"],
     "predict": ["photos", "--combiner", "none"],
+    "label": ["photos", "--classes", "red,green,blue", "--count", "0"],
     "export": ["--out", "ensemble", "--combiner", "c-conf", "--shots", "1", "--force"],
     "pretrain": ["--data", "photos", "--backbone", "nano-RN50", "--out", "weights"],
     "nano-data": ["--out", "made", "--packages", "made"],

@@ -200,6 +200,8 @@ def test_what_cannot_be_labelled_is_refused(tmp_path):
     ):
         with pytest.raises(DataError, match=problem):
             drawn(**{"root": root, "out": out, **asked})
+    with pytest.raises(DataError, match=r"no photo was drawn into .* yet; give --count 30"):
+        drawn(root, out, 0)
     with pytest.raises(DataError, match=r"none of the photos .* can be used; .*broken"):
         drawn(root, out, guess=lambda files: [(file, "broken") for file in files])
     assert not out.exists()

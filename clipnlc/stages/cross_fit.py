@@ -119,12 +119,13 @@ def cross_fitted(
                     f"{dataset} has a single labelled image in this fit; cross-fitting takes two or "
                     "more: label more"
                 )
+            used = [train.sample_id[row] for row in draw.rows]
+            if content_digest(used) != fitted.facts["labelled_samples"]:
+                raise missing  # another draw than that of the fit
             classes = by_name(train.class_names)
-            rows = draw.rows[canonical_rows([train.sample_id[row] for row in draw.rows])]
+            rows = draw.rows[canonical_rows(used)]
             labelled = train.ensemble(rows, features=True, classes=classes)
             labels = np.argsort(classes)[train.labels[rows]]
-            if content_digest(list(labelled.sample_id)) != fitted.facts["labelled_samples"]:
-                raise missing  # another draw than that of the fit
             pools = [_pool(train)]
         if UNLABELLED in splits:
             with open_split(logits, features(UNLABELLED), UNLABELLED) as rest:

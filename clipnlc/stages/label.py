@@ -96,8 +96,7 @@ def label(
         DataError: there are no photos, or none that can be used; the CSV is of something else, or has
             labels that are no class; a file that would be replaced is not ours; the disk refuses.
     """
-    page = out.with_suffix(".html")
-    _check_places(out, page)
+    page = _page_beside(out)
     files = _files(photos)
     kept, draw = _earlier(out, set(files), class_names, seed)
     order = [file for file in in_order(files, draw.seed) if file not in set(draw.unreadable)]
@@ -115,6 +114,8 @@ def label(
                 problems[row.file] = problem
             else:
                 drawn.append(row)
+    if not kept and not count:
+        raise DataError(f"no photo was drawn into {out} yet; give --count 30, or another number")
     if not kept and not drawn:
         first = next(iter(problems.items()), None)
         why = f"; {shown(first[0])}: {first[1]}" if first else ""
@@ -142,8 +143,8 @@ def label(
     )
 
 
-def _check_places(out: Path, page: Path) -> None:
-    """Check that both files can be written, before anything is guessed.
+def _page_beside(out: Path) -> Path:
+    """Return where the page goes; check that both files can be written, before anything is guessed.
 
     Raises:
         DataError: the CSV has another suffix; there is no such folder; a page is not ours.
@@ -156,8 +157,9 @@ def _check_places(out: Path, page: Path) -> None:
         raise DataError(
             f"--out is {out}, but there is no folder {out.parent}; make it, or give another"
         )
+    page = out.with_suffix(".html")
     if not page.exists():
-        return
+        return page
     try:
         ours = generator(PAGE).encode() in read_regular(page, at_most=LARGEST_PAGE)[:4096]
     except OSError as error:
@@ -169,6 +171,7 @@ def _check_places(out: Path, page: Path) -> None:
             f"{page} is no page of the command label and would be replaced; move it, or give another "
             "--out"
         )
+    return page
 
 
 def _files(photos: Path) -> list[str]:
