@@ -1,6 +1,7 @@
 """`run`: from a folder of photos to a result, by one command."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -155,7 +156,11 @@ def run(
         precision=precision,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
     )
-    _tell_downloads(request, say)
+
+    def tell(sentence: str) -> None:
+        say(sentence)
+        _tell_downloads(request, say)
+
     with progress(say, "run") as advance:
         spending = Spending(advance)
         ran = workflow(
@@ -165,7 +170,7 @@ def run(
                 progress=spending.images,
                 texts=spending.prompts,
             ),
-            tell=say,
+            tell=tell,
             advance=advance,
         )
     if as_json:
@@ -190,8 +195,8 @@ def _class_names(classes: str) -> tuple[str, ...]:
     """Read class names from the option or the file that it names."""
     from clipnlc.cli.predictors import names_of
 
-    file = Path(classes.strip()).expanduser()
-    is_file = bool(classes.strip()) and "," not in classes and file.is_file()
+    file = Path(classes.strip())
+    is_file = bool(classes.strip()) and "," not in classes and os.path.isfile(file)  # noqa: PTH113  (of any text)
     return names_of(classes, file if is_file else None)
 
 

@@ -14,7 +14,10 @@ def outcome(evaluation: Evaluation, method: str) -> tuple[str, ...]:
     """
     (one,) = evaluation.datasets
     row = max((row for row in one.rows if row.method == method), key=lambda row: row.drawn)
-    return _accuracy(row, one, evaluation.split), _gain(row, one, evaluation)
+    said = _accuracy(row, one, evaluation.split)
+    if len(evaluation.backbones) == 1 and not row.labels:
+        return (said,)  # the backbone itself
+    return said, _gain(row, one, evaluation)
 
 
 def _accuracy(row: Row, one: DatasetEvaluation, split: str) -> str:
@@ -29,15 +32,16 @@ def _accuracy(row: Row, one: DatasetEvaluation, split: str) -> str:
 
 
 def _gain(row: Row, one: DatasetEvaluation, evaluation: Evaluation) -> str:
-    if len(evaluation.backbones) == 1:
-        (single,) = evaluation.backbones
-        name = f"{single} alone, without labels"
-    else:
-        name = f"the best single backbone without labels ({one.best_single}, chosen on {evaluation.split})"
     best = next(row for row in one.rows if row.method == BEST_SINGLE)
-    said = f"{name} has {percent(best.accuracy)} %: {points(row.gain)} points"
+    alone = len(evaluation.backbones) == 1
+    which = "that backbone alone" if alone else "the best single backbone"
+    chosen = "" if alone else f", chosen on {evaluation.split}"
+    said = (
+        f"that is {points(row.gain)} points over {which} without labels ({one.best_single}, "
+        f"{percent(best.accuracy)} %{chosen})"
+    )
     if row.gain_low is None or row.gain_high is None:
         return said
-    bounds = f"95 % interval {points(row.gain_low)} to {points(row.gain_high)}"
     level = row.gain_low <= 0 <= row.gain_high
-    return f"{said} ({bounds}{': they may be level' if level else ''})"
+    bounds = f"95 % interval {points(row.gain_low)} to {points(row.gain_high)}"
+    return f"{said}, {bounds}{': they may be level' if level else ''}"

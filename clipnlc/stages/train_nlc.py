@@ -127,7 +127,8 @@ def train_nlc(
     Labels are drawn from train (zero-shot head) or from the part of train that the head has not
     seen (linear heads). Heads that are fitted per draw were fitted on the very same labels: then
     combiners are fitted on the cross-fitted logits, and those without labels have a run per draw,
-    too. Test is not opened. What is there under the same key is left alone.
+    too. What reads unlabelled images reads train's, and those of the data set that have no label (its
+    split `unlabelled`). Test is not opened. What is there under the same key is left alone.
 
     Args:
         store: the store's folder.
