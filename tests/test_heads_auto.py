@@ -366,20 +366,22 @@ class TestCombiners:
             scores = apply(fitted, ensemble).combined(ensemble)
         nano = read_features(layout.features("fruit", "test", "nano-RN50"))
         forest = read_logits(layout.logits("fruit", IMPORTED, "forest")).splits["test"].logits
-        dino.v2 = read_features(layout.features("fruit", "test", "dino.v2"))
+        dino = read_features(layout.features("fruit", "test", "dino.v2"))
         train, rows = drawn(layout)
         strength = stored(layout, "dino.v2").facts["strength"]
         weights = reference_regression(
             normalise(train.features[rows]), train.labels[rows], strength
         )
         expected = 100 * normalise(nano.features) @ normalise(nano.texts).T
-        expected = (expected + forest + normalise(dino.v2.features) @ weights.T) / 3
+        expected = (expected + forest + normalise(dino.features) @ weights.T) / 3
         by_name = [FRUIT.index(name) for name in sorted(FRUIT)]
         np.testing.assert_allclose(scores, expected[:, by_name], rtol=2e-3, atol=2e-3)
 
     def test_where_all_are_fitted_the_reference_says_of_what(self, layout):
         heads(layout, backbones=["dino.v2"], labels=[Labels.shots(1), FOUR])
-        combiners(layout, backbones=["dino.v2"], combiners=["log-avg"], labels=[Labels.shots(1), FOUR])
+        combiners(
+            layout, backbones=["dino.v2"], combiners=["log-avg"], labels=[Labels.shots(1), FOUR]
+        )
         (one,) = evaluate(store=layout.root, head="auto", backbones=["dino.v2"]).datasets
         assert any(
             "best single and oracle are those of heads fitted at 4 per" in n for n in one.notes
