@@ -19,6 +19,7 @@ from datasets_on_disk import png, put
 from test_pretrain import write_corpus
 
 import clipnlc
+from clipnlc.stores.feature_writing import write_features
 from clipnlc.stores.features import read_features
 from clipnlc.stores.fits import add_fits, read_fits
 from clipnlc.stores.layout import Layout
@@ -42,6 +43,7 @@ ELSEWHERE = {
     "runs.exported.open_exported": "of exports forged with fresh digests: tests/test_export.py",
     "runs.fitted.Fitted.combiner": "of fits forged with fresh digests: tests/test_runs_fitted.py",
     "runs.fitted._unfit": "of fits forged with fresh digests: tests/test_fuzz_stores.py",
+    "runs.mixture.part_of": "of an import that is half there: tests/test_heads_auto.py",
     "stages.evaluate.applying._outcome": "of fits forged with fresh digests",
     "stages.evaluate.applying._stored": "of what fits gave, forged: tests/test_fuzz_stores.py",
     "stages.merge._newest_key": "while another process removes shards",
@@ -432,6 +434,23 @@ def no_features_of_train(box):
     shutil.rmtree(box.store / "photos")
     box.good("extract", "-d", "photos", "-b", "nano-RN50", "--split", "test")
     yield ["train-heads", "-d", "photos", "--epochs", 1]
+
+
+@case("runs.mixture.refuse_without_texts", again=False)  # the head that was asked for has no logits
+def a_backbone_without_texts(box):
+    for split in ("train", "test"):
+        path = box.features(split=split)
+        kept = read_features(path)
+        write_features(
+            path,
+            kept.key,
+            features=kept.features,
+            labels=kept.labels,
+            sample_id=kept.sample_id,
+            class_names=kept.class_names,
+        )
+    box.logits().unlink()
+    yield ["train-nlc", *QUICK]
 
 
 @case("runs.inputs._inputs")

@@ -20,7 +20,7 @@ from clipnlc.stores.shards import read_shard
 from clipnlc.stores.texts import read_texts
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"
-V1, V2 = ARCHIVES / "v1", ARCHIVES / "v2"
+V1, V2, V3 = ARCHIVES / "v1", ARCHIVES / "v2", ARCHIVES / "v3"
 STORE_V1 = ARCHIVES / "store-v1"
 BACKBONES = ("RN50.openai", "ViT-B-32.openai")
 CLASS_NAMES = ("cat", "dog", "Käfer")
@@ -32,7 +32,7 @@ FEATURES = [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1], [1.25, 1.5, 1.7
 each_version = pytest.mark.parametrize("archive", [V1, V2], ids=["v1", "v2"])
 
 
-@pytest.mark.parametrize(("archive", "files"), [(V1, 6), (V2, 7)], ids=["v1", "v2"])
+@pytest.mark.parametrize(("archive", "files"), [(V1, 6), (V2, 7), (V3, 3)], ids=["v1", "v2", "v3"])
 def test_the_archives_are_small(archive, files):
     sizes = {path.name: path.stat().st_size for path in archive.glob("*.h5")}
     assert len(sizes) == files
@@ -51,6 +51,17 @@ def test_features(archive, dtype):
     assert store.texts.tolist() == np.eye(3).tolist()
     assert (store.logit_scale, store.logit_bias) == (100.0, -10.5)
     assert store.key.fields == {"backbone": "RN50.openai", "precision": dtype}
+
+
+@pytest.mark.parametrize(("name", "dim"), [("features.h5", 3), ("features-none.h5", 0)])
+def test_features_without_texts(name, dim):
+    store = read_features(V3 / name)
+    assert store.features.tolist() == [row[:dim] for row in FEATURES]
+    assert store.labels.tolist() == [0, 1, 2, 0]
+    assert (store.sample_id, store.class_names, store.skipped) == (SAMPLE_ID, CLASS_NAMES, ())
+    assert (store.texts, store.logit_scale, store.logit_bias) == (None, None, 0.0)
+    texts = read_texts(V3 / "texts.h5")
+    assert (texts.texts, texts.class_names, texts.logit_scale) == (None, CLASS_NAMES, None)
 
 
 @each_version

@@ -19,8 +19,8 @@ from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads import HEADS
 from clipnlc.heads.linear import LinearHead
 from clipnlc.labels import Labels
+from clipnlc.runs import head_training
 from clipnlc.runs.heads import open_heads
-from clipnlc.stages import train_heads as stage
 from clipnlc.stages.train_heads import train_heads
 from clipnlc.stores.features import read_features
 from clipnlc.stores.key import Key
@@ -118,7 +118,7 @@ class TestHoldout:
             np.testing.assert_array_equal(np.concatenate(blocks), found.splits["test"].logits)
         before = layout.logits("fruit", "linear", "nano-RN50").read_bytes()
         layout.logits("fruit", "linear", "nano-RN50").unlink()
-        monkeypatch.setattr(stage, "_BLOCK", 2)
+        monkeypatch.setattr(head_training, "_BLOCK", 2)
         train_heads(store=layout.root, settings=QUICK)
         assert layout.logits("fruit", "linear", "nano-RN50").read_bytes() == before
 
@@ -233,8 +233,10 @@ class TestPerRun:
         assert list(stored(layout, run="all-labels-seed-0").splits) == ["test"]
 
     def test_features_are_read_once(self, layout, monkeypatch):
-        read, real = [], stage.read_features
-        monkeypatch.setattr(stage, "read_features", lambda p: read.append(p.parent.name) or real(p))
+        read, real = [], head_training.read_features
+        monkeypatch.setattr(
+            head_training, "read_features", lambda p: read.append(p.parent.name) or real(p)
+        )
         labels = [Labels.shots(1), Labels.shots(2)]
         train_heads(store=layout.root, settings=QUICK, labels=labels)
         assert read == ["train", "test"]

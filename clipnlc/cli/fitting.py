@@ -115,13 +115,14 @@ def train_heads(
     Needs features of train and test. A linear head starts from the class texts. A tenth of train is
     kept for the combiners. With --shots or --count, heads are fitted on a few labels: those that
     train-nlc draws. Combiners see logits of those labels by heads that were fitted without them.
-    distilled learns the answers of a fit of all backbones, so that one backbone predicts alone.
+    distilled learns the answers of a fit of all backbones, so that one backbone predicts alone. auto
+    takes backbones without texts, too: each is answered by what it has.
 
     Example: clipnlc train-heads --dataset digits
     """
     from clipnlc.heads import HEADS
     from clipnlc.labels import Labels
-    from clipnlc.runs.finding import DEFAULT_HOLDOUT
+    from clipnlc.runs.finding import DEFAULT_HOLDOUT, may_be_unlabelled
     from clipnlc.stages.train_heads import train_heads as stage
 
     say = Sayer(quiet=quiet or as_json)
@@ -142,8 +143,8 @@ def train_heads(
     per_draw = HEADS.get(head).per_draw
     share = holdout if per_draw else None
     drawing = bool(shots or count or share is not None)
-    taught = HEADS.get(head).needs_teacher
-    labels = labels_of(shots=shots, count=count, holdout=share, zero=taught) if drawing else ()
+    zero = may_be_unlabelled(head)
+    labels = labels_of(shots=shots, count=count, holdout=share, zero=zero) if drawing else ()
     given = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -181,8 +182,8 @@ def train_heads(
             say(f"combiners read no {head} heads of few labels; for them: train-heads --head {few}")
         return
     if drawn:
-        options = Labels.options(drawn, zero=taught)
-        options |= {"combiners": "parameter-free"} if taught else {}
+        options = Labels.options(drawn, zero=zero)
+        options |= {"combiners": "parameter-free"} if HEADS.get(head).needs_teacher else {}
         next_command = " ".join([f"train-nlc --head {head}", *_spelled(options)])
     say_next(say, next_command, dataset=dataset, keys=keys, backbones=backbones, store=store)
 
@@ -198,14 +199,24 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
         line = f"{place}: {work}{where}, on {count_of(heads[0].rows, 'image')} each"
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
-            ours, zero_shot = _mean(h.accuracy for h in heads), _mean(h.zero_shot for h in heads)
-            line += (
-                f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right "
-                f"(zero-shot {zero_shot:.1f} %)"
-            )
+            ours = _mean(h.accuracy for h in heads)
+            line += f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right"
+            if all(h.zero_shot is not None for h in heads):
+                line += f" (zero-shot {_mean(h.zero_shot for h in heads):.1f} %)"
         say(line)
+        _say_parts(say, heads)
         for head in heads:
             _say_head(say, head)
+
+
+def _say_parts(say: Sayer, heads: "list[TrainedHead]") -> None:
+    """Say what answers for each backbone under the head `auto`."""
+    backbones: dict[str, dict[str, None]] = {}
+    for head in heads:
+        if "part" in head.facts:
+            backbones.setdefault(str(head.facts["part"]), {})[head.backbone] = None
+    if backbones:
+        say("  " + "; ".join(f"{part}: {', '.join(names)}" for part, names in backbones.items()))
 
 
 def _mean(shares: "Iterable[float | None]") -> float:
@@ -284,7 +295,7 @@ def train_nlc(
     Example: clipnlc train-nlc --shots 4 --combiners nlc,log-avg --explain
     """
     from clipnlc.combiners import USUAL
-    from clipnlc.heads import HEADS
+    from clipnlc.runs.finding import may_be_unlabelled
     from clipnlc.stages.train_nlc import train_nlc as stage
     from clipnlc.stores.layout import Layout, maker_of_test
 
@@ -304,7 +315,7 @@ def train_nlc(
             head=head,
             combiners=listed(combiners) or USUAL,
             labels=labels_of(
-                shots=shots, count=count, holdout=holdout, zero=HEADS.get(head).needs_teacher
+                shots=shots, count=count, holdout=holdout, zero=may_be_unlabelled(head)
             ),
             seeds=range(seeds),
             proportions=_proportions(class_proportions),

@@ -9,7 +9,13 @@ from jaxtyping import Float, Float32, Int
 from clipnlc.combiners.balanced import balance, checked_balance, class_offsets, declared_shares
 from clipnlc.combiners.base import Combiner, Scores, require_backbones, weigh_alike
 from clipnlc.combiners.explanation import KERNEL, OFFSET, Contributions, weighted
-from clipnlc.combiners.kernel import Residual, centred_rows, fit_residual, unit_mean
+from clipnlc.combiners.kernel import (
+    Residual,
+    centred_rows,
+    fit_residual,
+    unit_mean,
+    widths_of,
+)
 from clipnlc.combiners.shared import pool_kernel, rows_within, shares_kernel
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
@@ -181,4 +187,4 @@ class BalancedGaussianProcess(Combiner):
         return self.weight_
 
     def _widths(self, ensemble: Ensemble) -> list[int]:
-        return [block.shape[1] for block in ensemble.features] if self.per_backbone else []
+        return widths_of(ensemble.features) if self.per_backbone else []

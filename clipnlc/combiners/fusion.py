@@ -209,5 +209,6 @@ def _log_average(ensemble: Ensemble) -> Float[np.ndarray, "samples classes"]:
 def _inputs(ensemble: Ensemble) -> Float[np.ndarray, "samples width"]:
     """Return all backbones' unit features side by side, of length 1 together."""
     inputs = ensemble.concatenated()
-    inputs /= np.float32(math.sqrt(len(ensemble.features)))
+    blocks = sum(block.shape[1] > 0 for block in ensemble.features)  # not those of logits alone
+    inputs /= np.float32(math.sqrt(blocks))
     return inputs

@@ -10,6 +10,7 @@ from clipnlc.combiners.kernel import (
     centred_rows,
     fit_residual,
     unit_mean,
+    widths_of,
 )
 from clipnlc.combiners.static import fit_static
 from clipnlc.ensemble import Ensemble
@@ -129,4 +130,4 @@ class GaussianProcess(Combiner):
         return self.weight_
 
     def _widths(self, ensemble: Ensemble) -> list[int]:
-        return [block.shape[1] for block in ensemble.features] if self.per_backbone else []
+        return widths_of(ensemble.features) if self.per_backbone else []

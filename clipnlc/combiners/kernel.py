@@ -33,11 +33,9 @@ def unit_mean(features: Sequence[Float[np.ndarray, "rows _"]]) -> Float[np.ndarr
     Raises:
         ValueError: there are no features.
     """
-    _require(features)
-    sums = [
-        sum(_unit(block[rows]).sum(axis=0) for rows in _blocks(len(block))) for block in features
-    ]
-    return np.concatenate(sums) / len(features[0])
+    blocks = _with_width(features)
+    sums = [sum(_unit(block[rows]).sum(axis=0) for rows in _blocks(len(block))) for block in blocks]
+    return np.concatenate(sums) / len(blocks[0])
 
 
 def centred_rows(
@@ -46,7 +44,7 @@ def centred_rows(
     """Return rows, in float32, whose inner products are the mean over backbones of the cosines.
 
     Each backbone's features are divided by their length, centred on `mean` (of `unit_mean`), divided
-    by their length again and by the root of the number of backbones.
+    by their length again and by the root of the number of backbones that have features.
 
     Raises:
         ValueError: there are no features, or they have other widths than the mean.
@@ -56,19 +54,19 @@ def centred_rows(
     >>> (centred @ centred.T).round(6).tolist()
     [[0.5, -0.5], [-0.5, 0.5]]
     """
-    _require(features)
-    width = sum(block.shape[1] for block in features)
+    blocks = _with_width(features)
+    width = sum(block.shape[1] for block in blocks)
     if width != len(mean):
         raise ValueError(f"fitted on features {len(mean)} wide, asked to read {width}")
-    found = np.empty((len(features[0]), width), dtype=np.float32)
+    found = np.empty((len(blocks[0]), width), dtype=np.float32)
     start = 0
-    for block in features:
+    for block in blocks:
         stop = start + block.shape[1]
         for rows in _blocks(len(block)):
             away = _unit(block[rows])
             away -= mean[start:stop]
             length = np.sqrt((away * away).sum(axis=1, keepdims=True))
-            found[rows, start:stop] = away / (np.maximum(length, _SHORTEST) * len(features) ** 0.5)
+            found[rows, start:stop] = away / (np.maximum(length, _SHORTEST) * len(blocks) ** 0.5)
         start = stop
     return found
 
@@ -322,6 +320,16 @@ def _blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _AT_ONCE, rows))
 
 
-def _require(features: Sequence[Float[np.ndarray, "rows _"]]) -> None:
-    if not features:
+def _with_width(
+    features: Sequence[Float[np.ndarray, "rows _"]],
+) -> list[Float[np.ndarray, "rows _"]]:
+    """Return the features of the backbones that have any: one that gives logits alone has none."""
+    found = [block for block in features if block.shape[1]]
+    if not found:
         raise ValueError("this ensemble holds no features; open it with features")
+    return found
+
+
+def widths_of(features: Sequence[Float[np.ndarray, "rows _"]]) -> list[int]:
+    """Return the widths of the features of the backbones that have any, for `joint_kernel`."""
+    return [block.shape[1] for block in features if block.shape[1]]

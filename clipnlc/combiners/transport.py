@@ -126,7 +126,7 @@ class _Gaussians:
         mean = np.zeros((plan.shape[1], width))
         for rows, its in zip(highest, weight, strict=True):
             mean += its[:, None] * _unit(features[rows])
-        return cls(_unit(mean), np.full(width, 1 / width))
+        return cls(_unit(mean), np.full(width, 1 / max(1, width)))
 
     @classmethod
     def under(
@@ -247,7 +247,10 @@ class SotaTransport(Combiner):
         ensemble.concatenated(np.arange(0))  # says so where there are no features
         plan = np.zeros((samples, classes))
         equal = np.full(backbones, 1 / backbones)
-        by_features, by_logits, of_class = equal, equal, np.ones(classes)
+        # A backbone that gives logits alone has no Gaussians: they have no share.
+        absent = np.array([not of.shape[1] for of in ensemble.features])
+        equal_features = ~absent / max(1, int((~absent).sum()))
+        by_features, by_logits, of_class = equal_features, equal, np.ones(classes)
         for rows in row_blocks(samples, classes):
             for one in ensemble.logits:
                 plan[rows] += softmax(one[rows].astype(np.float64)) / backbones
@@ -257,7 +260,8 @@ class SotaTransport(Combiner):
         for number in range(self.rounds if samples else 0):
             if number:
                 gaussians = [_Gaussians.under(plan, of) for of in ensemble.features]
-                by_features, by_logits = (_shares(hits, equal) for hits in agreed)
+                by_features = _shares(agreed[0], equal_features)
+                by_logits = _shares(agreed[1], equal)
             answers = np.empty((2, backbones, samples), dtype=np.int64)
             for rows in row_blocks(samples, classes):
                 part = np.zeros((len(plan[rows]), classes))
@@ -271,6 +275,7 @@ class SotaTransport(Combiner):
                 plan[rows] = np.exp(part * self.sharpness)
             of_class = scale_to_marginals(plan, passes=self.passes)
             agreed = (answers == plan.argmax(axis=1)).sum(axis=2).astype(np.float64)
+            agreed[0, absent] = 0
         return plan, _Last(gaussians, by_features, by_logits, of_class)
 
     def _contributions(self, ensemble: Ensemble) -> Contributions:

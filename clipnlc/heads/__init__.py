@@ -24,6 +24,8 @@ HEADS = Registry(
         "linear-few": "clipnlc.heads.linear:LinearHeadOfFewLabels",
         "linear-cv-few": "clipnlc.heads.linear_cv:CrossValidatedLinearHeadOfFewLabels",
         "class-mean-few": "clipnlc.heads.class_mean:ClassMeanHeadOfFewLabels",
+        "logistic-few": "clipnlc.heads.logistic:LogisticHead",
+        "auto": "clipnlc.heads.auto:AutoHead",
         "clap": "clipnlc.heads.clap:ClassAdaptiveProbe",
         "gda": "clipnlc.heads.gda:GaussianDiscriminant",
         "lp-plus-plus": "clipnlc.heads.lp_plus_plus:LinearProbePlusPlus",

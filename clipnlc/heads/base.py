@@ -56,6 +56,9 @@ class Head(Learner, ABC):
     Attributes:
         needs_labels: `fit` learns from labelled rows; otherwise `fit_to_texts` is enough.
         needs_texts: `fit` reads the class texts and the logit scale; otherwise it ignores them.
+        texts_suffice: with class texts and the logit scale it learns from them alone, as a
+            zero-shot head; without, from labelled rows. `needs_texts` is false, and `needs_labels`
+            true: it does where there are no texts.
         takes_views: where there are features of augmented crops of the images, it learns from their
             mean, too.
         needs_validation: it learns from labelled rows that are kept from it to choose by, too.
@@ -69,6 +72,7 @@ class Head(Learner, ABC):
 
     needs_labels: ClassVar[bool]
     needs_texts: ClassVar[bool] = True
+    texts_suffice: ClassVar[bool] = False
     takes_views: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
@@ -117,13 +121,15 @@ class Head(Learner, ABC):
         crops = views if self.takes_views and views is not None else features
         if crops.shape != features.shape:
             raise ValueError(f"views are {crops.shape}, expected {features.shape} as the features")
-        if self.needs_labels and not len(labels):
+        reads_texts = self.needs_texts or (self.texts_suffice and logit_scale is not None)
+        by_texts = self.texts_suffice and reads_texts and texts is not None
+        if self.needs_labels and not by_texts and not len(labels):
             raise ValueError(f"{name} learns from labelled rows, and none was given")
         if self.needs_teacher:
             _check_targets(name, targets, (len(features), count))
         self.forget()
         rows = canonical_rows(sample_id)
-        given = texts if self.needs_texts and texts is not None else features[:0]
+        given = texts if reads_texts and texts is not None else features[:0]
         unit = normalise(features[rows].astype(np.float32))
         self._learn(
             Examples(

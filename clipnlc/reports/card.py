@@ -148,6 +148,7 @@ def _fitting(export: Export) -> Iterator[str]:
     yield f"heads: {_plain(export.head)} ({_settings(export.heads[0].settings)})"
     prompts = ", ".join(f'"{_plain(one)}"' for one in export.templates[:LISTED_PROMPTS])
     more = len(export.templates) - LISTED_PROMPTS
+    prompts = prompts or "none: no backbone embeds texts"
     yield f"prompts of the class texts: {prompts}{f', and {more} more' if more > 0 else ''}"
 
 

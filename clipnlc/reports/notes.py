@@ -98,6 +98,15 @@ def data_notes(evaluation: Evaluation) -> list[str]:
             "sees other backbones too, on images of train without their labels. Best single and "
             "oracle: zero-shot heads."
         )
+    elif evaluation.head == "auto":
+        alone = {row.method for row in backbones if row.drawn.kind == "none"}
+        fitted = [name for name in evaluation.backbones if name not in alone]
+        if fitted:
+            notes.append(
+                f"{', '.join(fitted)} without texts or logits: a head fitted on the same labels as "
+                "what combines it; combiners learn from cross-fitted logits. Best single and oracle: "
+                "the other backbones."
+            )
     elif {row.drawn.kind for row in backbones} - {"none"}:
         notes.append(
             f"The {evaluation.head} heads were fitted on the same labels as what combines them; "

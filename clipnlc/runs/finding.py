@@ -56,6 +56,13 @@ def labelled_split(head: str) -> str:
     return HOLDOUT if cls.needs_labels else "train"
 
 
+def may_be_unlabelled(head: str) -> bool:
+    """Return whether a head that is fitted per draw may have a run without labels, by `--shots 0`."""
+    cls = HEADS.get(head)
+    found: bool = cls.needs_teacher or cls.texts_suffice
+    return found
+
+
 def own_run(head: str, run: str) -> str | None:
     """Return the run whose logit files a run reads: its own where heads are fitted per draw."""
     return run if HEADS.get(head).per_draw else None

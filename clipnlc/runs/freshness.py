@@ -16,7 +16,13 @@ from clipnlc.commands import command
 from clipnlc.errors import StoreError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import DEFAULT_HOLDOUT, Runs, labelled_split, usual_teacher
+from clipnlc.runs.finding import (
+    DEFAULT_HOLDOUT,
+    Runs,
+    labelled_split,
+    may_be_unlabelled,
+    usual_teacher,
+)
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.fits import read_fit_header, read_fits
 from clipnlc.stores.key import Key
@@ -194,9 +200,7 @@ def refuse_stale_runs(
         backbones=runs.backbones,
         combiners=[name for name in COMBINERS if any(name in each for each in fitted.values())],
         store=layout.root,
-        **Labels.options(
-            [Labels.parse(run) for run in fitted], zero=HEADS.get(runs.head).needs_teacher
-        ),
+        **Labels.options([Labels.parse(run) for run in fitted], zero=may_be_unlabelled(runs.head)),
         class_proportions=declared if isinstance(declared, str) else None,
     )
     which = ", with the file of proportions that was given before" if from_file else ""

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.ensemble import Ensemble
-from clipnlc.errors import MissingStageError, StoreError
+from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.heads import HEADS, Head
 from clipnlc.runs.fitted import UNFIT
 from clipnlc.stores.features import read_feature_columns
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import Layout
+from clipnlc.stores.layout import IMPORTED, Layout
 from clipnlc.stores.logits import LogitFit, read_logit_fit
 
 
@@ -95,6 +95,7 @@ def open_heads(
         run: the labels that heads which are fitted per draw were fitted on.
 
     Raises:
+        DataError: a backbone came with logits, and has no head.
         MissingStageError: there are no logits of this head.
         StoreError: heads are of different classes; a file is damaged.
     """
@@ -134,6 +135,12 @@ def _rebuilt(  # noqa: PLR0917  (what names one file)
                 f"the head in {path} cannot be built again: {error}; delete the file and run its "
                 "stage again"
             ) from error
+    if fit.key.fields.get("part") == IMPORTED:
+        raise DataError(
+            f"{backbone} came with logits of the images of {dataset}, and nothing makes them of other "
+            "images; expected backbones with heads: fit the others alone, and name them with "
+            "--backbones"
+        )
     # Version 1 kept no arrays of zero-shot heads: they are the texts beside the features.
     for split in layout.splits(dataset):
         path = layout.features(dataset, split, backbone)

@@ -10,7 +10,13 @@ from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import HOLDOUT, any_logits, labelled_split, own_run
+from clipnlc.runs.finding import (
+    HOLDOUT,
+    any_logits,
+    labelled_split,
+    may_be_unlabelled,
+    own_run,
+)
 from clipnlc.runs.freshness import PART
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout, maker_of_test, without_train
@@ -26,12 +32,14 @@ class Inputs:
         logits: digests of the labelled split; none where no row is read.
         features: likewise; none where no combiner that learns needs them.
         pool: digests of the split of unlabelled rows, where that is another one.
+        parts: by backbone, what answers for it under the head `auto`; empty under other heads.
     """
 
     classes: str
     logits: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, str] = field(default_factory=dict)
     pool: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def runs_of(
@@ -46,12 +54,12 @@ def runs_of(
     taught = HEADS.get(head).needs_teacher
     if taught:
         _refuse_learners(head, combiners)
-    if (not taught or Labels.none() in labels) and any(
+    if (not may_be_unlabelled(head) or Labels.none() in labels) and any(
         is_for(head, name, Labels.none()) for name in combiners
     ):
         yield (Labels.none(),)
     drawn = [which for which in labels if which.kind != "none"]
-    if not drawn and HEADS.get(head).per_draw and not taught:
+    if not drawn and HEADS.get(head).per_draw and not may_be_unlabelled(head):
         raise DataError(
             f"the head {head} is fitted for each draw of labels; give --shots 1 or more"
         )
@@ -65,9 +73,25 @@ def is_for(head: str, combiner: str, which: Labels) -> bool:
     cls = COMBINERS.get(combiner)
     if HEADS.get(head).needs_teacher:
         return not cls.learnt
-    if HEADS.get(head).per_draw:
-        return which.kind != "none"
+    if HEADS.get(head).per_draw and which.kind != "none":
+        return True
+    if HEADS.get(head).per_draw and not HEADS.get(head).texts_suffice:
+        return False
     return not cls.needs_labels if which.kind == "none" else cls.learns_from_labels()
+
+
+def fitted_in(head: str, combiners: Sequence[str], runs: Sequence[Labels]) -> list[str]:
+    """Return the combiners that are fitted in one of the runs."""
+    return [name for name in combiners if any(is_for(head, name, which) for which in runs)]
+
+
+def learning_in(head: str, combiners: Sequence[str], runs: Sequence[Sequence[Labels]]) -> list[str]:
+    """Return the combiners that learn from rows in one of the runs, grouped by seed."""
+    return [
+        name
+        for name in combiners
+        if COMBINERS.get(name).learnt and any(is_for(head, name, its[0]) for its in runs)
+    ]
 
 
 def _refuse_learners(head: str, combiners: Sequence[str]) -> None:
@@ -143,9 +167,12 @@ def _inputs(
     classes = content_digest(sorted(read_class_names(paths[0])))
     if not learning and (run is None or HEADS.get(head).needs_teacher):
         return Inputs(classes)
-    logits, features, pool = {}, {}, {}
-    for path in paths:
-        digests = read_logit_header(path).split_digests
+    logits, features, pool, parts = {}, {}, {}, {}
+    for backbone, path in zip(backbones, paths, strict=True):
+        header = read_logit_header(path)
+        digests = header.split_digests
+        if "part" in header.key.fields:
+            parts[backbone] = header.key.fields["part"]
         if split not in digests:
             raise MissingStageError(
                 f"{layout.root} holds no {split} split of {dataset} to draw labels from; "
@@ -154,10 +181,17 @@ def _inputs(
         logits[f"{layout.relative(path)}{PART}{split}"] = digests[split]
         if run is not None and HOLDOUT in digests:
             pool[f"{layout.relative(path)}{PART}{HOLDOUT}"] = digests[HOLDOUT]
-    if any(COMBINERS.get(name).needs_features for name in learning):
-        for path in (layout.features(dataset, "train", backbone) for backbone in backbones):
-            features[layout.relative(path)] = read_feature_header(path).digest
-    return Inputs(classes, logits, features, pool)
+    reading = [name for name in learning if COMBINERS.get(name).needs_features]
+    if reading:
+        paths = [layout.features(dataset, "train", backbone) for backbone in backbones]
+        headers = {layout.relative(path): read_feature_header(path) for path in paths}
+        if not any(header.dim for header in headers.values()):
+            raise DataError(
+                f"{', '.join(reading)} read features, and {', '.join(backbones)} on {dataset} came "
+                "with logits alone; leave them out of --combiners"
+            )
+        features = {name: header.digest for name, header in headers.items()}
+    return Inputs(classes, logits, features, pool, parts)
 
 
 def _without_train(layout: Layout, dataset: str, backbones: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Everything that turns features of new photos into answers: heads, a fit, and whose features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import find_runs, own_run, read_fitted
+from clipnlc.runs.finding import find_runs, may_be_unlabelled, own_run, read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
@@ -66,6 +66,7 @@ def open_predictor(
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.
 
     Raises:
+        DataError: a backbone came with logits alone, so it has no answer for new images.
         MissingStageError: there is no such fit, or no such heads.
         StoreError: it is stale, or a file is damaged.
         UnknownNameError: no combiner has this name.
@@ -78,7 +79,7 @@ def open_predictor(
         combiners=combiner,
         backbones=backbones,
         store=layout.root,
-        **Labels.options([which], zero=HEADS.get(head).needs_teacher),
+        **Labels.options([which], zero=may_be_unlabelled(head)),
     )
     missing = MissingStageError(
         f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
@@ -97,11 +98,7 @@ def open_predictor(
         heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
         fitted=read_fitted(runs, which.name, [combiner])[combiner],
         identities={name: identity_of(its) for name, its in keys.items()},
-        templates=tuple(
-            dict.fromkeys(
-                text for key in keys.values() for text in key.fields["classes"]["templates"]
-            )
-        ),
+        templates=_templates(keys.values()),
         dataset=dataset,
     )
 
@@ -159,6 +156,12 @@ def identity_of(features: Key) -> dict[str, Any]:
     """Take from a feature key what any image's features depend on, the image aside."""
     of_images = ("split", "view", "content", "samples", "max_pixels")
     return {n: v for n, v in features.fields["images"].items() if n not in of_images}
+
+
+def _templates(keys: Iterable[Key]) -> tuple[str, ...]:
+    """Return the templates of all backbones, each once; none of those that embed no texts."""
+    found = (key.fields["classes"].get("templates") or () for key in keys)
+    return tuple(dict.fromkeys(text for templates in found for text in templates))
 
 
 def _feature_key(layout: Layout, dataset: str, backbone: str) -> Key:

@@ -29,6 +29,7 @@ from clipnlc.reports.record import (
 from clipnlc.runs.finding import datasets_with_logits, refuse_crop
 from clipnlc.runs.freshness import Present, refuse_stale_logits
 from clipnlc.runs.members import members_name
+from clipnlc.runs.mixture import refuse_lacking
 from clipnlc.runs.records import (
     diversity_path,
     evaluation_path,
@@ -71,7 +72,8 @@ def diversity(
         on_progress: called with (data sets done, data sets) after each one measured.
 
     Raises:
-        DataError: the head is fitted per draw of labels.
+        DataError: the head is fitted per draw of labels; a backbone lacks the texts or features that
+            the head reads.
         MissingStageError: logits or features have not been made.
         StoreError: logits are stale, not aligned, or of different backbones; a file is damaged;
             the record cannot be written.
@@ -84,6 +86,8 @@ def diversity(
     refuse_crop(split)
     layout = Layout(store)
     names = datasets_with_logits(layout, sorted(set(datasets or ())), head)
+    for name in names:
+        refuse_lacking(layout, name, head, backbones or ())
     ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head)
     if len(ensemble) == 1:
         cure = f"run `{command('extract --backbones …', dataset=names, store=store)}`"

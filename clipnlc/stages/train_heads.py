@@ -6,43 +6,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from clipnlc.commands import command
-from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS, Head
-from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
 from clipnlc.labels import Labels
 from clipnlc.registry import unknown_name
-from clipnlc.runs.crops import crops_of, mean_of_crops
-from clipnlc.runs.finding import CROSS_FITTED, DEFAULT_HOLDOUT, HOLDOUT
+from clipnlc.runs.crops import crops_of
+from clipnlc.runs.finding import DEFAULT_HOLDOUT
+from clipnlc.runs.head_training import HeadTask, Rows, Settings, fit_head
 from clipnlc.runs.heads import current_key
-from clipnlc.runs.teacher import Teacher, find_teachers
-from clipnlc.stores import locks
-from clipnlc.stores.aligned import Columns, check_aligned
-from clipnlc.stores.features import FeatureStore, read_feature_header, read_features
-from clipnlc.stores.key import Json, Key, differences
-from clipnlc.stores.layout import Layout, maker_of_test, without_train
-from clipnlc.stores.logits import (
-    LogitBlocks,
-    LogitStore,
-    SplitLogits,
-    read_logit_header,
-    write_logits,
+from clipnlc.runs.mixture import (
+    AUTO,
+    FITTED,
+    part_of,
+    refuse_without_labels,
+    refuse_without_texts,
 )
+from clipnlc.runs.teacher import find_teachers
+from clipnlc.stores import locks
+from clipnlc.stores.features import read_feature_header
+from clipnlc.stores.key import differences
+from clipnlc.stores.layout import IMPORTED, Layout, maker_of_test, without_train
+from clipnlc.stores.logits import read_logit_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_BLOCK: Final = 8192
-"""Rows of logits in memory at a time."""
-
 _LEAST_HOLDOUT: Final = 0.01
-
-Settings = Mapping[str, int | float | str | bool]
 
 
 @dataclass(frozen=True)
@@ -76,58 +68,6 @@ class TrainedHead:
     changed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The heads of one backbone on one data set, which share what is read.
-
-    Attributes:
-        runs: the labels of each head; hold-outs are what it is not fitted on.
-        per_run: whether heads are fitted per run, and not on all but a hold-out.
-        crops: the features of augmented crops of train, for a head that takes them.
-        teachers: by run, for a head that has one.
-    """
-
-    layout: Layout
-    dataset: str
-    backbone: str
-    head: str
-    settings: Settings
-    runs: tuple[Labels, ...]
-    per_run: bool
-    crops: tuple[Path, ...]
-    teachers: Mapping[Labels, Teacher]
-
-    def features(self, split: str) -> Path:
-        return self.layout.features(self.dataset, split, self.backbone)
-
-    def target(self, which: Labels) -> Path:
-        run = which.name if self.per_run else None
-        return self.layout.logits(self.dataset, self.head, self.backbone, run)
-
-    def make(self, which: Labels) -> Head:
-        head: Head = HEADS.get(self.head)(seed=which.seed, **self.settings)
-        return head
-
-    def key(self, which: Labels, inputs: Mapping[str, str]) -> Key:
-        rows: dict[str, Json] = (
-            {"labels": which.name} if self.per_run else {"holdout": which.amount}
-        )
-        if HEADS.get(self.head).takes_views:
-            rows["crops"] = len(self.crops)
-        if which in self.teachers:
-            rows["teacher"] = self.teachers[which].facts
-            inputs = {**inputs, **self.teachers[which].inputs}
-        return Key.of(
-            {
-                "head": self.head,
-                "settings": self.make(which).settings(),
-                "backbone": self.backbone,
-                **rows,
-                "inputs": inputs,
-            }
-        )
-
-
 def train_heads(
     *,
     store: Path,
@@ -154,6 +94,9 @@ def train_heads(
     Tip-Adapter's keys are means over the crops of train that the store has (`extract --crops`); how
     many is in the key and in the facts.
 
+    The head `auto` is the zero-shot head where a backbone embeds texts, else the logits that it came
+    with, else `logistic-few` (`clipnlc.runs.mixture`).
+
     A head that has a teacher learns the probabilities of a fit on the zero-shot logits of every
     backbone, for the images of train: a fit on the same labels, or on none.
 
@@ -178,7 +121,7 @@ def train_heads(
     Raises:
         UnknownNameError: the head, or one of its settings, is not known.
         DataError: the head is not trained; a share is out of range; nothing to fit on or to hold
-            out.
+            out; a backbone lacks the texts or labels that the head needs.
         MissingStageError: no features of train or test; no fit of the teacher.
         StoreError: a store file is damaged or in use.
     """
@@ -187,22 +130,30 @@ def train_heads(
     taught = HEADS.get(head).needs_teacher
     if teacher is not None and not taught:
         raise DataError(f"the head {head} has no teacher; give --head distilled for one")
+    chosen = tuple(labels)
     if not labels and HEADS.get(head).per_draw:
         labels = (Labels.none(),) if taught else Labels.few()
     if not labels and not _LEAST_HOLDOUT <= holdout < 1:
         raise DataError(
             f"--holdout is {holdout}; give a share of at least {_LEAST_HOLDOUT} and below 1"
         )
-    if any(which.kind == "none" for which in labels) and not taught:
+    if any(which.kind == "none" for which in labels) and not taught and head != AUTO:
         raise DataError(f"the head {head} needs labels; give --shots 1 or more")
-    runs = tuple(dict.fromkeys(_seeded(which, s) for s in seeds for which in labels))
     layout = Layout(store)
     names = dataset or _with_features(layout)
+    for name in names:
+        refuse_without_texts(layout, name, head, backbones)
+    parts = _parts(layout, names, backbones) if head == AUTO else {}
+    if parts and not chosen and FITTED not in parts.values():
+        labels = (Labels.none(), *labels)
+    if Labels.none() in labels and parts:
+        refuse_without_labels(parts)
+    runs = tuple(dict.fromkeys(_seeded(which, s) for s in seeds for which in labels))
     teachers = {
         name: find_teachers(layout, name, teacher, runs if taught else ()) for name in names
     }
     tasks = [
-        _Task(
+        HeadTask(
             layout=layout,
             dataset=name,
             backbone=backbone,
@@ -212,6 +163,7 @@ def train_heads(
             per_run=bool(labels),
             crops=crops,
             teachers=teachers[name],
+            part=parts.get((name, backbone), ""),
         )
         for name in names
         for backbone, crops in _with_crops(layout, name, head, backbones).items()
@@ -274,6 +226,17 @@ def _with_train(layout: Layout, dataset: str) -> tuple[str, ...]:
     return present
 
 
+def _parts(
+    layout: Layout, names: Sequence[str], backbones: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """Return what answers for each backbone of each data set under the head `auto`."""
+    return {
+        (name, backbone): part_of(layout, name, backbone)
+        for name in names
+        for backbone in tuple(backbones) or _with_train(layout, name)
+    }
+
+
 def _with_crops(
     layout: Layout, dataset: str, head: str, backbones: Sequence[str]
 ) -> dict[str, tuple[Path, ...]]:
@@ -284,14 +247,18 @@ def _with_crops(
     return dict.fromkeys(chosen, ())
 
 
-def _train(task: _Task) -> Iterator[TrainedHead]:
+def _train(task: HeadTask) -> Iterator[TrainedHead]:
     """Yield every head of a task; features are read once, and only if one is to be fitted."""
     train, test = task.features("train"), task.features("test")
     inputs = {
         task.layout.relative(path): read_feature_header(path).digest
         for path in (train, test, *task.crops)
     }
-    rows: _Rows | None = None
+    imported: Path | None = None
+    if task.part == IMPORTED:
+        imported = task.layout.logits(task.dataset, IMPORTED, task.backbone)
+        inputs[task.layout.relative(imported)] = read_logit_header(imported).digest
+    rows: Rows | None = None
     # One BLAS thread: the last bits of a sum depend on how many share it.
     with threadpool_limits(limits=1):
         for which in task.runs:
@@ -308,127 +275,13 @@ def _train(task: _Task) -> Iterator[TrainedHead]:
                     continue
                 changed = tuple(differences(old, key))
             with locks.writing(target):
-                rows = rows or _Rows.read(train, test, task.crops)
-                facts = _fit(task, which, rows, key, target)
+                rows = rows or Rows.read(train, test, task.crops, imported)
+                facts = fit_head(task, which, rows, key, target)
             yield _trained(task, which, facts, changed=changed)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What is read for the heads of one backbone.
-
-    Attributes:
-        train, test: the two splits.
-        zero_shot: classes that the zero-shot head predicts for train; None without texts.
-        crops: the mean over augmented crops of each image of train; None without crops.
-    """
-
-    train: FeatureStore
-    test: FeatureStore
-    zero_shot: Int[np.ndarray, " samples"] | None
-    crops: Float[np.ndarray, "samples dim"] | None
-
-    @classmethod
-    def read(cls, train: Path, test: Path, crops: Sequence[Path]) -> _Rows:
-        found = read_features(train)
-        predicted = None
-        if found.texts is not None and found.logit_scale is not None:
-            zero_shot: Head = HEADS.get("zero-shot")()
-            zero_shot.fit_to_texts(
-                texts=found.texts, logit_scale=found.logit_scale, logit_bias=found.logit_bias
-            )
-            every = np.arange(len(found.labels))
-            predicted = _predictions(zero_shot, found.features, every)
-        return cls(found, read_features(test), predicted, mean_of_crops(found, train, crops))
-
-
-def _columns(found: FeatureStore, path: Path) -> Columns:
-    return Columns(path, found.class_names, found.sample_id, found.labels)
-
-
-def _fit(
-    task: _Task, which: Labels, rows: _Rows, key: Key, target: Path
-) -> dict[str, int | float | str]:
-    """Fit one head, write its file, and return the facts that are in it."""
-    train, test = rows.train, rows.test
-    drawn = which.draw(train.labels, train.sample_id, classes=len(train.class_names)).rows
-    rest = np.setdiff1d(np.arange(len(train.labels)), drawn)
-    teacher = task.teachers.get(which)
-    kept, held = (drawn, rest) if task.per_run else (rest, drawn)
-    if teacher is not None:
-        kept = teacher.lesson.rows
-    if task.per_run and not len(kept):
-        raise DataError(f"{task.dataset} has too few training images to fit {which.phrase}")
-    if not task.per_run and not len(held):
-        raise DataError(
-            f"{task.dataset} has a single training image, so none can be held out for the "
-            "combiners; use the zero-shot head"
-        )
-    facts: dict[str, int | float | str] = {"rows": len(kept), "held_out": len(held)}
-    if teacher is not None:
-        check_aligned(teacher.lesson.columns, _columns(train, task.features("train")))
-        facts |= {"labels": len(drawn)}
-        facts |= {"labelled_samples": content_digest([train.sample_id[i] for i in drawn])}
-    seen = LabelledRows(
-        features=train.features[kept],
-        # Of a head that has a teacher: no label is read.
-        labels=train.labels[kept] if teacher is None else np.zeros(len(kept), dtype=np.int64),
-        sample_id=tuple(train.sample_id[i] for i in kept),
-        texts=train.texts,
-        logit_scale=train.logit_scale,
-        logit_bias=train.logit_bias,
-        views=None if rows.crops is None else rows.crops[kept],
-        targets=None if teacher is None else teacher.lesson.targets,
-        classes=len(train.class_names),
-    )
-    head = seen.fit(task.make(which))
-    splits: dict[str, LogitBlocks | SplitLogits] = {}
-    if HEADS.get(task.head).per_draw and teacher is None:
-        crossed = cross_fitted_logits(lambda: task.make(which), seen, seed=which.seed)
-        splits[CROSS_FITTED] = SplitLogits(crossed, seen.labels, seen.sample_id)
-    facts |= head.facts()
-    if head.takes_views:
-        facts["crops"] = len(task.crops)
-    if len(held):
-        truth = train.labels[held]
-        held_id = tuple(train.sample_id[i] for i in held)
-        splits[HOLDOUT] = LogitBlocks(_logits(head, train.features, held), truth, held_id)
-        if rows.zero_shot is not None:
-            facts["zero_shot_accuracy"] = float((rows.zero_shot[held] == truth).mean())
-        facts["accuracy"] = float((_predictions(head, train.features, held) == truth).mean())
-    every = np.arange(len(test.labels))
-    splits["test"] = LogitBlocks(_logits(head, test.features, every), test.labels, test.sample_id)
-    write_logits(
-        target,
-        LogitStore(
-            splits=splits,
-            class_names=train.class_names,
-            key=key,
-            learnt=head.state(),
-            facts=facts,
-        ),
-    )
-    return facts
-
-
-def _logits(
-    head: Head, features: Float[np.ndarray, "samples dim"], rows: Int[np.ndarray, " rows"]
-) -> Iterator[Float[np.ndarray, "block classes"]]:
-    for begin in range(0, len(rows), _BLOCK):
-        yield head.logits(features[rows[begin : begin + _BLOCK]])
-
-
-def _predictions(
-    head: Head, features: Float[np.ndarray, "samples dim"], rows: Int[np.ndarray, " rows"]
-) -> Int[np.ndarray, " rows"]:
-    predictions = np.empty(len(rows), dtype=np.int64)
-    for number, block in enumerate(_logits(head, features, rows)):
-        predictions[number * _BLOCK :][: len(block)] = block.argmax(axis=1)
-    return predictions
-
-
 def _trained(
-    task: _Task,
+    task: HeadTask,
     which: Labels,
     facts: Mapping[str, int | float | str],
     *,

@@ -19,14 +19,21 @@ from clipnlc.labels import Draw, Labels, canonical_rows, ranks
 from clipnlc.processes import in_processes
 from clipnlc.runs.finding import (
     HOLDOUT,
-    backbones_with_logits,
-    datasets_with_logits,
     labelled_split,
     own_run,
 )
 from clipnlc.runs.fitted import Fitted, fit
-from clipnlc.runs.inputs import Inputs, inputs_of_runs, is_for, proportions_in_order, runs_of
+from clipnlc.runs.inputs import (
+    Inputs,
+    fitted_in,
+    inputs_of_runs,
+    is_for,
+    learning_in,
+    proportions_in_order,
+    runs_of,
+)
 from clipnlc.runs.members import members_name
+from clipnlc.runs.mixture import datasets_of, ensemble_of, with_unlabelled
 from clipnlc.runs.spending import gflops_of
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_split
@@ -155,20 +162,16 @@ def train_nlc(
         )
     layout = Layout(store)
     tasks: list[_Task] = []
-    for name in datasets_with_logits(layout, dataset, head):
-        present = tuple(sorted(set(backbones) or backbones_with_logits(layout, name, head)))
-        drawn = list(runs_of(head, names, labels, seeds))
-        learning = [
-            n
-            for n in names
-            if COMBINERS.get(n).learnt and any(is_for(head, n, r[0]) for r in drawn)
-        ]
+    for name in datasets_of(layout, dataset, head):
+        present = ensemble_of(layout, name, head, backbones)
+        which = with_unlabelled(layout, name, head, present, labels)
+        drawn = list(runs_of(head, names, which, seeds))
         inputs = inputs_of_runs(
             layout,
             name,
             head=head,
             backbones=present,
-            learning=learning,
+            learning=learning_in(head, names, drawn),
             runs=[which for runs in drawn for which in runs],
         )
         tasks += [
@@ -210,7 +213,8 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
     for task in tasks:
         cached = [_cached(task, which) for which in task.runs]
         if None in cached:
-            pending.append(replace(task, gflops=gflops_of(task.backbones, _learning(task))))
+            fitted = fitted_in(task.head, task.combiners, task.runs)
+            pending.append(replace(task, gflops=gflops_of(task.backbones, fitted)))
         else:
             yield from filter(None, cached)
     if workers > 1 and len(pending) > 1:
@@ -218,11 +222,6 @@ def _work(tasks: list[_Task], workers: int) -> Iterator[FittedRun]:
         return
     for task in pending:
         yield from _fit_task(task)
-
-
-def _learning(task: _Task) -> list[str]:
-    """Return the combiners that are fitted in one of the runs."""
-    return [n for n in task.combiners if any(is_for(task.head, n, which) for which in task.runs)]
 
 
 def _fit_list(task: _Task) -> list[FittedRun]:
@@ -389,6 +388,7 @@ def _keys(task: _Task, which: Labels) -> dict[str, Key]:
                 "head": task.head,
                 "backbones": list(task.backbones),
                 "labels": which.name,
+                **({"parts": inputs.parts} if inputs.parts else {}),
                 **read,
             }
         )

@@ -136,12 +136,16 @@ def _located(files: list[Path]) -> list[tuple[Path, Location]]:
 
 
 def _made_after(path: Path, location: Location) -> tuple[int, bool]:
-    """Sort by kind; logits of a head that has learnt from a fit come right after all fits."""
+    """Sort by kind; logits of runs, which may be made from others, come after those of none.
+
+    Logits of a head that has learnt from a fit come right after all fits.
+    """
     taught = False
     if location.kind == "logits" and location.run is not None:
         with suppress(StoreError):
             taught = "teacher" in read_logit_header(path).key.fields
-    return ORDER.index("combined") if taught else _order(location), taught
+    fitted = location.kind == "logits" and location.run is not None
+    return ORDER.index("combined") if taught else _order(location), taught or fitted
 
 
 def _order(location: Location) -> int:

@@ -340,6 +340,27 @@ def _explains_what_it_predicts(cls: type[Combiner]) -> None:
     )
 
 
+def _takes_a_backbone_without_features(cls: type[Combiner]) -> None:
+    """One that gives logits alone has features of width 0; the others' are read as before."""
+    if not cls.needs_features:
+        return
+    ensemble, labels = _without_features(*example(), member=1)
+    fitted = cls().fit(ensemble, labels)
+    test = _without_features(*example(31, seed=2), member=1)[0]
+    scores = fitted.combine(test)
+    assert np.isfinite(scores).all(), "scores are finite where a backbone has features of width 0"
+    again = cls.rebuild(fitted.settings(), fitted.state()).combine(test)
+    same(again, scores, "scores of a rebuilt combiner where a backbone has no features")
+
+
+def _without_features(
+    ensemble: Ensemble, labels: Int[np.ndarray, " samples"], *, member: int
+) -> tuple[Ensemble, Int[np.ndarray, " samples"]]:
+    features = list(ensemble.features)
+    features[member] = features[member][:, :0]
+    return ensemble.with_features(features), labels
+
+
 COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _scores_have_a_row_per_sample_and_are_finite,
     _inputs_stay_as_they_were,
@@ -363,6 +384,7 @@ COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _reads_test_is_said_truly,
     _a_weigher_is_the_weighted_sum_of_logits,
     _explains_what_it_predicts,
+    _takes_a_backbone_without_features,
     _unfitted_use_is_refused,
 )
 

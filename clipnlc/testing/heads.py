@@ -212,12 +212,19 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
         mislabelled = replace(given, labels=np.roll(given.labels, 1)).fit(cls())
         _same_state(mislabelled, _fitted(cls), "learnt from other labels")
         return
-    if not cls.needs_labels:
+    if not cls.needs_labels or cls.texts_suffice:
         _same_state(cls().fit_to_texts(**texts), _fitted(cls), "learnt without rows")
+    if not cls.needs_labels:
         return
-    refuses(lambda: cls().fit_to_texts(**texts), "learns from labelled rows")
+    if cls.texts_suffice:
+        assert not cls.needs_texts, "texts_suffice is true, so it is fitted without them, too"
+        given = replace(given, texts=None, logit_scale=None, classes=_CLASSES)
+        empty = given.rows(np.arange(0))
+        refuses(lambda: empty.fit(cls()), "learns from labelled rows")
+    else:
+        refuses(lambda: cls().fit_to_texts(**texts), "learns from labelled rows")
     other = replace(given, labels=np.roll(given.labels, 1)).fit(cls()).state()
-    here = _fitted(cls).state()
+    here = given.fit(cls()).state()
     changed = any(not np.array_equal(other[name], value) for name, value in here.items())
     assert changed, "needs_labels is true, and other labels teach it nothing else"
 

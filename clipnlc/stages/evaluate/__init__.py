@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Int
-
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.catalogue import catalogue
 from clipnlc.commands import command
@@ -34,7 +31,6 @@ from clipnlc.runs.finding import (
     backbones_with_logits,
     datasets_with_runs,
     find_runs,
-    labelled_split,
     others_that_share_classes,
     refuse_crop,
 )
@@ -49,6 +45,12 @@ from clipnlc.runs.targets import Target, foreign_target, stored_target
 from clipnlc.stages.evaluate.applying import images_taught, predictions_and_outcomes
 from clipnlc.stages.evaluate.comparing import compared_over_sets, dataset_comparison, pairs
 from clipnlc.stages.evaluate.measured import Measured, Outcome, Setting
+from clipnlc.stages.evaluate.reference import (
+    REFERENCE_HEAD,
+    check_same_rows,
+    pool_labels,
+    reference_of,
+)
 from clipnlc.stages.evaluate.rows import (
     beside_published,
     dataset_evaluation,
@@ -59,15 +61,11 @@ from clipnlc.stages.evaluate.rows import (
 )
 from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
-from clipnlc.stores.logits import open_logits, read_logit_header
+from clipnlc.stores.logits import read_logit_header
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-REFERENCE_HEAD = "zero-shot"
-"""What heads that are fitted per draw stand beside, so that best single, oracle and gain mean the
-same in every column of labels."""
 
 PUBLISHED = ("zero-shot", "test")
 """The head and the split of the published numbers."""
@@ -243,7 +241,7 @@ def _find(asked: _Asked, present: Present, dataset: str) -> Found:
     sources = []
     for name in runs.backbones:
         files = [runs.logits(layout, name, run) for run in runs.paths]
-        if HEADS.get(head).per_draw:
+        if HEADS.get(head).per_draw and not HEADS.get(head).texts_suffice:
             files.insert(0, layout.logits(runs.dataset, REFERENCE_HEAD, name))
         for path in dict.fromkeys(files):
             logits = read_logit_header(path)
@@ -351,16 +349,21 @@ def _measure(
 ) -> Measured:
     runs = found.runs
     per_draw = HEADS.get(asked.head).per_draw
-    together = runs if not per_draw else replace(runs, head=REFERENCE_HEAD, paths={}, headers={})
-    with _target(asked, found, together.head) as target:
+    reference = reference_of(runs)
+    together = runs if not per_draw else replace(runs, head=reference.head, paths={}, headers={})
+    with _target(asked, found, reference.head, reference.run) as target:
         predictions, alone, given = predictions_and_outcomes(
             asked.layout, together, target, keep_scores=keep_scores, on_progress=on_progress
         )
+    numbers = [runs.backbones.index(name) for name in reference.backbones]
+    alone, predictions = {n: alone[n] for n in reference.backbones}, predictions[numbers]
     outcomes: dict[Setting, dict[int, Outcome]] = references(alone, predictions, target.labels)
+    for name in reference.fitted:  # of them, what is known without labels is nothing
+        outcomes.pop(Setting.unfitted(name, "backbone"), None)
     for run in runs.paths if per_draw else ():
         which = Labels.parse(run)
         with _target(asked, found, asked.head, run) as its_own:
-            _check_same_rows(target, its_own)
+            check_same_rows(target, its_own)
             _, alone_here, given_here = predictions_and_outcomes(
                 asked.layout,
                 replace(runs, paths={run: runs.paths[run]}, headers={run: runs.headers[run]}),
@@ -372,6 +375,8 @@ def _measure(
         given |= {e: o._replace(unlabelled=taught or o.unlabelled) for e, o in given_here.items()}
         labels = max(outcome.labels for outcome in given_here.values())
         for name, outcome in alone_here.items():
+            if reference.run is not None and name not in reference.fitted:
+                continue  # it needs no labels, and has answered above
             its = outcomes.setdefault(Setting(name, "backbone", which.setting), {})
             its[which.seed] = outcome._replace(labels=labels, unlabelled=taught)
     for (run, name), outcome in given.items():
@@ -382,7 +387,7 @@ def _measure(
     return Measured(
         dataset=found.dataset,
         sources=found.sources,
-        backbones=runs.backbones,
+        backbones=reference.backbones,
         classes=len(target.class_names),
         sample_id=target.sample_id,
         labels=target.labels,
@@ -390,20 +395,9 @@ def _measure(
         outcomes=outcomes,
         published=beside_published(found.dataset, alone, target.labels) if own else (),
         cluster=cluster_of(found.dataset),
-        pool=_pool_labels(asked.layout, runs),
-        notes=_left_out(target.unknown, runs.dataset),
+        pool=pool_labels(asked.layout, runs),
+        notes=(*_left_out(target.unknown, runs.dataset), *filter(None, [reference.note])),
     )
-
-
-def _pool_labels(layout: Layout, runs: Runs) -> Int[np.ndarray, " pool"] | None:
-    """Read the labels that the fits' were drawn from; None where the store has them no longer."""
-    head = REFERENCE_HEAD if HEADS.get(runs.head).per_draw else runs.head
-    split = labelled_split(head)
-    path = layout.logits(runs.dataset, head, runs.backbones[0])
-    if not path.exists() or split not in read_logit_header(path).rows:
-        return None
-    with open_logits(path, split) as file:
-        return file.columns().labels
 
 
 def _target(
@@ -424,20 +418,6 @@ def _target(
         backbones=runs.backbones,
         run=run,
     )
-
-
-def _check_same_rows(one: Target, other: Target) -> None:
-    """Check that the heads of two kinds predict the same samples.
-
-    Raises:
-        StoreError: they do not.
-    """
-    if one.sample_id != other.sample_id or not np.array_equal(one.labels, other.labels):
-        first, second = next(iter(one.logits)), next(iter(other.logits))
-        raise StoreError(
-            f"{first} and {second} are of other samples of {one.dataset}/{one.split}; expected the "
-            "same: extract the data set again, and train its heads again"
-        )
 
 
 def _left_out(unknown: Mapping[str, int], source: str) -> tuple[str, ...]:
