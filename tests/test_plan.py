@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from extracting import BOTH, run, write_images
+from extracting import BOTH, CLASSES, run, write_images
 
 from clipnlc.backbones.families import family
 from clipnlc.cli import main
@@ -46,7 +46,7 @@ def test_a_store_that_is_not_there(tmp_path, data):
     assert [(b.backbone, b.images, b.download_bytes) for b in found.backbones] == [
         (name, 19, 0) for name in BOTH
     ]
-    prompts = 3 * len(family("nano").templates(("blue", "green", "red")))
+    prompts = 3 * len(family("nano").templates(CLASSES))
     assert all(b.prompts == prompts and b.gflops > 0 for b in found.backbones)
     assert all(b.memory_bytes > 10**6 for b in found.backbones)
     assert all(0 < b.seconds < 1 for b in found.backbones)
