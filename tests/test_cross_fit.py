@@ -13,12 +13,12 @@ from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.combiners import COMBINERS
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import DataError, MissingStageError, StoreError
-from clipnlc.labels import Labels, dealt_folds
+from clipnlc.labels import UNLABELLED, Labels, dealt_folds
 from clipnlc.metrics.intervals import others_interval
 from clipnlc.runs.cross_fitting import CrossFitted, cross_fit
 from clipnlc.runs.members import members_name
 from clipnlc.runs.records import cross_fit_path, read_cross_fit, verify_record
-from clipnlc.stages.cross_fit import UNLABELLED, cross_fitted
+from clipnlc.stages.cross_fit import cross_fitted
 from clipnlc.stages.export import export
 from clipnlc.stages.train_nlc import train_nlc
 from clipnlc.stores.aligned import open_ensemble

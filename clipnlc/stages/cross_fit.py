@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,14 +13,15 @@ from threadpoolctl import threadpool_limits
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.digests import content_digest
-from clipnlc.ensemble import Ensemble, by_name
+from clipnlc.ensemble import by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
-from clipnlc.labels import canonical_rows, ranks
+from clipnlc.labels import UNLABELLED, canonical_rows
 from clipnlc.reports.record import CrossFit, Fewer
 from clipnlc.runs.cross_fitting import FOLDS, CrossFitted, cross_fit
 from clipnlc.runs.finding import Runs, find_runs, read_fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.pools import read_pool
 from clipnlc.runs.records import cross_fit_path, read_cross_fit, save_record
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.layout import Layout
@@ -29,13 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clipnlc.labels import Labels
-    from clipnlc.stores.aligned import AlignedSplit
-
-UNLABELLED: Final = "unlabelled"
-"""The split of a data set that holds images of the same source without a label."""
-
-POOL_CELLS: Final = 2**26
-"""Numbers of the unlabelled rows, logits and features together, that are learnt from: 0.25 GB."""
 
 
 def cross_fitted(
@@ -126,15 +121,20 @@ def cross_fitted(
             rows = draw.rows[canonical_rows(used)]
             labelled = train.ensemble(rows, features=True, classes=classes)
             labels = np.argsort(classes)[train.labels[rows]]
-            pools = [_pool(train)]
-        if UNLABELLED in splits:
-            with open_split(logits, features(UNLABELLED), UNLABELLED) as rest:
-                pools.append(_pool(rest))
+            rest = (
+                open_split(logits, features(UNLABELLED), UNLABELLED)
+                if UNLABELLED in splits
+                else nullcontext()
+            )
+            with rest as others:
+                pool = read_pool(
+                    [train, others] if others else [train], features=True, classes=classes
+                )
         found = cross_fit(
             combiner,
             labelled,
             labels,
-            pool=_joined(pools),
+            pool=pool,
             which=which,
             settings={n: v for n, v in fitted.settings.items() if n != "seed"},
             others=total - len(rows),
@@ -195,29 +195,3 @@ def _refuse(combiner: str, head: str) -> None:
             f"{combiner} looks at other images than the one it predicts, so it cannot be "
             "cross-fitted; expected a combiner that can be used, as gp"
         )
-
-
-def _pool(split: AlignedSplit) -> Ensemble:
-    """Read all rows of a split, or as many at random as `POOL_CELLS` allows, in canonical order."""
-    classes = by_name(split.class_names)
-    width = len(split.backbones) * len(classes) + split.feature_width
-    rows = np.argsort(ranks(split.sample_id, draw="pool"))[: max(1, POOL_CELLS // width)]
-    rows = rows[canonical_rows([split.sample_id[row] for row in rows])]
-    return split.ensemble(rows, features=True, classes=classes)
-
-
-def _joined(pools: Sequence[Ensemble]) -> Ensemble:
-    """Put the rows of several pools of the same backbones and classes into one, by sample id."""
-    if len(pools) == 1:
-        return pools[0]
-    first = pools[0]
-    whole = Ensemble(
-        logits=np.concatenate([one.logits for one in pools], axis=1),
-        features=tuple(
-            np.concatenate(blocks) for blocks in zip(*(one.features for one in pools), strict=True)
-        ),
-        sample_id=tuple(name for one in pools for name in one.sample_id),
-        backbones=first.backbones,
-        class_names=first.class_names,
-    )
-    return whole.rows(canonical_rows(whole.sample_id))
