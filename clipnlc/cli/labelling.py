@@ -28,7 +28,9 @@ def label(
     out: Annotated[
         Path, typer.Option("--out", help="The CSV to write or to add to; the page lies beside it.")
     ] = Path("labels.csv"),
-    classes: Annotated[str, typer.Option(help="Class names, comma-separated.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Class names, comma-separated, or a file of them, one a line.")
+    ] = "",
     class_names: Annotated[
         Path | None, typer.Option(help="The same from a file, one a line.")
     ] = None,

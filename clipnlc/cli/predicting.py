@@ -72,7 +72,10 @@ def predict(
         typer.Option("--from", help="A folder that the command export wrote, instead of a store."),
     ] = None,
     classes: Annotated[
-        str, typer.Option(help="Class names, comma-separated: no fit and no store is needed.")
+        str,
+        typer.Option(
+            help="Class names, comma-separated, or a file of them, one a line: no fit and no store is needed."
+        ),
     ] = "",
     class_names: Annotated[
         Path | None, typer.Option(help="The same from a file, one a line.")

@@ -1,5 +1,6 @@
 """Where `predict` takes its ensemble from: a fit in a store, an exported folder, class names."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -145,13 +146,24 @@ def from_class_names(
 
 
 def names_of(classes: str, file: Path | None) -> tuple[str, ...]:
-    """Return the class names that were given, from the option or the file."""
+    """Return the class names of `--classes`, which may name a file, or of `--class-names`.
+
+    Raises:
+        DataError: there is only one.
+    """
     from clipnlc.datasets.class_names import name_classes
 
+    only = classes.strip()
+    if file is None and only and "," not in only and os.path.isfile(only):  # noqa: PTH113  (of any text)
+        file = Path(only)
     if file is None:
-        return listed(classes)
-    names, _ = name_classes(None, file.parent, file)
-    return tuple(name.strip() for name in names if name.strip())
+        names = listed(classes)
+    else:
+        read, _ = name_classes(None, file.parent, file)
+        names = tuple(name.strip() for name in read if name.strip())
+    if len(names) == 1:
+        raise DataError("there is 1 class name to choose from; give at least two")
+    return names
 
 
 def tell_downloads(backbones: "Sequence[Backbone]", tell: Callable[[str], None]) -> None:

@@ -1,7 +1,6 @@
 """`run`: from a folder of photos to a result, by one command."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.cli.extracting import say_extracted
 from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
 from clipnlc.cli.output import Sayer, grouped, print_json, progress
+from clipnlc.cli.predictors import names_of
 from clipnlc.cli.spending import Spending
 from clipnlc.cli.unlabelled import Unlabelled
 from clipnlc.commands import DEFAULT_STORE, Value, command
@@ -113,7 +113,7 @@ def run(
     if on_bad_image not in ("fail", "skip"):
         raise DataError(f"--on-bad-image is {on_bad_image!r}; choose fail or skip")
     place = _place(photos)
-    named = _class_names(classes)
+    named = names_of(classes, None)
     say = Sayer(quiet=quiet or as_json)
     if named and labels is None:
         if test_share is not None or class_names is not None:
@@ -189,15 +189,6 @@ def _place(photos: Path) -> str:
     if not place.exists():
         raise DataError(f"{photos} does not exist; give a folder of photos")
     return str(place) if "/" in str(place) or str(place) == "." else f"./{place}"
-
-
-def _class_names(classes: str) -> tuple[str, ...]:
-    """Read class names from the option or the file that it names."""
-    from clipnlc.cli.predictors import names_of
-
-    file = Path(classes.strip())
-    is_file = bool(classes.strip()) and "," not in classes and os.path.isfile(file)  # noqa: PTH113  (of any text)
-    return names_of(classes, file if is_file else None)
 
 
 def _tell_downloads(request: "Request", say: Sayer) -> None:
