@@ -352,7 +352,9 @@ class TestCombiners:
     @pytest.mark.slow
     def test_what_costs_are_not_known_is_said(self, layout):
         heads(layout)
-        cost = "cascade starts with the cheapest backbone, and what dino costs is not known"
+        cost = (
+            "cascade starts with the cheapest backbone, and what dino and forest cost is not known"
+        )
         with pytest.raises(DataError, match=cost):
             combiners(layout, combiners=["cascade"])
 
@@ -391,9 +393,14 @@ class TestCombiners:
     def test_logits_alone_leave_features_to_nobody(self, layout):
         heads(layout, backbones=["forest"], labels=[])
         with pytest.raises(
-            DataError, match=r"^gp read features, and forest on fruit came with logits"
+            DataError, match=r"^gp reads features, and forest has logits alone; choose others"
         ):
-            combiners(layout, backbones=["forest"], combiners=["log-avg", "gp"])
+            combiners(layout, backbones=["forest"], combiners=["gp"])
+        (run,) = {
+            run.combiners
+            for run in combiners(layout, backbones=["forest"], combiners=["log-avg", "gp"])
+        }
+        assert run == ("log-avg",)
 
     def test_zero_shot_is_not_taken_for_all_of_them(self, layout):
         lacking = (
