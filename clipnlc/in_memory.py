@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.combiners.catalogue import catalogue
-from clipnlc.datasets.arrays import are_probabilities, logits_of
 from clipnlc.ensemble import Ensemble
 from clipnlc.errors import ClipnlcError, DataError
 from clipnlc.fitting import softmax
@@ -26,14 +25,19 @@ from clipnlc.metrics.intervals import accuracy_interval
 from clipnlc.runs.able import why_not
 from clipnlc.runs.fitted import Fitted, apply
 from clipnlc.runs.fitted import fit as fit_combiner
+from clipnlc.runs.given_arrays import (
+    checked_features,
+    checked_labels,
+    checked_logits,
+    checked_names,
+    misfit,
+)
 from clipnlc.wording import count, quoted, some
 
 FOLDS: Final = 5
 """Parts of the labelled rows that `compare` fits without in turn, where there is no test set."""
 
 ORACLE: Final = "oracle"
-
-_MATRIX: Final = 2
 
 
 def ensemble_of(
@@ -70,7 +74,7 @@ def ensemble_of(
         for name, array in given.items():
             if name in models:
                 raise DataError(f"{name} has both logits and probabilities; give one of them")
-            models[name] = _logits(name, np.asarray(array), what)
+            models[name] = checked_logits(name, np.asarray(array), what)
     if not models:
         raise DataError("an ensemble needs the logits or probabilities of at least one model")
     first, shape = next((name, array.shape) for name, array in models.items())
@@ -86,12 +90,14 @@ def ensemble_of(
         raise DataError(f"{foreign} has features and no logits; give its logits or probabilities")
     return Ensemble(
         logits=np.stack(list(models.values())),
-        features=tuple(_features(name, features, samples) for name in models) if features else (),
-        sample_id=_unique("sample_id", sample_id, samples),
+        features=tuple(checked_features(name, features, samples) for name in models)
+        if features
+        else (),
+        sample_id=checked_names("sample_id", sample_id, samples),
         backbones=tuple(models),
         class_names=tuple(map(str, class_names if class_names is not None else range(classes)))
         if class_names is None or len(class_names) == classes
-        else _misfit("class_names", len(class_names), classes),
+        else misfit("class_names", len(class_names), classes),
     )
 
 
@@ -164,7 +170,7 @@ class FittedCombiner:
         Raises:
             DataError: labels do not fit the ensemble; else as `scores`.
         """
-        return float((self.predict(ensemble) == _labels(labels, ensemble)).mean())
+        return float((self.predict(ensemble) == checked_labels(labels, ensemble)).mean())
 
     def __repr__(self) -> str:
         """Say what it is and what it was fitted on."""
@@ -210,7 +216,7 @@ def fit(
     [[0.5, 0.5], [0.5, 0.5]]
     """
     COMBINERS.get(combiner)
-    truth = _labels(labels, ensemble)
+    truth = checked_labels(labels, ensemble)
     _check_able(combiner, ensemble)
     try:
         with threadpool_limits(limits=1):
@@ -348,12 +354,12 @@ def compare(
     not run: gp reads features, and sure and wrong have logits alone
     """
     names = COMBINERS.resolve(combiners)
-    truth = _labels(labels, ensemble)
+    truth = checked_labels(labels, ensemble)
     if (test is None) != (test_labels is None):
         raise DataError("give test and test_labels together, or neither")
     measured, answers = ensemble, truth
     if test is not None and test_labels is not None:
-        measured, answers = test, _labels(test_labels, test)
+        measured, answers = test, checked_labels(test_labels, test)
     reasons = {name: why_not(name, ensemble) or why_not(name, measured) for name in names}
     unable = {name: why for name, why in reasons.items() if why is not None}
     able = [name for name in names if name not in unable]
@@ -410,75 +416,3 @@ def _check_able(combiner: str, ensemble: Ensemble) -> None:
         able = [entry.name for entry in catalogue("recommended,parameter-free")]
         cure = next((name for name in able if why_not(name, ensemble) is None), "log-avg")
         raise DataError(f"{reason}; choose another combiner, such as {cure}")
-
-
-def _logits(name: str, array: np.ndarray, what: str) -> Float[np.ndarray, "samples classes"]:
-    if array.ndim != _MATRIX or array.dtype.kind not in "fiu" or not array.size:
-        raise DataError(
-            f"{what} of {name} are {array.dtype} {list(array.shape)}; expected numbers "
-            "[samples, classes]"
-        )
-    wrong = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if wrong.size:
-        raise DataError(f"row {wrong[0]} of the {what} of {name} holds NaN or infinity")
-    if what == "logits":
-        return array.astype(np.float32)
-    if not are_probabilities(array):
-        raise DataError(
-            f"{name} does not hold probabilities: some are negative, or a row has another sum than "
-            "1; give logits as logits"
-        )
-    return logits_of(array)
-
-
-def _features(
-    name: str, features: Mapping[str, Float[np.ndarray, "samples _"]], samples: int
-) -> Float[np.ndarray, "samples _"]:
-    """Return a model's features, of width 0 where it has none."""
-    if name not in features:
-        return np.empty((samples, 0), dtype=np.float32)
-    array = np.asarray(features[name])
-    if array.ndim != _MATRIX or array.dtype.kind != "f" or len(array) != samples:
-        raise DataError(
-            f"features of {name} are {array.dtype} {list(array.shape)}; expected floats "
-            f"[{samples}, width]"
-        )
-    wrong = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if wrong.size:
-        raise DataError(f"row {wrong[0]} of the features of {name} holds NaN or infinity")
-    return array.astype(np.float32)
-
-
-def _unique(what: str, given: Sequence[str] | None, number: int) -> tuple[str, ...]:
-    names = tuple(map(str, range(number) if given is None else given))
-    if len(names) != number:
-        _misfit(what, len(names), number)
-    first: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if first.setdefault(name, row) != row:
-            raise DataError(f"{what} {quoted(name)} is repeated, in rows {first[name]} and {row}")
-    return names
-
-
-def _misfit(what: str, found: int, number: int) -> tuple[str, ...]:
-    raise DataError(f"{what} has {found} names for {number}; expected one each")
-
-
-def _labels(
-    labels: Int[np.ndarray, " samples"], ensemble: Ensemble
-) -> Int64[np.ndarray, " samples"]:
-    """Return class numbers, one per row of the ensemble."""
-    found = np.asarray(labels)
-    _, samples, classes = ensemble.logits.shape
-    if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) != samples:
-        raise DataError(
-            f"labels are {found.dtype} {list(found.shape)}; expected class numbers [{samples}]"
-        )
-    wrong = np.flatnonzero((found < 0) | (found >= classes))
-    if wrong.size:
-        row = int(wrong[0])
-        raise DataError(
-            f"row {row} ({quoted(ensemble.sample_id[row])}) has label {found[row]}; expected class "
-            f"numbers from 0 to {classes - 1}: leave unlabelled rows out"
-        )
-    return found.astype(np.int64)

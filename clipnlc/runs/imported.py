@@ -1,5 +1,6 @@
 """How a person's own rows fit what a store has of a data set: the same samples, in the same order."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -7,23 +8,31 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from clipnlc.commands import command, is_own_name
+from clipnlc.commands import command
 from clipnlc.datasets.arrays import ArrayRows
 from clipnlc.errors import DataError
 from clipnlc.runs.finding import Runs
 from clipnlc.stores.features import read_feature_columns, read_feature_header
+from clipnlc.stores.key import Key
 from clipnlc.stores.layout import IMPORTED, Layout
 from clipnlc.stores.logits import read_logit_header
 from clipnlc.wording import count, quoted
 
 
-def refuse_imported(layout: Layout, runs: Runs, combiner: str) -> None:
+def refuse_imported(layout: Layout, runs: Runs, combiner: str, keys: Mapping[str, Key]) -> None:
     """Check that every backbone of an ensemble can embed new images.
+
+    Args:
+        layout: the store.
+        runs: the ensemble.
+        combiner: what was asked for.
+        keys: those of its features, by backbone.
 
     Raises:
         DataError: some were imported as arrays, without their models.
     """
-    own = [name for name in runs.backbones if is_own_name(name)]
+    images = {name: key.fields.get("images", {}) for name, key in keys.items()}
+    own = [name for name in runs.backbones if images[name].get("family") == IMPORTED]
     if own:
         others = [name for name in runs.backbones if name not in own]
         cure = command(

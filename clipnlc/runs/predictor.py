@@ -93,12 +93,12 @@ def open_predictor(
         runs = find_runs(layout, dataset, head, backbones)
     except MissingStageError:
         raise missing from None
-    refuse_imported(layout, runs, combiner)
     path = runs.paths.get(which.name)
     if path is None or combiner not in runs.headers[which.name].keys:
         raise missing
     refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
     keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
+    refuse_imported(layout, runs, combiner, keys)
     return Predictor(
         heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
         fitted=read_fitted(runs, which.name, [combiner])[combiner],
