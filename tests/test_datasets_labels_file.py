@@ -1,5 +1,7 @@
 """`--labels FILE`: a table of files and labels; images that it gives no label are `unlabelled`."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +12,7 @@ from extracting import run
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets import open_dataset
 from clipnlc.ensemble import Ensemble, by_name
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.labels import NO_LABEL, Labels
 from clipnlc.runs.finding import find_runs, read_fitted
 from clipnlc.stages.diversity import diversity
@@ -158,6 +160,15 @@ class TestStores:
         for name, learnt in direct.state().items():
             np.testing.assert_allclose(fitted.learnt[name], learnt, rtol=1e-5, atol=1e-6)
         assert verify(store=store).damage == []
+
+    def test_all_backbones_have_them_or_none(self, store, photos, tmp_path):
+        run(store, photos, ("nano-ViT-B-32",), labels=tmp_path / "l.csv", split=["train"])
+        lacking = (
+            "holds the images of photos without labels for some backbones only; run `clipnlc extract "
+            f"--dataset photos --backbones {RESNET},nano-ViT-B-32 --store {store}` with the same --labels"
+        )
+        with pytest.raises(MissingStageError, match=re.escape(lacking)):
+            self.fit(store, "balanced-gp")
 
     def test_nothing_is_measured_on_them(self, store):
         self.fit(store, "gp")

@@ -474,7 +474,7 @@ class TestPredictor:
     def test_refuses_logits_alone_by_name(self, layout, tmp_path):
         heads(layout)
         combiners(layout, combiners=["log-avg"])
-        came = "^forest of fruit came as arrays, without a model that new images could be given to"
+        came = "^forest came with logits of the images of fruit, and nothing makes them of other"
         for use in (open_predictor, lambda _l, d, **g: export(store=layout.root, out=tmp_path / "o",
                                                               dataset=d, **g)):  # fmt: skip
             with pytest.raises(DataError, match=came):

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "reports.card._accuracy": "a model card, for people without the store",
     "reports.card._use": "a model card; tests/test_export.py runs it",
     "reports.tables._published_notes": "of published data sets: tests/test_reports.py",
+    "runs.inputs._check_of_all": "takes the person's --labels too: test_datasets_labels_file.py",
     "runs.exported.open_exported": "of exports forged with fresh digests: tests/test_export.py",
     "runs.fitted.Fitted.combiner": "of fits forged with fresh digests: tests/test_runs_fitted.py",
     "runs.fitted._unfit": "of fits forged with fresh digests: tests/test_fuzz_stores.py",
