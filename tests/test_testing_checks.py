@@ -121,6 +121,17 @@ class ClaimsFeatures(Mean):
     needs_features = True
 
 
+class MeansOfFeatures(Mean):
+    """Divides by how many features a backbone has, which may be none."""
+
+    needs_features = True
+
+    def _combine(self, ensemble):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sizes = [each.sum(axis=1) / each.shape[1] for each in ensemble.features]
+        return super()._combine(ensemble) + np.sum(sizes, axis=0)[:, None]
+
+
 class ClaimsLabels(Mean):
     needs_labels = True
 
@@ -195,6 +206,7 @@ COMBINERS = {
     "_a_weigher_is_the_weighted_sum_of_logits": Doubled,
     "_explains_what_it_predicts": Misexplained,
     "_unfitted_use_is_refused": Unfitted,
+    "_takes_a_backbone_without_features": MeansOfFeatures,
 }
 
 
