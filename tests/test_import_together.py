@@ -1,11 +1,14 @@
-"""A random forest, an imported tower and nano-RN50 in one ensemble, from photos to the table."""
+"""A random forest, a tower of timm, an imported one and nano-RN50 in one ensemble: from photos to the table."""
 
 import json
 
 import numpy as np
 import pytest
+import timm
+import torch
 from command_line import good, refusal
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.special import softmax
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
@@ -19,6 +22,8 @@ from clipnlc.stores.logits import read_logits
 
 pytestmark = pytest.mark.slow
 RUN = "4-shots-seed-0"
+TIMM = "timm-test_resnet@random"
+NAMES = ("forest", "nano-RN50", TIMM, "tower")
 
 
 def write_hard_photos(root):
@@ -51,7 +56,9 @@ def here(tmp_path_factory):
     root = tmp_path_factory.mktemp("together")
     write_hard_photos(root / "photos")
     by = {"cwd": root}
-    good("extract", "-d", "photos", "-b", "nano-RN50", **by)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet").state_dict(), root / "random.safetensors")
+    good("extract", "-d", "photos", "-b", f"nano-RN50,{TIMM}.safetensors", **by)
     layout = Layout(root / "clipnlc-store")
     rows = {s: read_features(layout.features("photos", s, "nano-RN50")) for s in ("train", "test")}
     x = {split: pixels(root / "photos", split, its.sample_id) for split, its in rows.items()}
@@ -132,16 +139,15 @@ def test_logits_are_those_of_plain_numpy(here):
 
 def test_the_table_is_that_of_plain_numpy_and_of_python(here):
     _, layout, _, record, _, rows = here
-    names = ("forest", "nano-RN50", "tower")
-    files = {name: auto_logits(layout, name) for name in names}
+    files = {name: auto_logits(layout, name) for name in NAMES}
     ran = accuracies(record)
     truth = rows["test"].labels
-    z = np.stack([files[name].splits["test"].logits for name in names]).astype(np.float64)
+    z = np.stack([files[name].splits["test"].logits for name in NAMES]).astype(np.float64)
 
     def right(scores):
         return pytest.approx((scores.argmax(axis=-1) == truth).mean())
 
-    for name, one in zip(names, z, strict=True):
+    for name, one in zip(NAMES, z, strict=True):
         assert ran[name] == right(one), name
     assert ran["log-avg"] == right(z.mean(axis=0))
     assert ran["prob-avg"] == right(softmax(z, axis=2).mean(axis=0))
@@ -158,7 +164,7 @@ def test_the_table_is_that_of_plain_numpy_and_of_python(here):
     def ensemble(split):
         return clipnlc.ensemble_of(
             {name: its.splits[split].logits for name, its in files.items()},
-            features={name: features(name, split) for name in names if name != "forest"},
+            features={name: features(name, split) for name in NAMES if name != "forest"},
             sample_id=files["tower"].splits[split].sample_id,
             class_names=files["tower"].class_names,
         )
@@ -178,7 +184,7 @@ def test_the_table_is_that_of_plain_numpy_and_of_python(here):
 def test_diversity_takes_imported_logits_too(here):
     root, layout, *_ = here
     refused = refusal("diversity", "--head", "auto", cwd=root)
-    assert "tower on photos has neither texts nor logits" in refused
+    assert f"{TIMM}, tower on photos have neither texts nor logits" in refused
     words = ("diversity", "--head", "auto", "--backbones", "nano-RN50,forest", "--json")
     (found,) = json.loads(good(*words, cwd=root))["datasets"]
     z = [auto_logits(layout, name).splits["test"].logits for name in ("nano-RN50", "forest")]
