@@ -178,6 +178,14 @@ class TestStores:
             ):
                 stage(store=store, split="unlabelled")
 
+    def test_evaluate_leaves_them_out_and_refuses_them_by_name(self, store):
+        self.fit(store, "gp")
+        for datasets in (["photos"], None):
+            with pytest.raises(
+                DataError, match="photos has labels for some images only, and no test"
+            ):
+                evaluate(store=store, datasets=datasets)
+
     def test_labels_that_came_later_leave_no_image_in_two_splits(self, store, photos, tmp_path):
         before = self.fit(store, "balanced-gp")
         every = [(f"{name}.png", ["cat", "dog"][i % 2]) for i, name in enumerate("abcdefg")]

@@ -30,16 +30,16 @@ def accuracy_lines(found: "CrossFitted") -> Iterator[str]:
         yield (
             f"accuracy on photos like the {found.count} labelled ones: about "
             f"{_percent(found.accuracy)} % ({interval}), cross-fitted on them; they were chosen, not "
-            "drawn, so it says nothing of the others: label a draw of the command label for that"
+            "drawn, so it may not hold of the others; for that, label photos that the command label draws"
         )
     parts = [
         f"{_percent(accuracy)} % with {'no label' if not used else count(used, 'label')}"
         for used, accuracy in found.fewer
     ]
     if parts:
-        yield f"  of the same photos: {', '.join(parts)}, {_percent(found.accuracy)} % with all"
+        yield f"  fitted on fewer: {', '.join(parts)}; on all: {_percent(found.accuracy)} %"
     more = MORE * found.count
-    if not found.others or more <= found.count + found.others:
+    if found.drawn and (not found.others or more < found.count + found.others):
         then = found.with_labels(more)
         yield (
             f"  {more} labels would narrow the interval to about {_percent(then.low)} to "

@@ -202,7 +202,9 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
     for where, heads in grouped(group, lambda h: f" {h.run.phrase}" if h.run else ""):
         cached = sum(h.cached for h in heads)
         work = work_done(len(heads) - cached, "trained", cached, "head")
-        line = f"{place}: {work}{where}, on {count_of(heads[0].rows, 'image')} each"
+        line = f"{place}: {work}{where}"
+        if heads[0].rows:
+            line += f", on {count_of(heads[0].rows, 'image')} each"
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
             ours = _mean(h.accuracy for h in heads)

@@ -100,6 +100,7 @@ def evaluate(
     from clipnlc.runs.records import comparison_path, evaluation_path
     from clipnlc.stages.evaluate import compare
     from clipnlc.stages.evaluate import evaluate as stage
+    from clipnlc.stages.evaluate.finding import labelled_in_part
     from clipnlc.stores.layout import Layout
 
     if protocol:
@@ -146,6 +147,9 @@ def evaluate(
         options |= {"fitted_on": fitted_on.strip(), "against": against.strip()}
         say(f"everything: {command('evaluate --full', store=store, **options)}")
     say(f"record: {path} ({'written' if measured or comparison else 'cached'})")
+    everything = layout.datasets() if not dataset.strip() and not fitted_on.strip() else ()
+    if partly := [name for name in everything if labelled_in_part(layout, name, evaluation.split)]:
+        say(f"left out, for they have no {evaluation.split} split: {', '.join(partly)}")
     if HEADS.get(head).per_draw:  # diversity compares heads that are fitted once
         return
     after = f"diversity{head_option(head)}"

@@ -89,7 +89,7 @@ def predict(
         typer.Option(
             "--balance",
             help="With --classes: learn from all the photos together how the classes are balanced. "
-            "Needs two photos a class, none of them labelled.",
+            "Needs 16 photos, and two a class; none needs a label.",
         ),
     ] = False,
     explain: Annotated[

@@ -162,6 +162,10 @@ def names_of(classes: str, file: Path | None) -> tuple[str, ...]:
         read, _ = name_classes(None, file.parent, file)
         names = tuple(name.strip() for name in read if name.strip())
     if len(names) == 1:
+        if Path(only).suffix or os.sep in only:
+            raise DataError(
+                f"{only} does not exist; give class names, comma-separated or in a file"
+            )
         raise DataError("there is 1 class name to choose from; give at least two")
     return names
 

@@ -168,10 +168,9 @@ def divided(dataset: Dataset, share: float | None) -> Dataset:
     Raises:
         DataError: the share is not between 0 and 1.
     """
+    check_share(share)
     if share is None:
         return dataset
-    if not 0 < share < 1:
-        raise DataError(f"--test-share is {share:g}; give a share between 0 and 1, as 0.3")
     return DividedDataset(dataset.key, dataset.templates, dataset, share)
 
 
@@ -228,3 +227,13 @@ def choose_test(
             nearest = np.abs(images[:-1] - share * images[-1]).argmin()
             chosen[members[: nearest + 1]] = True
     return chosen[group]
+
+
+def check_share(share: float | None) -> None:
+    """Check that a share of test is one.
+
+    Raises:
+        DataError: it is not between 0 and 1.
+    """
+    if share is not None and not 0 < share < 1:
+        raise DataError(f"--test-share is {share:g}; give a share between 0 and 1, as 0.3")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clipnlc.combiners import USUAL
+from clipnlc.datasets.division import check_share
 from clipnlc.datasets.recognition import Recognised, recognise
 from clipnlc.extraction.inputs import open_datasets
 from clipnlc.extraction.request import Request
@@ -83,6 +84,7 @@ def run(
         DataError: the photos cannot be used.
         ClipnlcError: as the stages.
     """
+    check_share(request.test_share)
     (found,) = open_datasets(replace(request, test_share=None))
     recognised = recognise(
         found, image_column=request.image_column, label_column=request.label_column

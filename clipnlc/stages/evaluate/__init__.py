@@ -61,8 +61,8 @@ def evaluate(
 
     Args:
         store: root of the store.
-        datasets: names in the store; by default every one with fits of its own, or, with
-            `fitted_on`, every other one with such a split and a class in common.
+        datasets: names in the store; by default every one with fits of its own that has images to
+            measure on, or, with `fitted_on`, every other one with such a split and a class in common.
         head: whose logits are combined.
         split: whose samples are predicted.
         backbones: the ensemble; by default every backbone with logits, or the only one with fits.

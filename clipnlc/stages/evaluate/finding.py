@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipnlc.commands import command
-from clipnlc.errors import StoreError
+from clipnlc.errors import DataError, StoreError
 from clipnlc.heads import HEADS
+from clipnlc.labels import UNLABELLED
 from clipnlc.reports.record import Source
 from clipnlc.runs.finding import (
     Runs,
@@ -58,7 +59,12 @@ def found_runs(asked: Asked, datasets: Sequence[str] | None) -> list[Found]:
     layout, head, fitted_on = asked.layout, asked.head, asked.fitted_on
     find_member(HEADS, head, layout)
     if fitted_on is None:
-        names = datasets_with_runs(layout, datasets or (), head)
+        names = _measurable(
+            layout,
+            asked.split,
+            datasets_with_runs(layout, datasets or (), head),
+            named=bool(datasets),
+        )
     else:
         others = datasets or others_that_share_classes(layout, fitted_on, head, asked.split)
         names = tuple(sorted(set(others)))
@@ -66,6 +72,26 @@ def found_runs(asked: Asked, datasets: Sequence[str] | None) -> list[Found]:
     found = [_find(asked, present, name) for name in names]
     _check_one_ensemble(found, layout.root)
     return found
+
+
+def labelled_in_part(layout: Layout, dataset: str, split: str) -> bool:
+    """Return whether a data set has images without labels, and no such split to measure on."""
+    splits = layout.splits(dataset)
+    return UNLABELLED in splits and split not in splits
+
+
+def _measurable(
+    layout: Layout, split: str, names: tuple[str, ...], *, named: bool
+) -> tuple[str, ...]:
+    """Leave out what is labelled in part; refuse it where it was named, or where nothing is left."""
+    partial = [name for name in names if labelled_in_part(layout, name, split)]
+    if partial and (named or len(partial) == len(names)):
+        raise DataError(
+            f"{partial[0]} has labels for some images only, and no {split} split to measure on; its "
+            "accuracy is cross-fitted by `clipnlc run PHOTOS --labels FILE`, where --test-share makes "
+            f"a {split} split of the labelled images"
+        )
+    return tuple(name for name in names if name not in partial)
 
 
 def _find(asked: Asked, present: Present, dataset: str) -> Found:
