@@ -5,7 +5,8 @@ A name is an architecture and where its weights come from:
 - `nano-RN50`: an embedded backbone;
 - `ViT-B-32.openai`: an open_clip architecture and one of its pretrained tags;
 - `RN50@weights.pt`: an open_clip architecture and a weights file (`.pt`, `.safetensors`);
-- `timm-resnet18.a1_in1k`, `timm-resnet18@weights.pth`: an image tower of timm.
+- `timm-resnet18.a1_in1k`, `timm-resnet18@weights.pth`: an image tower of timm;
+- `hf-siglip@FOLDER`: a snapshot of the hub for the package transformers.
 
 Tags are downloaded, or read from a folder of weights files (`resolve`).
 

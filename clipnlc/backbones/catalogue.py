@@ -107,7 +107,7 @@ def _entry(backbone: Backbone, *, sizes: bool) -> Entry:
         name=backbone.name,
         family=its.name,
         groups=tuple(g for g, members in GROUPS.items() if backbone.name in members),
-        texts=its.embeds_texts,
+        texts=its.has_texts(backbone),
         dim=described.get("dim"),
         input=described.get("input"),
         parameters=described.get("parameters"),

@@ -1,8 +1,8 @@
 """Fingerprint a backbone without loading it, and cache the result.
 
 Importing open_clip or timm takes seconds and digesting weights reads gigabytes, so both happen once: the
-memory is trusted while the version of the family's package and the weights file's size and time are what they
-were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
+memory is trusted while the version of the family's package and size and time of the weights file, and of
+the files beside it that count, are what they were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
 all of a memory that is lost or of an earlier form.
 """
 
@@ -54,6 +54,8 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
     kind = family(backbone.family)
     release = kind.release()
     entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release} {_FORM}"
+    for beside in kind.beside(backbone):
+        entry += f" {beside.name} {_stamp(beside)}"
     if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
         return dict(known[entry]["identity"])
     file = kind.weights_file(backbone)

@@ -18,6 +18,7 @@ FAMILIES: Final = Registry(
         "open_clip": "clipnlc.backbones.families.open_clip:OpenClip",
         "nano": "clipnlc.backbones.families.nano:Nano",
         "timm": "clipnlc.backbones.families.timm:Timm",
+        "hf": "clipnlc.backbones.families.hf:HuggingFace",
     },
 )
 

@@ -76,12 +76,14 @@ class Family(ABC):
         meaning: what its backbones are, in a line.
         needs: what must be installed, and where weights come from, in a line.
         embeds_texts: whether its backbones embed texts; without, heads must learn from labels.
+        costs_by_name: whether the name of a backbone as stores have it tells what an image costs.
     """
 
     name: ClassVar[str]
     meaning: ClassVar[str]
     needs: ClassVar[str]
     embeds_texts: ClassVar[bool] = True
+    costs_by_name: ClassVar[bool] = True
 
     def templates(self, class_names: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """Return the prompt templates for classes of which nobody says how to prompt them.
@@ -93,6 +95,10 @@ class Family(ABC):
             class_names: the classes, as they go into the prompts.
         """
         return ("a photo of a {c}.",) if self.embeds_texts else ()
+
+    def has_texts(self, backbone: Backbone) -> bool:  # noqa: ARG002
+        """Return whether a backbone embeds texts, for families of both kinds."""
+        return self.embeds_texts
 
     @abstractmethod
     def release(self) -> str | None:
@@ -127,6 +133,10 @@ class Family(ABC):
             BackboneError: it is missing, or cannot be downloaded.
         """
 
+    def beside(self, backbone: Backbone) -> tuple[Path, ...]:  # noqa: ARG002
+        """Return the files beside the weights that shape features or preprocessing, as well."""
+        return ()
+
     def architecture_of(self, name: str) -> str:
         """Return the architecture in a backbone's name as stores have it, the file left out."""
         return name
@@ -158,6 +168,14 @@ class Family(ABC):
             UnknownNameError: the family has no such architecture.
         """
 
+    def outline_of(self, backbone: Backbone) -> Outline:
+        """Make a backbone without values, where its architecture alone does not say its size.
+
+        Raises:
+            UnknownNameError: the family has no such architecture.
+        """
+        return self.outline(backbone.architecture)
+
     @abstractmethod
     def load(
         self, backbone: Backbone, *, device: str, precision: Precision, trained: bool
@@ -174,7 +192,7 @@ class Family(ABC):
         Raises:
             UnknownNameError: the family has no such architecture.
         """
-        outline = self.outline(backbone.architecture)
+        outline = self.outline_of(backbone)
         return {
             "dim": outline.dim,
             "input": outline.size[0],

@@ -18,6 +18,8 @@ _SHAPING: Final = {
     "weights": "the weights",
     "quick_gelu": "the activation (QuickGELU)",
     "preprocessing": "the preprocessing",
+    "config": "the configuration",
+    "tokenizer": "the tokenizer",
 }
 """What a backbone's features depend on. Another release of open_clip that agrees on it is fine."""
 
