@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from clipnlc.backbones import nano
-from clipnlc.backbones.families import family, family_of
-from clipnlc.errors import BackboneError
+from clipnlc.backbones.families import FAMILIES, family, family_of
+from clipnlc.commands import is_own_name
+from clipnlc.errors import BackboneError, PluginError
+from clipnlc.plugins import blame
 
 OPENAI_RESNETS: Final = tuple(
     f"{a}.openai" for a in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
@@ -74,9 +76,19 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
 
     Raises:
         BackboneError: the weights file does not exist.
+        PluginError: the family is another package's, and cannot be used.
         UnknownNameError: the name says no weights, or its family has no such backbone.
     """
-    return family(family_of(name)).parse(name, weights_dir=weights_dir)
+    kind = family_of(name)
+    plugin = FAMILIES.plugin(kind)
+    with blame(plugin, f"the family {kind!r}"):
+        found = family(kind).parse(name, weights_dir=weights_dir)
+    if plugin is not None and (is_own_name(found.name) or family_of(found.name) != kind):
+        raise PluginError(
+            f"the family {kind!r} of {plugin} calls a backbone {found.name!r}; expected a name like "
+            f"{kind}-ARCHITECTURE.TAG or {kind}-ARCHITECTURE@FILE: ask its authors to repair it"
+        )
+    return found
 
 
 def resolve(names: str | Iterable[str], weights_dir: Path | None = None) -> tuple[Backbone, ...]:

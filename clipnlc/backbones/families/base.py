@@ -69,7 +69,8 @@ class Outline:
 class Family(ABC):
     """Backbones that are named, loaded and prompted in one way.
 
-    A name of the family is `NAME-...`; only names of open_clip have no family in front.
+    A name of the family is `NAME-...`; only names of open_clip have no family in front. A backbone's own
+    name (`Backbone.name`) has a tag or a file in it, so a dot or an `@`: others are those of `import`.
 
     Attributes:
         name: as in `FAMILIES`.

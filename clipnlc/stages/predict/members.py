@@ -20,6 +20,7 @@ _SHAPING: Final = {
     "preprocessing": "the preprocessing",
     "config": "the configuration",
     "tokenizer": "the tokenizer",
+    "family_package": "the package of its family",
 }
 """What a backbone's features depend on. Another release of open_clip that agrees on it is fine."""
 
