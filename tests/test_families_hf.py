@@ -22,6 +22,7 @@ from clipnlc.extraction.request import Request
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.runs.able import able_to_fit
 from clipnlc.stages.extract import extract
+from clipnlc.stages.predict.members import find_backbones
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
 
@@ -290,3 +291,14 @@ def test_old_and_new_forms_of_how_images_are_prepared(copy):
         snapshots.read_preprocessing(folder)
     (folder / "processor_config.json").write_text(json.dumps(new))
     assert snapshots.read_preprocessing(folder) == expected
+
+
+def test_a_predictor_finds_snapshots_by_the_folder_they_are_in(folder):
+    names, its = ["hf-clip@clip", "hf-dinov2@dinov2"], folder / "clip" / "model.safetensors"
+    assert find_backbones(names, (), folder)[0].file == its
+    with pytest.raises(
+        BackboneError, match=r"--backbones hf-clip@FOLDER/clip,hf-dinov2@FOLDER/dinov2$"
+    ):
+        find_backbones(names, (), None)
+    with pytest.raises(BackboneError, match=r"--backbones RN50@FOLDER/mine.safetensors$"):
+        find_backbones(["RN50@mine"], (), folder)

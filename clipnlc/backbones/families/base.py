@@ -78,6 +78,7 @@ class Family(ABC):
         needs: what must be installed, and where weights come from, in a line.
         embeds_texts: whether its backbones embed texts; without, heads must learn from labels.
         costs_by_name: whether the name of a backbone as stores have it tells what an image costs.
+        finds_in_folder: whether `weights_dir` is enough to find what stores call by a name with an `@`.
     """
 
     name: ClassVar[str]
@@ -85,6 +86,7 @@ class Family(ABC):
     needs: ClassVar[str]
     embeds_texts: ClassVar[bool] = True
     costs_by_name: ClassVar[bool] = True
+    finds_in_folder: ClassVar[bool] = False
 
     def templates(self, class_names: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """Return the prompt templates for classes of which nobody says how to prompt them.
@@ -145,6 +147,10 @@ class Family(ABC):
     def repository(self, backbone: Backbone) -> str:  # noqa: ARG002
         """Return the hub's repository of the weights; empty if they are not on the hub."""
         return ""
+
+    def placed(self, name: str) -> str:
+        """Spell the name of weights in a file, as stores have it, with the folder to be filled in."""
+        return name.replace("@", "@FOLDER/") + ".safetensors"
 
     @abstractmethod
     def facts(self, backbone: Backbone, file: Path) -> dict[str, str | bool]:

@@ -72,6 +72,7 @@ class HuggingFace(Family):
     meaning: ClassVar[str] = "snapshots for transformers: CLIP, SigLIP, SigLIP 2; DINOv2 (no texts)"
     needs: ClassVar[str] = "transformers; a folder with config.json and model.safetensors"
     costs_by_name: ClassVar[bool] = False
+    finds_in_folder: ClassVar[bool] = True
 
     def has_texts(self, backbone: Backbone) -> bool:
         """Return whether the type of model has a text tower."""
@@ -132,6 +133,10 @@ class HuggingFace(Family):
     def architecture_of(self, name: str) -> str:
         """Return the type of model."""
         return name.removeprefix(_PREFIX).partition("@")[0]
+
+    def placed(self, name: str) -> str:
+        """Spell the name with the folder that the snapshot is in."""
+        return name.replace("@", "@FOLDER/")
 
     def at_hand(self, backbone: Backbone) -> bool:
         """Return whether the weights are there."""
