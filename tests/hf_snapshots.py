@@ -2,6 +2,7 @@
 
 import json
 import os
+import string
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-CONTEXT = 20
-WORDS = ("a", "photo", "of", "the", "cat", "dog", "red", "two", "cats", "zebra")
+CONTEXT = 28
 LAYERS = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**LAYERS, "hidden_size": 32, "image_size": 32, "patch_size": 8}
 TEXT = {**LAYERS, "hidden_size": 32, "max_position_embeddings": CONTEXT}
@@ -80,19 +80,25 @@ def _siglip(folder, kind):
 
 
 def _siglip2(folder, kind):
-    """Write what the hub has of SigLIP 2: a tokenizer that is to lower, and whose class does not."""
-    vocabulary = {
-        token: number for number, token in enumerate(("<pad>", "<eos>", "<bos>", "<unk>", *WORDS))
-    }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    """Write what the hub has of SigLIP 2: a tokenizer of Gemma's, asked to lower, which it does not."""
+    specials = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+    letters = (*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.ascii_letters, ".", "!")
+    merges = [("c", "a"), ("ca", "t"), ("▁", "cat"), ("d", "o"), ("do", "g")]
+    tokens = (*specials, *letters, *("".join(pair) for pair in merges))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, fuse_unk=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <eos>", special_tokens=[("<eos>", 1)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "GemmaTokenizer",
+        "add_bos_token": False,
+        "add_eos_token": True,
         "do_lower_case": True,
         "padding_side": "right",
         "model_input_names": ["input_ids"],

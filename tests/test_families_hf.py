@@ -94,6 +94,7 @@ def test_texts_and_logits_are_transformers_own(folder, kind):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / kind)
     # transformers' tokenizer of that name lowers; the published snapshots name another, which does not.
     lower = str.lower if kind == "siglip2" else str
+    assert (kind == "siglip2") == (tokenizer("Cat").input_ids != tokenizer("cat").input_ids)
     tokens = tokenizer(
         [lower(one) for one in PROMPTS],
         padding="max_length",
@@ -215,7 +216,8 @@ def test_other_types_of_model_are_named(copy):
 def test_without_transformers(folder, monkeypatch):
     monkeypatch.setattr(type(family("hf")), "release", lambda _: None)
     with pytest.raises(
-        BackboneError, match=r"needs the package transformers.* run: pip install 'clipnlc\[transf"
+        BackboneError,
+        match=r"needs the package transformers.* run: pip install --upgrade 'clipnlc\[transf",
     ):
         parse(name(folder, "clip"))
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clipnlc.backbones.snapshots import SnapshotPreprocessing
 
 _PREFIX: Final = "hf-"
-_CURE: Final = "run: pip install 'clipnlc[transformers]'"
+_CURE: Final = "run: pip install --upgrade 'clipnlc[transformers]'"
 _NO_PART_OF_THE_MODEL: Final = ("dtype", "torch_dtype", "auto_map", "_name_or_path")
 
 
