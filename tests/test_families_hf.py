@@ -253,6 +253,24 @@ def test_what_is_not_a_whole_snapshot_is_one_line(copy):
     refused("is of quantised weights")
 
 
+def test_no_code_of_a_snapshot_is_run(copy, tmp_path):
+    folder = copy("siglip2")
+    ran = tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'w')\nclass Mine:\n    pass\n"
+    (folder / "mine.py").write_text(code)
+    own = {"AutoConfig": "mine.Mine", "AutoModel": "mine.Mine"}
+    edit(folder / "config.json", auto_map=own)
+    assert load(f"hf-siglip@{folder}").embed_prompts(["cat"]).shape == (1, 32)
+    edit(
+        folder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["mine.Mine", None]},
+        tokenizer_class="Mine",
+    )
+    with pytest.raises(BackboneError, match=r"\(auto_map\), and no code of a snapshot is run"):
+        load(f"hf-siglip@{folder}")
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [

@@ -7,12 +7,8 @@ tokenizers and their arithmetic are transformers' own; pixels are those of its i
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +18,13 @@ from clipnlc.backbones import Backbone
 from clipnlc.backbones import snapshots as files
 from clipnlc.backbones.checkpoints import read_checkpoint
 from clipnlc.backbones.families.base import Family, Outline, Towers
+from clipnlc.backbones.snapshot_tokenizer import (
+    INSTALL,
+    SnapshotTokenizer,
+    first_line,
+    library,
+    quiet,
+)
 from clipnlc.backbones.text import EndToken, TextTower
 from clipnlc.errors import BackboneError
 from clipnlc.registry import unknown_name
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from clipnlc.backbones.snapshots import SnapshotPreprocessing
 
 _PREFIX: Final = "hf-"
-_CURE: Final = "run: pip install --upgrade 'clipnlc[transformers]'"
 _NO_PART_OF_THE_MODEL: Final = ("dtype", "torch_dtype", "auto_map", "_name_or_path")
 
 
@@ -120,7 +122,7 @@ class HuggingFace(Family):
             )
         if self.release() is None or importlib.util.find_spec("transformers") is None:
             raise BackboneError(
-                f"{name} needs the package transformers, which is not installed; {_CURE}"
+                f"{name} needs the package transformers, which is not installed; {INSTALL}"
             )
         return Backbone(
             f"{_PREFIX}{architecture}@{folder.absolute().name}",
@@ -202,7 +204,7 @@ class HuggingFace(Family):
         if backbone.file is None:  # known by the name that stores have
             return self.outline(backbone.architecture)
         config = _config(backbone)
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             model = _class_of(backbone)(config).eval()
         towers = _both(backbone, model, config)
         return Outline(
@@ -226,7 +228,7 @@ class HuggingFace(Family):
         if trained:
             model = _loaded(backbone, config, self.weights_file(backbone))
         else:
-            with _quiet():
+            with quiet():
                 model = _class_of(backbone)(config)
         kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
         model.to(device, kinds[precision]).eval()
@@ -242,56 +244,17 @@ class HuggingFace(Family):
             dim=dim,
             text=TextTower(
                 towers,
-                _Tokenizer(backbone, _context(config)),
+                SnapshotTokenizer(
+                    _weights(backbone).parent,
+                    context=_context(config),
+                    lower_case=backbone.architecture == "siglip",
+                ),
                 device=device,
                 full_precision=precision == "fp32",
             ),
             logit_scale=float(model.logit_scale.detach().float().exp()),
             logit_bias=float(bias.detach()) if bias is not None else 0.0,
         )
-
-
-class _Tokenizer:
-    """Prompts to tokens of a fixed length, as the snapshot's processor makes them.
-
-    SigLIP and SigLIP 2 were trained on lower case. SigLIP's own tokenizer sees to it; the published
-    snapshots of SigLIP 2 ask for it (`do_lower_case`) of a tokenizer of Gemma's that does not do it.
-    """
-
-    def __init__(self, backbone: Backbone, context: int) -> None:
-        folder = _weights(backbone).parent
-        self._context = context
-        config = folder / "tokenizer_config.json"
-        settings = files.read_json(config) if config.is_file() else {}
-        self._lower = backbone.architecture == "siglip" and settings.get("do_lower_case", True)
-        try:
-            with _quiet():
-                self._its = _transformers().AutoTokenizer.from_pretrained(
-                    str(folder.resolve()), local_files_only=True, trust_remote_code=False
-                )
-            self(["a"])
-        except Exception as problem:  # noqa: BLE001  (each kind of tokenizer raises its own)
-            raise BackboneError(
-                f"the tokenizer of {folder} cannot be read ({_first_line(problem)}); fetch "
-                f"tokenizer.json and tokenizer_config.json of the snapshot, or {_CURE}"
-            ) from None
-        if self._its.padding_side != "right":
-            raise BackboneError(
-                f"the tokenizer of {folder} pads on the {self._its.padding_side}; CLIP and SigLIP "
-                'read prompts padded on the right: write "padding_side": "right" in '
-                "tokenizer_config.json"
-            )
-
-    def __call__(self, prompts: list[str], context_length: int | None = None) -> Tensor:
-        texts = [prompt.lower() for prompt in prompts] if self._lower else prompts
-        found: Tensor = self._its(
-            texts,
-            padding="max_length",
-            truncation=True,
-            max_length=context_length or self._context,
-            return_tensors="pt",
-        ).input_ids
-        return found
 
 
 def _both(backbone: Backbone, model: Any, config: Any) -> Any:  # noqa: ANN401  (untyped models)
@@ -346,7 +309,7 @@ def _loaded(backbone: Backbone, config: Any, file: Path) -> Any:  # noqa: ANN401
     tensors = read_checkpoint(file)
     kind = _KINDS[backbone.architecture]
     try:
-        with _quiet():
+        with quiet():
             model, said = _class_of(backbone).from_pretrained(
                 None,
                 config=config,
@@ -358,7 +321,7 @@ def _loaded(backbone: Backbone, config: Any, file: Path) -> Any:  # noqa: ANN401
         raise
     except Exception as problem:  # noqa: BLE001  (whatever a configuration makes of it)
         raise BackboneError(
-            f"{file} does not load as {kind.model}: {_first_line(problem)}; fetch the snapshot again"
+            f"{file} does not load as {kind.model}: {first_line(problem)}; fetch the snapshot again"
         ) from None
     # Older releases wrote a table of positions; DINOv2 with a classifier gives features without it.
     foreign = sorted(
@@ -393,11 +356,11 @@ def _config(backbone: Backbone) -> Any:  # noqa: ANN401
         raise BackboneError(f"{file} is of quantised weights; give weights of floating point")
     plain = {name: _plain(value) for name, value in _plain(given).items()}
     try:
-        with _quiet():
-            found = getattr(_transformers(), _KINDS[backbone.architecture].config).from_dict(plain)
+        with quiet():
+            found = getattr(library(), _KINDS[backbone.architecture].config).from_dict(plain)
     except Exception as problem:  # noqa: BLE001  (its validation raises its own)
         raise BackboneError(
-            f"{file} cannot be read ({_first_line(problem)}); fetch the snapshot again"
+            f"{file} cannot be read ({first_line(problem)}); fetch the snapshot again"
         ) from None
     if not getattr(getattr(found, "vision_config", None), "vision_use_head", True):
         raise BackboneError(f"{file} has no pooled features (vision_use_head is false)")
@@ -411,7 +374,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def _class_of(backbone: Backbone) -> Any:  # noqa: ANN401
-    return getattr(_transformers(), _KINDS[backbone.architecture].model)
+    return getattr(library(), _KINDS[backbone.architecture].model)
 
 
 def _dim(backbone: Backbone, config: Any) -> int:  # noqa: ANN401
@@ -427,31 +390,3 @@ def _context(config: Any) -> int:  # noqa: ANN401
 def _weights(backbone: Backbone) -> Path:
     assert backbone.file is not None, "`parse` gives every backbone a file"
     return backbone.file
-
-
-def _first_line(problem: Exception) -> str:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (lines[0] if lines else type(problem).__name__)[:160]
-
-
-def _transformers() -> Any:  # noqa: ANN401
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("transformers")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence reports and progress bars: what matters in them is an error of ours."""
-    its = _transformers().utils.logging
-    bars = its.is_progress_bar_enabled()
-    logging.disable(logging.CRITICAL)
-    its.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-        if bars:
-            its.enable_progress_bar()
