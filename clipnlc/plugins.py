@@ -22,7 +22,7 @@ GROUP: Final = "plugins"
 
 GROUPS: Final = tuple(
     f"clipnlc.{family}"
-    for family in ("combiners", "heads", "measures", "pair_measures", "datasets")
+    for family in ("combiners", "heads", "measures", "pair_measures", "datasets", "families")
 )
 """The groups of entry points that clipnlc reads."""
 

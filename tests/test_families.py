@@ -237,12 +237,12 @@ def test_a_strangers_family_takes_part(photos, tmp_path, monkeypatch):
     monkeypatch.setitem(FAMILIES.table, "toy", "toy_family:Toy")
     weights = tmp_path / "twice.txt"
     weights.write_text("2")
-    request = Request(store=tmp_path, dataset=[str(photos)], backbones=[f"toy-{weights}"])
+    request = Request(store=tmp_path, dataset=[str(photos)], backbones=[f"toy-mean@{weights}"])
     extract(request)
-    found = read_features(Layout(tmp_path).features(photos.name, "test", "toy-twice"))
+    found = read_features(Layout(tmp_path).features(photos.name, "test", "toy-mean@twice"))
     assert found.features.shape == (36, 3)
     with Image.open(photos / found.sample_id[0]) as image:
         small = np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(found.features[0], small.mean((0, 1)) / 255 * 2, atol=1e-5)
     assert all(one.cached for one in extract(request))
-    assert catalogue(f"toy-{weights}")[0].family == "toy"
+    assert catalogue(f"toy-mean@{weights}")[0].family == "toy"

@@ -22,7 +22,7 @@ class MeanColour(torch.nn.Module):
 
 
 class Toy(Family):
-    """Backbones `toy-FILE`."""
+    """Backbones `toy-mean@FILE`."""
 
     name = "toy"
     meaning = "mean colours"
@@ -36,8 +36,8 @@ class Toy(Family):
         yield from ()
 
     def parse(self, name, *, weights_dir):  # noqa: ARG002
-        file = Path(name.removeprefix("toy-"))
-        return Backbone(f"toy-{file.stem}", "mean", "file", file=file, family=self.name)
+        file = Path(name.partition("@")[2])
+        return Backbone(f"toy-mean@{file.stem}", "mean", "file", file=file, family=self.name)
 
     def at_hand(self, backbone):
         return backbone.file.is_file()

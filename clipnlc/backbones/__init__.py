@@ -5,7 +5,8 @@ A name is an architecture and where its weights come from:
 - `nano-RN50`: an embedded backbone;
 - `ViT-B-32.openai`: an open_clip architecture and one of its pretrained tags;
 - `RN50@weights.pt`: an open_clip architecture and a weights file (`.pt`, `.safetensors`);
-- `timm-resnet18.a1_in1k`, `timm-resnet18@weights.pth`: an image tower of timm.
+- `timm-resnet18.a1_in1k`, `timm-resnet18@weights.pth`: an image tower of timm;
+- `hf-siglip@FOLDER`: a snapshot of the hub for the package transformers.
 
 Tags are downloaded, or read from a folder of weights files (`resolve`).
 
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from clipnlc.backbones import nano
-from clipnlc.backbones.families import family, family_of
-from clipnlc.errors import BackboneError
+from clipnlc.backbones.families import FAMILIES, family, family_of
+from clipnlc.commands import is_own_name
+from clipnlc.errors import BackboneError, PluginError
+from clipnlc.plugins import blame
 
 OPENAI_RESNETS: Final = tuple(
     f"{a}.openai" for a in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
@@ -73,9 +76,19 @@ def parse(name: str, *, weights_dir: Path | None = None) -> Backbone:
 
     Raises:
         BackboneError: the weights file does not exist.
+        PluginError: the family is another package's, and cannot be used.
         UnknownNameError: the name says no weights, or its family has no such backbone.
     """
-    return family(family_of(name)).parse(name, weights_dir=weights_dir)
+    kind = family_of(name)
+    plugin = FAMILIES.plugin(kind)
+    with blame(plugin, f"the family {kind!r}"):
+        found = family(kind).parse(name, weights_dir=weights_dir)
+    if plugin is not None and (is_own_name(found.name) or family_of(found.name) != kind):
+        raise PluginError(
+            f"the family {kind!r} of {plugin} calls a backbone {found.name!r}; expected a name like "
+            f"{kind}-ARCHITECTURE.TAG or {kind}-ARCHITECTURE@FILE: ask its authors to repair it"
+        )
+    return found
 
 
 def resolve(names: str | Iterable[str], weights_dir: Path | None = None) -> tuple[Backbone, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from clipnlc.backbones import GROUPS, Backbone, parse, resolve
 from clipnlc.backbones.families import FAMILIES, family
 from clipnlc.errors import UnknownNameError
+from clipnlc.plugins import blame
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class FamilyEntry:
         release: the version of its package; None where that is not installed.
         texts: whether its backbones embed texts.
         known: how many backbones it can name.
+        package: whose it is, with the version; empty for clipnlc's own.
     """
 
     name: str
@@ -51,16 +53,22 @@ class FamilyEntry:
     release: str | None
     texts: bool
     known: int
+    package: str = ""
 
 
 def families() -> list[FamilyEntry]:
     """Describe every family."""
     found = []
     for name in FAMILIES:
-        one = family(name)
-        release = one.release()
-        known = 0 if release is None else sum(1 for _ in one.names())
-        found.append(FamilyEntry(name, one.meaning, one.needs, release, one.embeds_texts, known))
+        plugin = FAMILIES.plugin(name)
+        with blame(plugin, f"the family {name!r}"):
+            one = family(name)
+            release = one.release()
+            known = 0 if release is None else sum(1 for _ in one.names())
+        package = str(plugin or "")
+        found.append(
+            FamilyEntry(name, one.meaning, one.needs, release, one.embeds_texts, known, package)
+        )
     return found
 
 
@@ -107,7 +115,7 @@ def _entry(backbone: Backbone, *, sizes: bool) -> Entry:
         name=backbone.name,
         family=its.name,
         groups=tuple(g for g, members in GROUPS.items() if backbone.name in members),
-        texts=its.embeds_texts,
+        texts=its.has_texts(backbone),
         dim=described.get("dim"),
         input=described.get("input"),
         parameters=described.get("parameters"),

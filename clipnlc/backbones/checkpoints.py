@@ -301,7 +301,8 @@ def _misfit(
     """Say by how its names differ that a file is of another architecture."""
     if any(name.startswith(_TRANSFORMERS) for name in found):
         return BackboneError(
-            f"{file} is a CLIP in the form of the transformers library; give it in open_clip's form"
+            f"{file} is a CLIP in the form of the transformers library; give it in open_clip's form, "
+            "or the folder of its snapshot: hf-clip@FOLDER"
         )
     missing = [name for name in expected if name not in found]
     foreign = [name for name in found if name not in expected]

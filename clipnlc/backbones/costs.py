@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from clipnlc.backbones import Backbone
 from clipnlc.backbones.families import family, family_of
 from clipnlc.backbones.folding import is_foldable
 
 if TYPE_CHECKING:
-    from clipnlc.backbones import Backbone
     from clipnlc.backbones.families.base import Precision
 
 # What a forward adds to a process at its peak, over input and output of its largest layer, rounded
@@ -68,7 +68,7 @@ def costs(backbone: Backbone) -> Costs:
     Raises:
         UnknownNameError: open_clip has no such architecture.
     """
-    return _profile(backbone.family, backbone.architecture).costs
+    return _profile(backbone).costs
 
 
 def image_gflops(name: str) -> float:
@@ -83,7 +83,8 @@ def image_gflops(name: str) -> float:
         architecture = name.rpartition(".")[0] or name
     known = IMAGE_FLOPS.get(architecture)
     if known is None:
-        known = _profile(kind, family(kind).architecture_of(architecture)).costs.image_flops
+        its = Backbone(name, family(kind).architecture_of(architecture), "file", family=kind)
+        known = costs(its).image_flops
     return known / 1e9
 
 
@@ -102,7 +103,7 @@ def memory_bytes(backbone: Backbone, *, precision: Precision, batch_size: int) -
     Raises:
         UnknownNameError: open_clip has no such architecture.
     """
-    profile = _profile(backbone.family, backbone.architecture)
+    profile = _profile(backbone)
     numbers = profile.costs.parameters + batch_size * profile.activations
     return numbers * (4 if precision == "fp32" else 2)
 
@@ -132,10 +133,10 @@ class _Profile:
 
 
 @cache
-def _profile(kind: str, architecture: str) -> _Profile:
+def _profile(backbone: Backbone) -> _Profile:
     import torch
 
-    outline = family(kind).outline(architecture)
+    outline = family(backbone.family).outline_of(backbone)
     image = torch.empty(1, 3, *outline.size, device="meta")
     prompt = torch.zeros(1, outline.context, dtype=torch.long, device="meta")
     factor = _PEAK_OF_RESNETS if is_foldable(outline.visual) else _PEAK_OF_OTHERS

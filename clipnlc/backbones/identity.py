@@ -1,8 +1,8 @@
 """Fingerprint a backbone without loading it, and cache the result.
 
 Importing open_clip or timm takes seconds and digesting weights reads gigabytes, so both happen once: the
-memory is trusted while the version of the family's package and the weights file's size and time are what they
-were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
+memory is trusted while the version of the family's package and size and time of the weights file, and of
+the files beside it that count, are what they were. It is a JSON list of entries, each with a digest: one that was altered is made anew, and so is
 all of a memory that is lost or of an earlier form.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clipnlc.backbones.families import family
+from clipnlc.backbones.families import FAMILIES, family
 from clipnlc.digests import matches_digest, with_digest
 from clipnlc.errors import StoreError
 from clipnlc.files import read_regular, reason, write_whole
@@ -39,7 +39,8 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
     """Name everything about a backbone that shapes its features.
 
     The architecture, the weights (by digest), the preprocessing, and the facts of its family: the
-    version of its package, how inference differs from the package's, and what else it has.
+    version of its package, how inference differs from the package's, and what else it has; of
+    another package's family that package and its version.
 
     Args:
         backbone: which one; its weights are downloaded if they are not on disk.
@@ -54,6 +55,11 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
     kind = family(backbone.family)
     release = kind.release()
     entry = f"{backbone.name} {backbone.file.resolve() if backbone.file else ''} {release} {_FORM}"
+    plugin = FAMILIES.plugin(backbone.family)
+    package = {} if plugin is None else {"family_package": str(plugin)}
+    entry += f" {plugin}" if plugin else ""
+    for beside in kind.beside(backbone):
+        entry += f" {beside.name} {_stamp(beside)}"
     if entry in known and _stamp(Path(known[entry]["file"])) == known[entry]["stamp"]:
         return dict(known[entry]["identity"])
     file = kind.weights_file(backbone)
@@ -62,6 +68,7 @@ def identity(backbone: Backbone, memory: Path | None, *, remember: bool = True) 
         "architecture": backbone.architecture,
         "weights": _digest(file),
         **kind.facts(backbone, file),
+        **package,
         # Through JSON, so that what is remembered equals what was found.
         "preprocessing": json.loads(json.dumps(asdict(kind.preprocessing(backbone)))),
     }

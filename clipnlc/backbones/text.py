@@ -55,15 +55,16 @@ OnLong = Callable[[TooLong], None]
 
 
 @dataclass(frozen=True)
-class _EndToken:
+class EndToken:
     """How a causal tower finds the token it reads the embedding off.
 
     Attributes:
-        tower: name of the module that holds the positional table and the mask, with its dot.
+        tower: name of the module that holds the positional table and the mask, with its dot; `None`
+            where the tower takes prompts of any length as they are.
         eos: the end token; `None` where it is the highest token of the vocabulary.
     """
 
-    tower: str
+    tower: str | None
     eos: int | None
 
     def lengths(
@@ -199,7 +200,7 @@ class TextTower:
 
         open_clip's plain CLIP adds its whole table, and both of its forms take the whole mask.
         """
-        if self._end is None:
+        if self._end is None or self._end.tower is None:
             return {}
         tower = self._model.get_submodule(self._end.tower)
         prefix = f"model.{self._end.tower}." if self._end.tower else "model."
@@ -228,8 +229,14 @@ def _batches(
         start = stop
 
 
-def _end_token(model: Any) -> _EndToken | None:  # noqa: ANN401
-    """Return how a causal tower finds its end token; `None` for every other kind."""
+def _end_token(model: Any) -> EndToken | None:  # noqa: ANN401
+    """Return how a causal tower finds its end token; `None` for every other kind.
+
+    A model that is not of open_clip says it itself, as `end_token`.
+    """
+    if hasattr(model, "end_token"):
+        its: EndToken | None = model.end_token
+        return its
     from open_clip.model import CLIP
     from open_clip.transformer import TextTransformer
 
@@ -241,11 +248,11 @@ def _end_token(model: Any) -> _EndToken | None:  # noqa: ANN401
         return None
     if causal is None or pooling not in ("argmax", "eos"):
         return None
-    return _EndToken(tower, eos if pooling == "eos" else None)
+    return EndToken(tower, eos if pooling == "eos" else None)
 
 
 def _encoder(model: Any) -> nn.Module:  # noqa: ANN401
-    """Make a module whose call is open_clip's `encode_text`."""
+    """Make a module whose call is `encode_text`, as open_clip's."""
     from torch import nn
 
     class Encoder(nn.Module):

@@ -83,7 +83,7 @@ def _print_families(rows: "Sequence[FamilyEntry]") -> None:
             row.release or "no",
             str(row.known),
             "yes" if row.texts else "no",
-            row.meaning,
+            row.meaning + f" (of {row.package})" * bool(row.package),
             row.needs,
         )
     print_table(table)

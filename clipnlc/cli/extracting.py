@@ -56,7 +56,7 @@ def extract(
             "--backbones",
             "-b",
             help="Names (`clipnlc backbones`), groups (nano, all), ARCHITECTURE.TAG of open_clip, "
-            "timm-ARCHITECTURE.TAG, or ARCHITECTURE@FILE for a weights file.",
+            "timm-ARCHITECTURE.TAG, ARCHITECTURE@FILE for a weights file, or hf-TYPE@FOLDER.",
         ),
     ] = "nano",
     store: Store = DEFAULT_STORE,

@@ -24,9 +24,9 @@ def templates_for(
 ) -> tuple[str, ...]:
     """Return the templates for a backbone: those `given`, else those of its family; none without texts."""
     kind = family(backbone.family)
-    if given is None or not kind.embeds_texts:
-        return kind.templates(class_names)
-    return tuple(given)
+    if not kind.has_texts(backbone):
+        return ()
+    return kind.templates(class_names) if given is None else tuple(given)
 
 
 def embed_classes(

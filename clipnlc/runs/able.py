@@ -5,6 +5,7 @@ One that reads features takes those of the backbones that have any.
 
 from collections.abc import Callable, Sequence
 
+from clipnlc.backbones.families import family, family_of
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import is_own_name
 from clipnlc.ensemble import Ensemble
@@ -48,7 +49,8 @@ def able_to_fit(
 ) -> tuple[str, ...]:
     """Return the combiners that can run on the backbones of a data set in a store.
 
-    Only imported backbones are looked at: of others, features are made and costs are known.
+    Only imported backbones are looked at, and those of families whose names do not tell costs: of others,
+    features are made and costs are known.
 
     Args:
         layout: the store.
@@ -62,7 +64,9 @@ def able_to_fit(
         StoreError: a file is damaged.
         UnknownNameError: no combiner has this name.
     """
-    own = [name for name in backbones if is_own_name(name)]
+    own = [
+        name for name in backbones if is_own_name(name) or not family(family_of(name)).costs_by_name
+    ]
     bare = own and all(_gives_logits_alone(layout, dataset, name) for name in backbones)
     why: dict[str, str] = {}
     for name in combiners if own else ():

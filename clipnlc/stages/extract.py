@@ -291,7 +291,7 @@ class _Work:
         with suppress(MissingStageError):
             read_texts(path)  # a damaged one fails now, not when the images are done
             return
-        if not family(job.backbone.family).embeds_texts:
+        if not family(job.backbone.family).has_texts(job.backbone):
             store = TextStore(None, split.class_names, None, 0.0, key)
             with locks.writing(path):
                 write_texts(path, store)

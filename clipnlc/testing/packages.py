@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from clipnlc.backbones.families import FAMILIES
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets import foreign_function
 from clipnlc.datasets.foreign import FOREIGN
@@ -11,6 +12,7 @@ from clipnlc.metrics import METRICS, PAIRWISE
 from clipnlc.plugins import Plugins
 from clipnlc.testing.combiners import check_combiner
 from clipnlc.testing.datasets import check_dataset
+from clipnlc.testing.families import check_family
 from clipnlc.testing.heads import check_head
 from clipnlc.testing.measures import check_measure
 
@@ -20,6 +22,7 @@ _SUITES: Final[Sequence[tuple[Plugins, Callable[[str], Any], Callable[[Any], Non
     (METRICS.plugins, METRICS.get, check_measure),
     (PAIRWISE.plugins, PAIRWISE.get, check_measure),
     (FOREIGN, foreign_function, check_dataset),
+    (FAMILIES.plugins, FAMILIES.get, check_family),
 )
 """What packages add to a table, how a member is got, and what checks it."""
 
@@ -40,7 +43,7 @@ def check_package(package: str) -> None:
     >>> check_package("numpy")
     Traceback (most recent call last):
         ...
-    AssertionError: numpy declares no entry point of clipnlc.combiners, clipnlc.heads, clipnlc.measures, clipnlc.pair_measures, clipnlc.datasets
+    AssertionError: numpy declares no entry point of clipnlc.combiners, clipnlc.heads, clipnlc.measures, clipnlc.pair_measures, clipnlc.datasets, clipnlc.families
     """
     found = [
         (name, get, check)

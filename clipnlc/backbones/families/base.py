@@ -69,19 +69,24 @@ class Outline:
 class Family(ABC):
     """Backbones that are named, loaded and prompted in one way.
 
-    A name of the family is `NAME-...`; only names of open_clip have no family in front.
+    A name of the family is `NAME-...`; only names of open_clip have no family in front. A backbone's own
+    name (`Backbone.name`) has a tag or a file in it, so a dot or an `@`: others are those of `import`.
 
     Attributes:
         name: as in `FAMILIES`.
         meaning: what its backbones are, in a line.
         needs: what must be installed, and where weights come from, in a line.
         embeds_texts: whether its backbones embed texts; without, heads must learn from labels.
+        costs_by_name: whether the name of a backbone as stores have it tells what an image costs.
+        finds_in_folder: whether `weights_dir` is enough to find what stores call by a name with an `@`.
     """
 
     name: ClassVar[str]
     meaning: ClassVar[str]
     needs: ClassVar[str]
     embeds_texts: ClassVar[bool] = True
+    costs_by_name: ClassVar[bool] = True
+    finds_in_folder: ClassVar[bool] = False
 
     def templates(self, class_names: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """Return the prompt templates for classes of which nobody says how to prompt them.
@@ -93,6 +98,10 @@ class Family(ABC):
             class_names: the classes, as they go into the prompts.
         """
         return ("a photo of a {c}.",) if self.embeds_texts else ()
+
+    def has_texts(self, backbone: Backbone) -> bool:  # noqa: ARG002
+        """Return whether a backbone embeds texts, for families of both kinds."""
+        return self.embeds_texts
 
     @abstractmethod
     def release(self) -> str | None:
@@ -127,6 +136,10 @@ class Family(ABC):
             BackboneError: it is missing, or cannot be downloaded.
         """
 
+    def beside(self, backbone: Backbone) -> tuple[Path, ...]:  # noqa: ARG002
+        """Return the files beside the weights that shape features or preprocessing, as well."""
+        return ()
+
     def architecture_of(self, name: str) -> str:
         """Return the architecture in a backbone's name as stores have it, the file left out."""
         return name
@@ -134,6 +147,10 @@ class Family(ABC):
     def repository(self, backbone: Backbone) -> str:  # noqa: ARG002
         """Return the hub's repository of the weights; empty if they are not on the hub."""
         return ""
+
+    def placed(self, name: str) -> str:
+        """Spell the name of weights in a file, as stores have it, with the folder to be filled in."""
+        return name.replace("@", "@FOLDER/") + ".safetensors"
 
     @abstractmethod
     def facts(self, backbone: Backbone, file: Path) -> dict[str, str | bool]:
@@ -158,6 +175,14 @@ class Family(ABC):
             UnknownNameError: the family has no such architecture.
         """
 
+    def outline_of(self, backbone: Backbone) -> Outline:
+        """Make a backbone without values, where its architecture alone does not say its size.
+
+        Raises:
+            UnknownNameError: the family has no such architecture.
+        """
+        return self.outline(backbone.architecture)
+
     @abstractmethod
     def load(
         self, backbone: Backbone, *, device: str, precision: Precision, trained: bool
@@ -174,7 +199,7 @@ class Family(ABC):
         Raises:
             UnknownNameError: the family has no such architecture.
         """
-        outline = self.outline(backbone.architecture)
+        outline = self.outline_of(backbone)
         return {
             "dim": outline.dim,
             "input": outline.size[0],

@@ -8,6 +8,7 @@ from typing import Final
 
 from clipnlc import backbones as backbone_names
 from clipnlc.backbones import Backbone
+from clipnlc.backbones.families import family, family_of
 from clipnlc.backbones.identity import identity
 from clipnlc.errors import BackboneError
 from clipnlc.extraction.models import Models
@@ -18,6 +19,9 @@ _SHAPING: Final = {
     "weights": "the weights",
     "quick_gelu": "the activation (QuickGELU)",
     "preprocessing": "the preprocessing",
+    "config": "the configuration",
+    "tokenizer": "the tokenizer",
+    "family_package": "the package of its family",
 }
 """What a backbone's features depend on. Another release of open_clip that agrees on it is fine."""
 
@@ -43,11 +47,16 @@ def find_backbones(
             f"--backbones names {foreign[0]}, which the ensemble does not have; it has "
             f"{', '.join(names)}"
         )
-    nowhere = [name for name in names if "@" in name and name not in known]
+    nowhere = [
+        name
+        for name in names
+        if "@" in name
+        and name not in known
+        and not (weights_dir and family(family_of(name)).finds_in_folder)
+    ]
     if nowhere:
         spelled = ",".join(
-            name.replace("@", "@FOLDER/") + ".safetensors" if name in nowhere else name
-            for name in names
+            family(family_of(name)).placed(name) if name in nowhere else name for name in names
         )
         raise BackboneError(
             f"the weights of {nowhere[0]} were read from a file, and nothing says where it is now; "
