@@ -91,7 +91,19 @@ def test_several_data_sets_without_a_warning(tmp_path, here):
         warnings.simplefilter("error", RuntimeWarning)
         for kind in ("photos", "one-image-a-class", "images-all-alike"):
             good("extract", "-d", tmp_path / kind, "-b", BACKBONES, *store, by=here)
-        good("train-nlc", "--shots", 1, "--seeds", 2, "--workers", 1, *ALL, *store, by=here)
+        good(
+            "train-nlc",
+            "--shots",
+            1,
+            "--seeds",
+            2,
+            "--workers",
+            1,
+            "--quiet",
+            *ALL,
+            *store,
+            by=here,
+        )
         good("evaluate", *store, by=here)
         good("evaluate", "--fitted-on", "photos", *store, by=here)
         good("diversity", *store, by=here)

@@ -296,7 +296,7 @@ def make_objects(file, values):
 def test_nothing_but_plain_arrays_in_the_file_is_read(tmp_path, make, problem):
     path = write_small_features(Layout(tmp_path))
     edit(path, replace_with(make))
-    with pytest.raises(StoreError, match=f"{problem}.*; delete the file and run `clipnlc extract"):
+    with pytest.raises(StoreError, match=f"{problem}.*; delete the file and run `clipnlc import"):
         read_features(path)
 
 
