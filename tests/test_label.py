@@ -98,7 +98,7 @@ def test_only_a_random_draw_passes_for_one(tmp_path):
     root, out = write_folder(tmp_path / "photos"), tmp_path / "labels.csv"
     drawn(root, out, 6, seed=3)
     files, draw = files_of(root), read_draw(out)
-    assert draw == Draw(3)
+    assert draw == Draw(3, classes=CLASSES)
     fill(out, rows=range(4))  # labelled in the order of the page, and stopped
     assert doubt(read_rows(out), files, draw) is None
     fill(out)

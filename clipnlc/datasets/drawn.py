@@ -4,7 +4,7 @@
 drawn. The order is pseudo-random and decided by the names and a seed alone (`labels.ranks`), so a
 further draw goes on where the last ended, and whether some labelled photos are a random draw can be
 checked against the folder: they are the first ones of its order. `<name>.csv.json` beside the CSV
-records the seed, and the photos that could not be read and were passed over.
+records the seed, the classes, and the photos that could not be read and were passed over.
 """
 
 import csv
@@ -58,10 +58,12 @@ class Draw:
     Attributes:
         seed: of the order.
         unreadable: photos that were passed over, for they cannot be read.
+        classes: those that the photos can be labelled as; empty in a record of an older clipnlc.
     """
 
     seed: int = 0
     unreadable: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def in_order(files: Sequence[str], seed: int) -> list[str]:
@@ -198,11 +200,26 @@ def read_draw(path: Path) -> Draw | None:
 def _draw_of(tree: Mapping[str, Any]) -> Draw:
     if tree["format"] != FORMAT or not matches_digest(tree):
         raise ValueError("it was altered")
-    return Draw(int(tree["seed"]), tuple(map(str, tree["unreadable"])))
+    return Draw(
+        int(tree["seed"]),
+        tuple(map(str, tree["unreadable"])),
+        tuple(map(str, tree.get("classes", ()))),
+    )
 
 
 def write_draw(path: Path, rows: Sequence[Row], draw: Draw) -> None:
     """Write the CSV and the record beside it; each is there whole or not at all.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    # The record first: a CSV without it would count as chosen.
+    write_record(path, draw)
+    write_whole(path, rows_csv(rows))
+
+
+def write_record(path: Path, draw: Draw) -> None:
+    """Write the record beside a CSV.
 
     Raises:
         OSError: the disk refuses.
@@ -212,10 +229,9 @@ def write_draw(path: Path, rows: Sequence[Row], draw: Draw) -> None:
         "format-version": VERSION,
         "seed": draw.seed,
         "unreadable": list(draw.unreadable),
+        "classes": list(draw.classes),
     }
-    # The record first: a CSV without it would count as chosen.
     write_whole(record_of(path), json.dumps(with_digest(tree), indent=1) + "\n")
-    write_whole(path, rows_csv(rows))
 
 
 def _text(path: Path, what: str) -> str:

@@ -344,6 +344,7 @@ class Labels:
         numbers: whether classes are bare numbers, whose names are listed elsewhere.
         tables: those that were used.
         unlabelled: images without a label that are kept.
+        recorded: the classes that the command label recorded beside the table, in their order.
     """
 
     splits: dict[str, dict[str, list[str]]]
@@ -352,6 +353,7 @@ class Labels:
     numbers: bool = False
     tables: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
 
 
 def label_by_tables(lists: Lists) -> Labels:
