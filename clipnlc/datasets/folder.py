@@ -124,10 +124,9 @@ def _label_by_file(tree: Folder, root: Path, file: Path, options: Options) -> La
     said, *more = labels.notes
     notes = [*_ignored(tree, labels.tables), f"{said}: {class_counts(counts)}", *more]
     draw = read_draw(file)
-    recorded = draw.classes if draw else ()
-    if not (options.classes or recorded or labels.numbers):
+    if not (options.classes or (draw and draw.classes) or labels.numbers):
         notes += near_names(counts)
-    return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest, recorded=recorded)
+    return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest, draw=draw)
 
 
 def open_folder(root: Path, split: str, options: Options) -> Rows:
@@ -158,7 +157,7 @@ def open_folder(root: Path, split: str, options: Options) -> Rows:
         content=digest_texts([*sample_id, *hashes]),
         notes=listing.notes,
         places=listing.places,
-        recorded=listing.recorded,
+        recorded=listing.draw.classes if listing.draw else (),
         digests=image_digests(hashes),
     )
 
