@@ -11,6 +11,8 @@ from extracting import run
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.datasets import open_dataset
+from clipnlc.datasets.drawn import Draw, Row, write_draw
+from clipnlc.datasets.label_names import class_counts, near_names
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.labels import NO_LABEL, Labels
@@ -78,6 +80,53 @@ def test_class_names_may_be_more_than_labels(photos, tmp_path):
     assert set(found["unlabelled"].labels.tolist()) == {NO_LABEL}
     with pytest.raises(DataError, match=r"l.csv, line 2: 'cat' is no class of --classes"):
         opened(photos, labels, classes=("bird", "dog"))
+
+
+def test_classes_are_counted_and_near_names_are_said(photos, tmp_path):
+    for number in range(30):
+        put(photos / f"{number}.png", png(number))
+    kinds = ["triangle", "circle", "Circle"]
+    rows = [(f"{number}.png", kinds[number % 3]) for number in range(30)]
+    labels = write(tmp_path / "l.csv", [*rows, ("a.png", "trinagle")])
+    notes = opened(photos, labels)["train"].notes
+    counts = "4 classes: Circle 10, circle 10, triangle 10, trinagle 1"
+    assert f"labels are from l.csv (columns file, label): {counts}" in notes
+    merged = "circle,triangle"
+    assert (
+        "'trinagle' (1 image) is nearly 'triangle' (10): if they are one class, give "
+        "--classes circle,triangle"
+    ) in notes
+    (alike,) = (note for note in notes if "differ in case" in note)
+    assert "write them alike in the table of labels, or give --classes circle,triangle" in alike
+    assert "--class-names" not in alike
+    with pytest.raises(DataError, match=r"'trinagle' is no class of --classes \(circle, triangle"):
+        opened(photos, labels, classes=tuple(merged.split(",")))
+    merging = opened(photos, write(tmp_path / "m.csv", rows), classes=("circle", "triangle"))
+    assert np.bincount(merging["train"].labels).tolist() == [20, 10]
+
+
+def test_many_classes_are_cut_and_numbers_are_no_misspellings():
+    counts = {f"class {number}": 1 + 50 * (number == 7) for number in range(20)}
+    assert class_counts(counts).endswith("and 8 more")
+    assert near_names(counts) == ()
+    assert near_names({"cat": 1, "car": 40}) == ()
+
+
+def test_the_classes_of_a_draw_are_those_of_its_labels(photos, tmp_path):
+    out = tmp_path / "l.csv"
+    names = ("cat", "dog", "bird")
+    drawn = [Row("a.png", "", "", "dgo"), Row("b.png", "", "", "dog")]
+    write_draw(out, drawn, Draw(classes=names))
+    with pytest.raises(DataError, match=r"'dgo' is no class of the draw .*--classes"):
+        opened(photos, out)
+    assert opened(photos, out, classes=("dog", "dgo"))["train"].class_names == ("dog", "dgo")
+    write_draw(out, [Row("a.png", "", "", "dog")], Draw(classes=names))
+    assert opened(photos, out)["train"].class_names == names
+    write_draw(out, [Row("a.png", "", "", "dog")], Draw())  # of an older clipnlc
+    assert opened(photos, out)["train"].class_names == ("dog",)
+    write_draw(out, [Row("a.png", "", "", "dgo")], Draw(classes=names))
+    with pytest.raises(DataError, match=r"line 2: 'dgo' is no class of the draw"):
+        opened(photos, out)
 
 
 def test_splits_of_the_table_stay_and_shares_divide_the_labelled(photos, tmp_path):

@@ -1,6 +1,7 @@
 """Photos drawn at random to be labelled: never twice, nothing lost, and told from chosen ones."""
 
 import base64
+import csv
 import io
 import json
 from itertools import pairwise
@@ -10,12 +11,12 @@ import pytest
 from command_line import COLOURS, refusal
 from PIL import Image
 
+from clipnlc.datasets import open_dataset
 from clipnlc.datasets.drawn import (
     COLUMNS,
     Draw,
     Row,
     doubt,
-    doubt_of,
     in_order,
     read_draw,
     read_rows,
@@ -23,6 +24,7 @@ from clipnlc.datasets.drawn import (
     rows_csv,
     write_draw,
 )
+from clipnlc.datasets.recognition import recognise
 from clipnlc.errors import DataError
 from clipnlc.reports.page import render
 from clipnlc.reports.thumbnails import data_uri
@@ -69,6 +71,11 @@ def fill(out, name="dog", rows=None):
     out.write_text(rows_csv(filled), "utf-8")
 
 
+def chosen(root, out):
+    """Say why `run` takes the labels for chosen; None where they are a draw."""
+    return recognise(open_dataset(str(root), labels=out)).chosen
+
+
 def test_photos_are_drawn_whatever_the_steps_and_labels_stay(tmp_path):
     root, one, two = write_folder(tmp_path / "photos"), tmp_path / "1.csv", tmp_path / "2.csv"
     first = drawn(root, one, 5)
@@ -98,7 +105,7 @@ def test_only_a_random_draw_passes_for_one(tmp_path):
     root, out = write_folder(tmp_path / "photos"), tmp_path / "labels.csv"
     drawn(root, out, 6, seed=3)
     files, draw = files_of(root), read_draw(out)
-    assert draw == Draw(3)
+    assert draw == Draw(3, classes=CLASSES)
     fill(out, rows=range(4))  # labelled in the order of the page, and stopped
     assert doubt(read_rows(out), files, draw) is None
     fill(out)
@@ -108,15 +115,32 @@ def test_only_a_random_draw_passes_for_one(tmp_path):
     assert doubt(rows, files, draw) == (
         "1 photo of the 6 that were drawn has no label, and not the last ones"
     )
-    assert doubt_of(out, files) is None
+    assert chosen(root, out) is None
     own = tmp_path / "own.csv"
     own.write_text("file,label\n00.png,dog\n", "utf-8")
-    assert "has the columns file,label, expected file,guess" in doubt_of(own, files)
+    assert "not the photos that the command label drew" in chosen(root, own)
     record_of(out).unlink()  # seed 3 is not known any more
-    assert "not the photos that the command label drew" in doubt_of(out, files)
-    chosen = [Row(file, "cat", "0.5", "dog") for file in sorted(files)[:6]]
-    assert "not the photos that the command label drew" in doubt(chosen, files, draw)
+    assert "not the photos that the command label drew" in chosen(root, out)
+    others = [Row(file, "cat", "0.5", "dog") for file in sorted(files)[:6]]
+    assert "not the photos that the command label drew" in doubt(others, files, draw)
     assert "not in the folder" in doubt([Row("gone.png", "", "", "dog")], files, draw)
+
+
+def test_a_draw_that_a_spreadsheet_saved_is_one(tmp_path):
+    root, out = write_folder(tmp_path / "photos"), tmp_path / "labels.csv"
+    drawn(root, out, 6, seed=3)
+    fill(out)
+    rows = read_rows(out)
+    for columns in (COLUMNS, ("label", "file")):
+        lines = [[getattr(row, name) for name in columns] for row in rows]
+        text = io.StringIO()
+        csv.writer(text, delimiter=";").writerows([columns, *lines])
+        out.write_text(text.getvalue(), "utf-8-sig")
+        assert chosen(root, out) is None
+        assert {row.file: row.label for row in read_rows(out)} == {r.file: "dog" for r in rows}
+    assert drawn(root, out, 2).kept == 6
+    assert len(read_rows(out)) == 8
+    assert chosen(root, out) is None
 
 
 def test_a_photo_that_cannot_be_read_is_passed_over(tmp_path):
@@ -215,8 +239,8 @@ def test_a_csv_of_something_else_is_refused_and_stays(tmp_path):
     some = [Row(file, "cat", "0.5") for file in sorted(files_of(root))[:3]]
     head = ",".join(COLUMNS)
     for text, problem in (
-        ("file,label\n", r"has the columns file,label, expected file,guess,confidence,label"),
-        (f"{head}\n00.png,cat\n", r"line 2 has not 4 cells"),
+        ("path,kind\n", r"has the columns path,kind, expected file,guess,confidence,label"),
+        (f"{head}\n00.png,cat\n", r"line 2: 2 cells under 4 columns"),
         (f"{head}\n00.png,,,\n./00.png,,,\n", r"line 3 lists 00\.png again"),
         (f"{head}\ngone.png,,,\n", r"lists gone\.png, which is not in the folder"),
         (f"{head}\n00.png,,,cow\n", r"labels 00\.png as cow, which is none of the classes"),

@@ -101,7 +101,7 @@ def test_a_few_labels_are_fitted_on_and_judged_by_themselves(split, tmp_path, he
     assert "flat/unlabelled: 24 images" in said
     assert "balanced-gp, fitted on 12 labels: accuracy on photos like the 12 labelled ones" in said
     assert (
-        "note: the labels count as chosen, for they are not as the command label writes them"
+        "note: the labels count as chosen, for they are not the photos that the command label drew"
         in said
     )
     estimate = json.loads(good(*line, "--json", by=here))["estimate"]

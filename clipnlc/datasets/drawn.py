@@ -4,7 +4,7 @@
 drawn. The order is pseudo-random and decided by the names and a seed alone (`labels.ranks`), so a
 further draw goes on where the last ended, and whether some labelled photos are a random draw can be
 checked against the folder: they are the first ones of its order. `<name>.csv.json` beside the CSV
-records the seed, and the photos that could not be read and were passed over.
+records the seed, the classes, and the photos that could not be read and were passed over.
 """
 
 import csv
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from clipnlc.datasets.tabled import read_table
 from clipnlc.digests import matches_digest, with_digest
 from clipnlc.errors import DataError
 from clipnlc.files import read_regular, reason, write_whole
@@ -58,10 +59,12 @@ class Draw:
     Attributes:
         seed: of the order.
         unreadable: photos that were passed over, for they cannot be read.
+        classes: those that the photos can be labelled as; empty in a record of an older clipnlc.
     """
 
     seed: int = 0
     unreadable: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def in_order(files: Sequence[str], seed: int) -> list[str]:
@@ -97,53 +100,28 @@ def doubt(rows: Sequence[Row], files: Collection[str], draw: Draw) -> str | None
     return "they are not the photos that the command label drew from this folder"
 
 
-def doubt_of(path: Path, files: Collection[str]) -> str | None:
-    """Return why the labels in a file are no random draw from a folder; None where they are one.
-
-    Args:
-        path: a CSV of labels, or any other file of labels, which is then no draw.
-        files: every photo of the folder, relative to it.
-
-    Raises:
-        DataError: the record beside it is damaged, or of a newer clipnlc.
-    """
-    draw = read_draw(path)
-    try:
-        rows = read_rows(path)
-    except DataError as problem:
-        return f"they are not as the command label writes them: {problem}"
-    return doubt(rows, files, draw or Draw())
-
-
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read the CSV of a draw; spaces around labels are dropped.
+    """Read the CSV of a draw, with any separator that `--labels` takes, as spreadsheets save it.
+
+    White space around labels is dropped. The columns of the guesses may be gone.
 
     Raises:
-        DataError: it cannot be read, has other columns, or lists a file twice.
+        DataError: it cannot be read, has no such columns, or lists a file twice.
     """
-    text = _text(path, "labels")
+    table = read_table(path.parent, path.name)
+    if not {"file", "label"} <= set(table.header):
+        raise DataError(
+            f"{path} has the columns {shown(','.join(table.header))}, expected "
+            f"{','.join(COLUMNS)}, as the command label writes them; give --out another file"
+        )
     rows: dict[str, Row] = {}
-    try:
-        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        if tuple(table.fieldnames or ()) != COLUMNS:
-            raise DataError(
-                f"{path} has the columns {shown(','.join(table.fieldnames or ()))}, expected "
-                f"{','.join(COLUMNS)}, as the command label writes them; give --out another file"
-            )
-        for line in table:
-            if None in line or None in line.values():
-                raise DataError(
-                    f"{path} line {table.line_num} has not {len(COLUMNS)} cells; give each row "
-                    f"{','.join(COLUMNS)}"
-                )
-            file = normpath(line["file"])
-            if file in rows:
-                raise DataError(
-                    f"{path} line {table.line_num} lists {shown(file)} again; delete one"
-                )
-            rows[file] = Row(file, line["guess"], line["confidence"], line["label"].strip())
-    except csv.Error as problem:
-        raise DataError(f"{path} is no CSV file ({problem}); give --out another file") from problem
+    for line, cells in table.rows:
+        found = dict.fromkeys(COLUMNS, "")
+        found.update({k: v for k, v in zip(table.header, cells, strict=True) if k in found})
+        file = normpath(found["file"])
+        if file in rows:
+            raise DataError(f"{path} line {line} lists {shown(file)} again; delete one")
+        rows[file] = Row(file, found["guess"], found["confidence"], found["label"].strip())
     return tuple(rows.values())
 
 
@@ -179,7 +157,7 @@ def read_draw(path: Path) -> Draw | None:
     place = record_of(path)
     if not place.exists():
         return None
-    text = _text(place, "record of the draw")
+    text = _text(place)
     try:
         tree = json.loads(text)
         if tree["format"] == FORMAT and tree["format-version"] > VERSION:
@@ -198,11 +176,26 @@ def read_draw(path: Path) -> Draw | None:
 def _draw_of(tree: Mapping[str, Any]) -> Draw:
     if tree["format"] != FORMAT or not matches_digest(tree):
         raise ValueError("it was altered")
-    return Draw(int(tree["seed"]), tuple(map(str, tree["unreadable"])))
+    return Draw(
+        int(tree["seed"]),
+        tuple(map(str, tree["unreadable"])),
+        tuple(map(str, tree.get("classes", ()))),
+    )
 
 
 def write_draw(path: Path, rows: Sequence[Row], draw: Draw) -> None:
     """Write the CSV and the record beside it; each is there whole or not at all.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    # The record first: a CSV without it would count as chosen.
+    write_record(path, draw)
+    write_whole(path, rows_csv(rows))
+
+
+def write_record(path: Path, draw: Draw) -> None:
+    """Write the record beside a CSV.
 
     Raises:
         OSError: the disk refuses.
@@ -212,18 +205,17 @@ def write_draw(path: Path, rows: Sequence[Row], draw: Draw) -> None:
         "format-version": VERSION,
         "seed": draw.seed,
         "unreadable": list(draw.unreadable),
+        "classes": list(draw.classes),
     }
-    # The record first: a CSV without it would count as chosen.
     write_whole(record_of(path), json.dumps(with_digest(tree), indent=1) + "\n")
-    write_whole(path, rows_csv(rows))
 
 
-def _text(path: Path, what: str) -> str:
+def _text(path: Path) -> str:
     try:
         return read_regular(path, at_most=LARGEST).decode("utf-8-sig")
     except OSError as error:
         raise DataError(
-            f"cannot read the {what} in {path}: {reason(error, path)}; fix it, or give another file"
+            f"cannot read the record of the draw in {path}: {reason(error, path)}; fix it, or give another file"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8; save it as UTF-8") from error

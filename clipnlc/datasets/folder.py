@@ -17,8 +17,10 @@ from posixpath import splitext
 import numpy as np
 
 from clipnlc.datasets import splits as split_names
+from clipnlc.datasets.drawn import read_draw
 from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
 from clipnlc.datasets.images import read_image_file
+from clipnlc.datasets.label_names import class_counts, near_names
 from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
 from clipnlc.datasets.listed import (
     Labels,
@@ -116,8 +118,15 @@ def _label_by_file(tree: Folder, root: Path, file: Path, options: Options) -> La
             f"{file} names a split {UNLABELLED!r}, which is that of images without labels; name "
             "another split, or leave their labels blank"
         )
-    notes = [*_ignored(tree, labels.tables), *labels.notes]
-    return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest)
+    counts: Counter[str] = Counter()
+    for classes in splits.values():
+        counts.update({name: len(files) for name, files in classes.items()})
+    said, *more = labels.notes
+    notes = [*_ignored(tree, labels.tables), f"{said}: {class_counts(counts)}", *more]
+    draw = read_draw(file)
+    if not (options.classes or (draw and draw.classes) or labels.numbers):
+        notes += near_names(counts)
+    return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest, draw=draw)
 
 
 def open_folder(root: Path, split: str, options: Options) -> Rows:
@@ -148,6 +157,7 @@ def open_folder(root: Path, split: str, options: Options) -> Rows:
         content=digest_texts([*sample_id, *hashes]),
         notes=listing.notes,
         places=listing.places,
+        recorded=listing.draw.classes if listing.draw else (),
         digests=image_digests(hashes),
     )
 

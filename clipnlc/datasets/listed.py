@@ -13,6 +13,7 @@ from posixpath import normpath, splitext
 from typing import Final
 
 from clipnlc.datasets import splits as split_names
+from clipnlc.datasets.drawn import Draw
 from clipnlc.datasets.tabled import Table, all_numbers, read_header, read_table
 from clipnlc.datasets.tree import Folder, image_suffixes
 from clipnlc.errors import DataError
@@ -344,6 +345,8 @@ class Labels:
         numbers: whether classes are bare numbers, whose names are listed elsewhere.
         tables: those that were used.
         unlabelled: images without a label that are kept.
+        blank: of those, the ones that the table lists.
+        draw: how the command label drew the images of the table, where that is known.
     """
 
     splits: dict[str, dict[str, list[str]]]
@@ -352,6 +355,8 @@ class Labels:
     numbers: bool = False
     tables: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
+    draw: Draw | None = None
 
 
 def label_by_tables(lists: Lists) -> Labels:
@@ -373,7 +378,7 @@ def label_by_tables(lists: Lists) -> Labels:
         classes = splits.setdefault(split if known and split else split_names.WHOLE, {})
         classes.setdefault(_nfc(row.label), []).append(row.file)
         places.setdefault(_nfc(row.label), row.place)
-    return Labels(splits, places, lists.notes, lists.numbers, lists.tables)
+    return Labels(splits, places, lists.notes, lists.numbers, lists.tables, blank=lists.blank)
 
 
 def label_by_both(folders: dict[str, dict[str, list[str]]], lists: Lists) -> Labels:

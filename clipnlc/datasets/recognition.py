@@ -9,7 +9,7 @@ from typing import Final
 from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
-from clipnlc.datasets.drawn import doubt_of
+from clipnlc.datasets.drawn import Draw, Row, doubt
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
@@ -94,12 +94,22 @@ def recognise(
         ) from error
     assert dataset.path is not None, "photos lie somewhere"
     if isinstance(dataset, LocalDataset) and dataset.labels is not None:
-        what = f"images with labels in {dataset.labels}"
+        options = Options(image_column, label_column, labels=dataset.labels)
+        listing = list_images(dataset.path, options)
+        rows = [
+            Row(file, "", "", name)
+            for classes in listing.splits.values()
+            for name, files in classes.items()
+            for file in files
+        ]
+        if listing.draw is not None:  # else the blank rows were not drawn either
+            rows += [Row(file, "", "") for file in listing.blank]
+        files = set(images_below(dataset.path))
         return Recognised(
             str(dataset.path),
-            what,
+            f"images with labels in {dataset.labels}",
             splits,
-            doubt_of(dataset.labels, set(images_below(dataset.path))),
+            doubt(rows, files, listing.draw or Draw()),
         )
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]

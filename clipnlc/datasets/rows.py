@@ -54,6 +54,7 @@ class Rows:
         content: digest of the files that hold the rows: their bytes and relative names.
         notes: things the user should know.
         places: identifier -> where a table of labels names it first; empty without such a table.
+        recorded: the classes that the labels were chosen among, where that was recorded.
         digests: of each image (`fingerprints.digest_image`), where they cost nothing; else None.
     """
 
@@ -65,4 +66,5 @@ class Rows:
     content: str
     notes: tuple[str, ...] = field(default=())
     places: Mapping[str, str] = field(default_factory=dict)
+    recorded: tuple[str, ...] = ()
     digests: UInt8[np.ndarray, "samples 16"] | None = None

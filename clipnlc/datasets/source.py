@@ -20,6 +20,7 @@ from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.class_names import name_classes
 from clipnlc.datasets.fingerprints import digest_image, digest_labels, digest_texts
 from clipnlc.datasets.images import decode
+from clipnlc.datasets.label_names import classes_option
 from clipnlc.datasets.name_files import folded, listed_classes
 from clipnlc.datasets.rows import Images, Options, Rows
 from clipnlc.errors import DataError
@@ -143,14 +144,27 @@ def open_split(
     """
     root = Path(path)
     kind = kind_of(root) if labels is None else "folder"
-    options = Options(image_column, label_column, hash_cache, labels=labels)
+    options = Options(image_column, label_column, hash_cache, labels=labels, classes=classes)
     rows = open_rows(root, kind, split, options)
     if classes:
-        rows = _among(rows, classes, "--classes")
+        rows = _among(rows, classes, "--classes", cure="fix the label or the list", every=True)
         if rows.identifiers is None:
             rows = replace(rows, identifiers=classes)
     elif class_names_file is not None:
-        rows = _among(rows, listed_classes(class_names_file), str(class_names_file))
+        rows = _among(
+            rows,
+            listed_classes(class_names_file),
+            str(class_names_file),
+            cure="fix the label or the list",
+        )
+    elif rows.recorded:
+        rows = _among(
+            rows,
+            rows.recorded,
+            "the draw of the command label",
+            cure="fix the label, or give every class with --classes",
+            every=True,
+        )
     names, notes = named(rows, root, class_names_file)
     return make_split(root, kind, rows, names, notes)
 
@@ -202,7 +216,12 @@ def make_split(
         fingerprint=digest_texts(
             [rows.content, *rows.sample_id, digest_labels(rows.labels), *names]
         ),
-        notes=(*rows.notes, *notes, *_note_classes(rows.split, rows.labels, names)),
+        notes=(
+            *rows.notes,
+            *notes,
+            *_note_alike(rows, names),
+            *_note_classes(rows.split, rows.labels, names),
+        ),
         images=rows.images,
         identifiers=rows.identifiers,
         digests=rows.digests,
@@ -290,8 +309,12 @@ _KINDS = {
 }
 
 
-def _among(rows: Rows, given: tuple[str, ...], file: str) -> Rows:
+def _among(
+    rows: Rows, given: tuple[str, ...], file: str, *, cure: str, every: bool = False
+) -> Rows:
     """Match the labels of a table with a list of class names, which may have more classes.
+
+    A list that has none of them names them in their order, unless it is to have `every` one.
 
     Raises:
         DataError: a label is not on the list; with the table's line.
@@ -300,9 +323,9 @@ def _among(rows: Rows, given: tuple[str, ...], file: str) -> Rows:
         return rows
     number = {folded(name): label for label, name in enumerate(given)}
     unknown = [name for name in rows.identifiers if folded(name) not in number]
-    if unknown and len(unknown) < len(rows.identifiers):
+    if unknown and (every or len(unknown) < len(rows.identifiers)):
         raise DataError(
-            f"{rows.places[unknown[0]]}: {unknown[0]!r} is no class of {file} ({some(given)}); fix the label or the list"
+            f"{rows.places[unknown[0]]}: {unknown[0]!r} is no class of {file} ({some(given)}); {cure}"
         )
     if unknown or len(number) < len(given):
         return rows
@@ -355,16 +378,30 @@ def _note_classes(
         notes.append(
             f"split {split} has no image of {len(absent)} of {count(len(names), 'class')}: {some(absent)}"
         )
-    alike: dict[str, list[str]] = {}
-    for label, name in enumerate(names):
-        plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
-        alike.setdefault(" ".join(plain.split()), []).append(f"{quoted(name)} (label {label})")
-    same = [" and ".join(group) for group in alike.values() if len(group) > 1]
-    if same:
-        notes.append(
-            f"classes {some(same)} differ in case, white space or Unicode form at most, which a "
-            "prompt hardly tells apart; give each a name of its own with --class-names FILE"
-        )
     if len(names) == 1:
         notes.append(f"there is only one class, {quoted(names[0])}: every prediction is right")
     return tuple(notes)
+
+
+def _note_alike(rows: Rows, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Say which classes no prompt tells apart: of a table of labels they may be one class."""
+    alike: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        plain = unicodedata.normalize("NFKC", name).casefold().replace("_", " ")
+        alike.setdefault(" ".join(plain.split()), []).append(label)
+    same = [
+        " and ".join(f"{quoted(names[label])} (label {label})" for label in group)
+        for group in alike.values()
+        if len(group) > 1
+    ]
+    if not same:
+        return ()
+    said = f"classes {some(same)} differ in case, white space or Unicode form at most"
+    if not rows.places:
+        cure = (
+            "which a prompt hardly tells apart; give each a name of its own with --class-names FILE"
+        )
+        return (f"{said}, {cure}",)
+    merged = classes_option([names[group[-1]] for group in alike.values()])
+    cure = f"write them alike in the table of labels, or give {merged} with --labels"
+    return (f"{said}: if they are one class, {cure}",)

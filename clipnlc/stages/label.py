@@ -17,6 +17,7 @@ from clipnlc.datasets.drawn import (
     record_of,
     safe_file,
     write_draw,
+    write_record,
 )
 from clipnlc.datasets.images import ImageError, load, read_image_file
 from clipnlc.datasets.tree import images_below
@@ -120,13 +121,20 @@ def label(
         first = next(iter(problems.items()), None)
         why = f"; {shown(first[0])}: {first[1]}" if first else ""
         raise DataError(f"none of the photos in {photos} can be used{why}; give another folder")
-    draw = replace(draw, unreadable=tuple(sorted({*draw.unreadable, *problems})))
+    before = draw
+    draw = replace(
+        draw,
+        unreadable=tuple(sorted({*draw.unreadable, *problems})),
+        classes=tuple(class_names),
+    )
     places = {file: number for number, file in enumerate(in_order(files, draw.seed))}
     rows = sorted((*kept, *drawn), key=lambda row: places[row.file])
     text = _page(photos, rows, class_names, out)
     try:
         if drawn or not out.exists():
             write_draw(out, rows, draw)
+        elif draw != before:
+            write_record(out, draw)
         write_whole(page, text)
     except OSError as error:
         place = error.filename or out
