@@ -57,6 +57,22 @@ def test_labelled_rows_are_train_and_all_others_unlabelled(photos, tmp_path):
     assert [s.label for s in found["unlabelled"].read()] == [NO_LABEL] * 3
 
 
+def test_paths_may_be_as_seen_from_elsewhere(photos, tmp_path, monkeypatch):
+    want = opened(photos, write(tmp_path / "l.csv"))["train"].sample_id
+    monkeypatch.chdir(tmp_path)
+    for start in (f"{photos}/", "photos/", "./photos/"):
+        rows = [(f"{start}{file}", label) for file, label in ROWS]
+        assert opened(photos, write(tmp_path / "l.csv", rows))["train"].sample_id == want
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        assert opened(photos, write(tmp_path / "deep/l.csv", rows))["train"].sample_id == want
+    rows = [*ROWS, ("gone.png", "cat")]
+    lacking = (
+        f"'gone.png' is no image below {photos}; write the path from {photos} in column 'file'"
+    )
+    with pytest.raises(DataError, match=re.escape(lacking)):
+        opened(photos, write(tmp_path / "l.csv", rows))
+
+
 def test_parquet_and_other_tables_say_the_same(photos, tmp_path):
     want = {n: s.fingerprint for n, s in opened(photos, write(tmp_path / "l.csv")).items()}
     cells = [(file, label or None) for file, label in ROWS]

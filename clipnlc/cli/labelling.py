@@ -146,7 +146,13 @@ def _say_labelled(say: Sayer, done: "Labelled") -> None:
     for file, why in done.unreadable.items():
         echo_aside(f"cannot use {printable(file)}: {printable(why)}")
     before = f", {done.kept} drawn before, {done.labels} of them labelled" if done.kept else ""
-    say(f"{done.csv}: {count(done.drawn, 'photo')} of {done.photos} drawn at random{before}")
+    if done.drawn or not done.kept:
+        say(f"{done.csv}: {count(done.drawn, 'photo')} of {done.photos} drawn at random{before}")
+    else:
+        say(
+            f"{done.csv}: no further photo of {done.photos} drawn; {done.kept} were before, "
+            f"{done.labels} of them labelled"
+        )
     if done.since:
         say(
             f"note: {count(done.since, 'photo')} came into the folder since the first draw; with "

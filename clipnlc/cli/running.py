@@ -188,6 +188,10 @@ def _place(photos: Path) -> str:
     place = photos.expanduser()
     if not place.exists():
         raise DataError(f"{photos} does not exist; give a folder of photos")
+    if place.is_file() and place.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        raise DataError(
+            f"{photos} is a table; give the folder of its photos, and --labels {photos}"
+        )
     return str(place) if "/" in str(place) or str(place) == "." else f"./{place}"
 
 

@@ -5,17 +5,16 @@ and one of labels. Rows whose label is blank are left out and counted. Class fol
 label the same images: then they must agree.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from posixpath import normpath, splitext
 from typing import Final
 
 from clipnlc.datasets import splits as split_names
 from clipnlc.datasets.drawn import Draw
+from clipnlc.datasets.finder import Finder, nfc, seen_from, split_of
 from clipnlc.datasets.tabled import Table, all_numbers, read_header, read_table
-from clipnlc.datasets.tree import Folder, image_suffixes
+from clipnlc.datasets.tree import Folder
 from clipnlc.errors import DataError
 from clipnlc.wording import count, some
 
@@ -108,19 +107,27 @@ def read_labels(
             f"{file} has no columns of image files and of their labels; expected file,label in its "
             "first line, or name them with --image-column and --label-column"
         )
-    return _lists([used], [], finder, file.parent, said=True)
+    return _lists([used], [], finder, file.parent, images=root)
 
 
 def _lists(
-    tables: list["_Used"], problems: list[str], finder: "Finder", root: Path, *, said: bool = False
+    tables: list["_Used"],
+    problems: list[str],
+    finder: Finder,
+    root: Path,
+    *,
+    images: Path | None = None,
 ) -> Lists:
-    """Read the rows of tables; `said` where blank labels are the user's wish."""
+    """Read the rows of tables, of which `images` is the folder where they lie elsewhere.
+
+    There, blank labels are the user's wish.
+    """
     rows: dict[str, Listed] = {}
     notes, lost, blanks = [], [], []
     # Tables that say the splits first: others only repeat them.
     for used in sorted(tables, key=lambda one: not one.says_split):
         blank = 0
-        for row in used.rows(finder, root):
+        for row in used.rows(finder, root, images):
             if isinstance(row, str):
                 lost.append(row)
             elif not row.label:
@@ -129,7 +136,7 @@ def _lists(
             else:
                 lost += _add(rows, row)
         notes.append(used.note)
-        if blank and not said:
+        if blank and images is None:
             notes.append(
                 f"{count(blank, 'row')} of {used.table.path} without a label: left out with {'its image' if blank == 1 else 'their images'} (--labels FILE keeps them, to be learnt from without labels)"
             )
@@ -183,8 +190,11 @@ class _Used:
             note += f", split {self.table.split}"
         return note
 
-    def rows(self, finder: "Finder", root: Path) -> Iterator[Listed | str]:
+    def rows(
+        self, finder: Finder, root: Path, images: Path | None = None
+    ) -> Iterator[Listed | str]:
         """Yield each row, or why it cannot be used; the label may be blank."""
+        place = images or root
         table = self.table
         labels = table.column(self.label)
         splits = table.column(self.split) if self.split else None
@@ -193,11 +203,13 @@ class _Used:
             word = table.split if splits is None else splits[row]
             split = None if word is None else split_names.canonical(word)
             found = finder.find(name, table.folder, split)
+            if not found and images is not None:
+                found = finder.find(seen_from(name, root, images), table.folder, split)
             if word == "":
                 yield f"{where}: column {self.split!r} is blank; write the split there"
             elif len(found) != 1:
-                what = f"may be {some(found)}" if found else f"is no image below {root}"
-                yield f"{where}: {name!r} {what}; write the path from {root} in column {self.file!r}, or remove the line"
+                what = f"may be {some(found)}" if found else f"is no image below {place}"
+                yield f"{where}: {name!r} {what}; write the path from {place} in column {self.file!r}, or remove the line"
             elif not (labels[row] + (split or "")).isprintable():
                 yield f"{where}: {labels[row]!a} holds what cannot be printed; write the label anew"
             elif labels[row].startswith("-") and all_numbers([labels[row]]):
@@ -209,7 +221,7 @@ class _Used:
 def _use(
     path: str,
     root: Path,
-    finder: "Finder",
+    finder: Finder,
     image_column: str | None,
     label_column: str | None,
     *,
@@ -244,6 +256,14 @@ def _use(
     file = next(
         (n for n in files if any(finder.find(v, table.folder, None) for v in firsts[n])), None
     )
+    if file is None and images is not None:
+        file = next(
+            (
+                name for name in files
+                if any(finder.find(seen_from(v, root, images), "", None) for v in firsts[name])
+            ),
+            None,
+        )  # fmt: skip
     if file is None:
         value = next(iter(firsts[files[0]]), "")
         raise DataError(
@@ -272,66 +292,6 @@ def _add(rows: dict[str, Listed], row: Listed) -> list[str]:
             f"{row.place}: {row.file} is in split {row.split}, but in {before.split} by {before.place}; keep it in one split"
         ]
     return []
-
-
-class Finder:
-    """Finds image files by what tables call them."""
-
-    def __init__(self, tree: Folder) -> None:
-        self._files: dict[str, str] = {}  # normalised -> as it is on disk
-        self._by_name: dict[str, list[str]] = {}
-        self._by_stem: dict[str, list[str]] = {}
-        self._tree = tree
-
-    def find(self, name: str, folder: str, split: str | None) -> list[str]:
-        """Return the images that a name may mean: one where it is certain, none where unknown.
-
-        Args:
-            name: a path, from the table's folder or a folder above it, or the end of a path; without
-                the image's suffix where it has none.
-            folder: the table's.
-            split: of the row: decides between images that are called alike.
-        """
-        if not self._files:
-            self._index()
-        name = normpath(_nfc(name).replace("\\", "/")).lstrip("/") if name else ""
-        if not name:
-            return []
-        above = folder
-        while True:
-            path = normpath(f"{above}/{name}") if above else name
-            if path in self._files:
-                return [self._files[path]]
-            if not above:
-                break
-            above = above.rpartition("/")[0]
-        last = name.rpartition("/")[2]
-        found = [f for f in self._by_name.get(last, ()) if f.endswith(f"/{name}")]
-        if not found and splitext(name)[1].lower() not in image_suffixes():
-            found = [
-                f
-                for f in self._by_stem.get(last, ())
-                if splitext(f)[0] == name or splitext(f)[0].endswith(f"/{name}")
-            ]
-        if len(found) > 1 and split is not None:
-            found = [f for f in found if split_of(f) == split] or found
-        return [self._files[f] for f in found]
-
-    def _index(self) -> None:
-        for file in self._tree.files():
-            path = _nfc(file)
-            self._files[path] = file
-            last = path.rpartition("/")[2]
-            self._by_name.setdefault(last, []).append(path)
-            self._by_stem.setdefault(splitext(last)[0], []).append(path)
-
-
-def split_of(file: str) -> str | None:
-    """Return the split that one of a path's folders is called after."""
-    for folder in file.split("/")[:-1]:
-        if split_names.is_alias(folder):
-            return split_names.canonical(folder)
-    return None
 
 
 @dataclass(frozen=True)
@@ -376,8 +336,8 @@ def label_by_tables(lists: Lists) -> Labels:
     places: dict[str, str] = {}
     for row, split in zip(rows, folders, strict=True):
         classes = splits.setdefault(split if known and split else split_names.WHOLE, {})
-        classes.setdefault(_nfc(row.label), []).append(row.file)
-        places.setdefault(_nfc(row.label), row.place)
+        classes.setdefault(nfc(row.label), []).append(row.file)
+        places.setdefault(nfc(row.label), row.place)
     return Labels(splits, places, lists.notes, lists.numbers, lists.tables, blank=lists.blank)
 
 
@@ -422,7 +382,7 @@ def label_by_both(folders: dict[str, dict[str, list[str]]], lists: Lists) -> Lab
     lists.check()
     splits: dict[str, dict[str, list[str]]] = {} if divides else folders
     for row in lists.rows if divides else more:
-        name = known[row.file][1] if row.file in known else meant.get(row.label, _nfc(row.label))
+        name = known[row.file][1] if row.file in known else meant.get(row.label, nfc(row.label))
         if name not in names:
             raise DataError(
                 f"{row.place}: there is no class folder {name!r} ({some(sorted(names))}); fix the label or remove the line"
@@ -434,7 +394,3 @@ def label_by_both(folders: dict[str, dict[str, list[str]]], lists: Lists) -> Lab
             )
         splits.setdefault(its or split_names.WHOLE, {}).setdefault(name, []).append(row.file)
     return Labels(splits, notes=lists.notes, tables=lists.tables)
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
