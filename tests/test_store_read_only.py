@@ -30,7 +30,7 @@ def read_only(fitted, photos):
     subprocess.run(["umount", fitted], check=True)
 
 
-def test_what_is_finished_is_cached_and_what_is_lacking_refused(read_only, photos):
+def test_what_is_finished_is_cached_and_what_is_lacking_refused(read_only, photos, tmp_path):
     before = contents(read_only)
     at = ("--store", read_only)
     extract = ("extract", "--dataset", photos, "--backbones")
@@ -40,7 +40,9 @@ def test_what_is_finished_is_cached_and_what_is_lacking_refused(read_only, photo
         assert "(cached)" in good(stage, *at)
     good("status", *at)
     good("verify", *at)
-    (photos / "test/red/more.png").write_bytes((photos / "train/red/00.png").read_bytes())
+    more = shutil.copytree(photos, tmp_path / "more" / photos.name)
+    (more / "test/red/more.png").write_bytes((more / "train/red/00.png").read_bytes())
+    extract = ("extract", "--dataset", more, "--backbones")
     for command in ((*extract, BACKBONES), (*extract, "nano-RN101"), ("train-nlc", "--shots", 3)):
         said = refusal(*command, "--quiet", *at)
         assert "choose another --store" in said

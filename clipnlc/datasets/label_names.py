@@ -1,10 +1,10 @@
 """What a table of labels calls its classes, and names that may be misspellings of others."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-from clipnlc.commands import command
 from clipnlc.datasets.name_files import folded
 from clipnlc.wording import count, quoted, some
 
@@ -66,7 +66,7 @@ def classes_option(names: Sequence[str]) -> str:
     """
     if len(names) > _SHOWN or any("," in name or not name.isprintable() for name in names):
         return "--classes FILE, with one a line"
-    return command("", classes=",".join(names)).removeprefix("clipnlc ").strip()
+    return f"--classes {shlex.quote(','.join(names))}"
 
 
 def _alike(one: str, other: str) -> float:
