@@ -31,7 +31,7 @@ endif
 COMBINERS ?= recommended,paper,parameter-free,controls,baselines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-fast test-long docs reproduce methods ablation nano clean
+.PHONY: help setup check test test-slow test-long docs reproduce methods ablation nano clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,11 +51,11 @@ check: $(READY) ## format, lint, types, import contracts; no test is run
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) ## every test but the long ones
-	$(TESTS) -m "not long"
-
-test-fast: $(READY) ## every test but the slow and the long ones, for a quick look
+test: $(READY) ## every test but the slow and the long ones: minutes
 	$(TESTS) -m "not slow and not long"
+
+test-slow: $(READY) ## the slow ones: kills, whole commands on real stores (some twenty minutes)
+	$(TESTS) -m "slow and not long"
 
 test-long: $(READY) ## the long ones: nano rebuilt, kills, 100,000 images, 21 sets (half an hour, network)
 	@$(BIN)/python -m pip install --quiet --editable ".[nano]"
@@ -93,6 +93,7 @@ FIT = --dataset $(DATASETS) --backbones $(BACKBONES) $(IN)
 methods: $(READY) ## one table of every method on the same labels (hours; goes on where it stopped)
 	$(BIN)/clipnlc extract --dataset $(DATASETS) --backbones $(BACKBONES) --crops $(CROPS) $(IN) $(EXTRACT)
 	$(BIN)/clipnlc train-nlc $(FIT) --combiners all --shots $(SHOTS) --seeds $(SEEDS)
+	$(BIN)/clipnlc train-nlc $(FIT) --combiners all --holdout 0.1 --seeds $(SEEDS)
 	$(BIN)/clipnlc evaluate $(FIT) >/dev/null
 	for head in $(FEW); do \
 		$(BIN)/clipnlc train-heads $(FIT) --head $$head --shots $(SHOTS) --seeds $(SEEDS) && \

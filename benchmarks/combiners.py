@@ -13,7 +13,8 @@ them, and prints:
    product of the same shapes; and, at the nano family's widths, how much faster than one fit after
    the other all seeds could be if they were stacked, given what no stacking takes away;
 4. with `--only large` alone: time and peak memory of one fit of each combiner in a process of its
-   own, on the largest of `--shots`; `--classes 1000 --shots 16` is ImageNet's size.
+   own, on the largest of `--shots`; `--classes 1000 --shots 16` is ImageNet's size. One that takes
+   longer than `--limit` seconds of wall clock is ended, and said to be.
 
 Accuracies mean nothing. Compare figures of one run only: machines, and what else they do, differ.
 """
@@ -245,6 +246,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("sweep", "growth", "nlc", "large"), help="one of the parts"
     )
+    parser.add_argument("--limit", type=float, help="seconds of one fit, with --only large")
     options = parser.parse_args()
     options.shots = [int(shots) for shots in options.shots.split(",")]
     names = COMBINERS.resolve(options.combiners)
@@ -262,7 +264,11 @@ def main() -> None:
             given = (name, options.classes, max(options.shots))
             process = multiprocessing.get_context("spawn").Process(target=large, args=given)
             process.start()
-            process.join()
+            process.join(options.limit)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                print(f"{name}: ended after {options.limit:.0f} s of wall clock", flush=True)
 
 
 if __name__ == "__main__":

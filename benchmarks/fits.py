@@ -7,8 +7,8 @@ wide as those of OpenAI's nine backbones and the zero-shot logits that follow fr
 disk; a store that is there is used again). It then runs both stages in processes of their own and
 prints the peak of all processes together (proportional set size) and the wall-clock time.
 
-Features are drawn, so accuracies mean nothing. Searches are cut short (`gac` after 3 generations,
-NLC after 1 pass, unless `--full`): that changes the time and not the memory. Linux only (/proc).
+Features are drawn, so accuracies mean nothing. Searches are cut short (`SHORT`, unless `--full`):
+that changes the time of fits and not the memory. Linux only (/proc).
 """
 
 import argparse
@@ -45,8 +45,13 @@ WIDTHS = {
 }
 DATASET = "large"
 ROWS = 8192  # of one shard
-SHORT = {"gac": {"generations": 3}} | {
-    name: {"steps": 1} for name in ("nlc", "nlc-shuffled", "nlc-constant")
+SHORT = {
+    "gac": {"generations": 3},
+    "moe": {"epochs": 1},
+    "amu": {"epochs": 1},
+    "neural-ensembler": {"steps": 20},
+    "cascade-nlc": {"folds": 2, "steps": 1},
+    **{name: {"steps": 1} for name in ("nlc", "nlc-shuffled", "nlc-constant")},
 }
 
 

@@ -49,11 +49,14 @@ REASONS: Final = {
     "b": "reads no label: its number without labels holds for any",
     "c": "the heads themselves need labels",
     "d": "these heads are fitted on most of train, whose labels are not drawn",
-    "e": "only for heads that are fitted on all of train but a hold-out",
+    "e": "labels of another of the paper's protocols",
     "f": "not fitted in this store, on every data set; run `make methods`",
     "g": "reads the labels that it is measured on",
 }
 READS_TEST: Final = "†"
+REST: Final = Labels.holdout(1.0)
+"""All of the hold-out, which combiners learn from on heads that are fitted on the rest of train."""
+
 CURE: Final = "run `make methods`, with the same STORE and DATASETS"
 
 
@@ -158,11 +161,8 @@ def _placed(head: str, record: Evaluation) -> dict[tuple[str, Labels], Row]:
     such a row stands with those of the hold-out.
     """
     rows = [row for row in record.summary if row.kind in (*RIVALS, "transductive")]
-    held = max(
-        (row.drawn for row in rows if row.drawn.kind == "holdout"), default=Labels.holdout(1.0)
-    )
     return {
-        (row.method, held if on_rest(head) and row.drawn.kind == "none" else row.drawn): row
+        (row.method, REST if on_rest(head) and row.drawn.kind == "none" else row.drawn): row
         for row in rows
     }
 
@@ -180,10 +180,10 @@ def reason(head: str, method: str, drawn: Labels) -> str:
             return "c"
         return "a" if COMBINERS.get(method).needs_labels else "f"
     if on_rest(head):
-        return "f" if drawn.kind == "holdout" else "d"
-    if not is_for(head, method, drawn):
-        return "b"
-    return "e" if drawn.kind == "holdout" else "f"
+        return "f" if drawn == REST else "e" if drawn.kind == "holdout" else "d"
+    if drawn.kind == "holdout" and (drawn == REST or HEADS.get(head).needs_labels):
+        return "e"
+    return "f" if is_for(head, method, drawn) else "b"
 
 
 def markdown(lines: Sequence[Line], records: Mapping[str, Evaluation]) -> str:
@@ -199,13 +199,16 @@ def markdown(lines: Sequence[Line], records: Mapping[str, Evaluation]) -> str:
     seeds = {len(cell.row.seeds) for line in lines for cell in line.cells.values() if cell.row}
     seeds -= {0, 1}  # references, and what no label was drawn for
     drawn = " or ".join(map(str, sorted(seeds))) or "1"
-    held = [d.heading for d in columns if d.kind == "holdout"]
+    held = [d for d in columns if d.kind == "holdout"]
     head = (
         f"Mean accuracy on {first.split} over {len(first.datasets)} data sets, in percent, by labels; "
         f"{len(first.backbones)} backbones, draws of the labels: {drawn}."
         + "".join(
-            f" {h}: linear heads on {1 - DEFAULT_HOLDOUT:.0%} of train, combiners on the rest, or on none."
-            for h in held
+            f" {d.heading}: linear heads on {1 - DEFAULT_HOLDOUT:.0%} of train, combiners on the rest, or "
+            "on none."
+            if d == REST
+            else f" {d.heading}: combiners of zero-shot heads on {d.amount:.0%} of train."
+            for d in held
         )
         + "\n"
     )

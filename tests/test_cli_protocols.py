@@ -57,6 +57,36 @@ def test_linear_trains_heads_then_fits_on_the_rest(extracted, here):
     assert here_and_there[0].splitlines()[:20] == here_and_there[1].splitlines()[:20]
 
 
+def columns(text):
+    """Return the kinds of labels in the rows of a record, as JSON has it."""
+    return {row["drawn"]["kind"] for one in json.loads(text)["datasets"] for row in one["rows"]}
+
+
+def test_evaluate_shows_the_labels_of_the_protocol(extracted, here, tmp_path):
+    store = ("--store", extracted)
+    good("train-nlc", "--shots", "1,all", *QUICK, *store, by=here)
+    lacking = refusal("evaluate", "--protocol", "zero-shot", *store, by=here)
+    assert lacking == (
+        f"error: {extracted} holds no fits of --protocol zero-shot; run `clipnlc train-nlc --protocol "
+        f"zero-shot --store {extracted}` first"
+    )
+    good("train-nlc", "--protocol", "zero-shot", *QUICK, *store, by=here)
+    everything = good("evaluate", "--json", *store, by=here)
+    assert columns(everything) == {"none", "shots", "all", "holdout"}
+    for protocol, kinds in (("zero-shot", {"holdout"}), ("few-shot", {"shots", "all"})):
+        asked = ("evaluate", "--protocol", protocol, *store)
+        assert columns(good(*asked, "--json", by=here)) == {"none", *kinds}
+        compared = good(*asked, "--against", "log-avg", "--json", by=here)
+        found = json.loads(compared)["datasets"][0]["rows"]
+        assert {row["column"]["kind"] for row in found} == kinds
+        csv = tmp_path / f"{protocol}.csv"
+        said = good(*asked, "--csv", csv, by=here)
+        assert f"everything: clipnlc evaluate --full --protocol {protocol} --store" in said
+        assert ("holdout" in csv.read_text()) == ("holdout" in kinds)
+    # Every run stays in the record of the store.
+    assert good("evaluate", "--json", *store, by=here) == everything
+
+
 def test_zero_shot_heads_are_there(extracted, here):
     said = good("train-heads", "--protocol", "zero-shot", "--store", extracted, by=here)
     assert said == (

@@ -21,7 +21,7 @@ from clipnlc.stores.layout import Layout
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "methods.py"
 BACKBONES = ("nano-RN50", "nano-ViT-B-32")
-HELD = Labels.holdout(1.0)
+TENTH, HELD = Labels.holdout(0.1), Labels.holdout(1.0)
 
 
 @pytest.fixture
@@ -46,7 +46,13 @@ def rows(head):
     once, few = Labels.none(), Labels.shots(1)
     if head == "zero-shot":
         best = replace(BASE, method="oracle", kind="reference", accuracy=0.9)
-        return (best, row("log-avg", once, 0.61), row("nlc", few, 0.62), row("gp", few, 0.63))
+        found = (
+            ("log-avg", once, 0.61),
+            ("nlc", few, 0.62),
+            ("nlc", TENTH, 0.68),
+            ("gp", few, 0.63),
+        )
+        return (best, *(row(*one) for one in found))
     if not HEADS.get(head).per_draw and HEADS.get(head).needs_labels:
         return (row("log-avg", once, 0.64), row("nlc", HELD, 0.65))
     return (row("log-avg", few, 0.66), row("nlc", few, 0.67))
@@ -82,23 +88,23 @@ def test_a_number_or_a_reason_in_every_cell(methods, store, monkeypatch, capsys)
         for line in text.splitlines()
         if line.startswith("|")
     ]
-    assert table[0] == ["head", "method", "no labels", "1 shot", "100 % held"]
+    assert table[0] == ["head", "method", "no labels", "1 shot", "10 % held", "100 % held"]
     found = {(head, method): cells for head, method, *cells in table[2:]}
-    assert found["zero-shot", "oracle"] == ["90.0", "g", "g"]
-    assert found["zero-shot", "log-avg"] == ["61.0", "b", "b"]
-    assert found["zero-shot", "gp"] == ["a", "63.0", "e"]
-    assert found["zero-shot", "static"] == ["a", "f", "e"]  # all combiners, fitted or not
-    assert found["rla", "log-avg"] == ["c", "66.0", "e"]
+    assert found["zero-shot", "oracle"] == ["90.0", "g", "g", "g"]
+    assert found["zero-shot", "log-avg"] == ["61.0", "b", "b", "e"]
+    assert found["zero-shot", "nlc"] == ["a", "62.0", "68.0", "e"]
+    assert found["zero-shot", "static"] == ["a", "f", "f", "e"]  # all combiners, fitted or not
+    assert found["rla", "log-avg"] == ["c", "66.0", "e", "e"]
     # Linear heads have read the labels of train, though this combiner has not.
-    assert found["linear", "log-avg"] == ["c", "d", "64.0"]
-    assert found["linear", "nlc"] == ["c", "d", "65.0"]
+    assert found["linear", "log-avg"] == ["c", "d", "e", "64.0"]
+    assert found["linear", "nlc"] == ["c", "d", "e", "65.0"]
     assert len(found) == 1 + len(tuple(COMBINERS)) + (len(methods.COMPARED) - 1) * 2
     letters = {cell for cells in found.values() for cell in cells if not cell[0].isdigit()}
     assert letters == set("abcdefg")
     assert all(f"\n- {letter}: {methods.REASONS[letter]}\n" in text for letter in letters)
     with (store / "methods.csv").open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))
-    assert len(cells) == 3 * len(found)
+    assert len(cells) == 4 * len(found)
     assert all(bool(cell["accuracy"]) != bool(cell["reason"]) for cell in cells)
 
 

@@ -1,5 +1,6 @@
 """`evaluate` and `diversity`: the stages that measure."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -27,14 +28,15 @@ from clipnlc.cli.output import (
     write,
     writing,
 )
-from clipnlc.cli.protocols import protocol_of
+from clipnlc.cli.protocols import PROTOCOLS, protocol_of
 from clipnlc.commands import DEFAULT_STORE, command
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, MissingStageError
 from clipnlc.machine import cores
 from clipnlc.wording import count
 
 if TYPE_CHECKING:
     from clipnlc.reports.files import Record
+    from clipnlc.reports.record import Comparison, Evaluation
     from clipnlc.reports.tables import Report
 
 
@@ -76,8 +78,7 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="The heads of one of the NLC paper's: zero-shot, linear, few-shot; every run on them "
-            "is shown."
+            help="Show one of the NLC paper's, its heads and its labels: zero-shot, linear, few-shot."
         ),
     ] = "",
     workers: Annotated[
@@ -130,7 +131,15 @@ def evaluate(
             if against.strip()
             else None
         )
+    options = {
+        "dataset": dataset,
+        "backbones": backbones,
+        "protocol": protocol,
+        "head": head * (head != (PROTOCOLS[protocol].head if protocol else "zero-shot")),
+    }
     record: Record = comparison or evaluation
+    if protocol:
+        record = _of_protocol(comparison or evaluation, options, store)
     keys = [one.dataset for one in evaluation.datasets]
     place = {
         "dataset": keys[0] if len(keys) == 1 else None,
@@ -142,7 +151,6 @@ def evaluate(
         path = comparison_path(layout, head, members, comparison.against, **place)
     _write_tables(record, csv, markdown, controls=controls)
     show_report(_report(record, full=full, controls=controls), record, say, as_json=as_json)
-    options = {"dataset": dataset, "backbones": backbones, "head": head * (head != "zero-shot")}
     if not full:
         options |= {"fitted_on": fitted_on.strip(), "against": against.strip()}
         say(f"everything: {command('evaluate --full', store=store, **options)}")
@@ -165,6 +173,30 @@ class _Asked(TypedDict):
     head: str
     fitted_on: str | None
     workers: int
+
+
+def _of_protocol(
+    record: "Evaluation | Comparison", options: Mapping[str, str], store: Path
+) -> "Record":
+    """Keep the rows of the protocol that was named.
+
+    Raises:
+        MissingStageError: all there is needs no labels, or has others.
+    """
+    from clipnlc.reports.narrowed import drawn_as
+    from clipnlc.reports.record import Evaluation
+
+    draws = PROTOCOLS[options["protocol"]].draws
+    if isinstance(record, Evaluation):
+        labels = [row.drawn for one in record.datasets for row in one.rows]
+    else:
+        labels = [row.column for one in record.datasets for row in one.rows]
+    if not any(map(draws, labels)):
+        cure = command("train-nlc", store=store, **options)
+        raise MissingStageError(
+            f"{store} holds no fits of --protocol {options['protocol']}; run `{cure}` first"
+        )
+    return drawn_as(record, draws)
 
 
 def _report(record: "Record", *, full: bool, controls: bool) -> "Report":

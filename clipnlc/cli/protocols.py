@@ -6,12 +6,15 @@ of the hold-out of the first protocol is not published, nor is how labels are dr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from clipnlc.errors import DataError
 from clipnlc.registry import unknown_name
+
+if TYPE_CHECKING:
+    from clipnlc.labels import Labels
 
 ProtocolName = Annotated[
     str,
@@ -36,6 +39,10 @@ class Protocol:
     head: str
     holdout: float | None
     contradicts: tuple[str, ...]
+
+    def draws(self, labels: "Labels") -> bool:
+        """Return whether combiners learn from such labels in it."""
+        return labels.kind in (("shots", "all") if self.holdout is None else ("holdout",))
 
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from clipnlc.labels import Labels
+from clipnlc.reports.narrowed import without_controls
 from clipnlc.reports.notes import ACCURACY, data_notes
 from clipnlc.reports.record import GFLOPS, RIVALS, Evaluation, Row
 from clipnlc.reports.tables import (
@@ -21,7 +22,6 @@ from clipnlc.reports.tables import (
     percent,
     points,
     summary_of,
-    without_controls,
 )
 from clipnlc.wording import count, some
 

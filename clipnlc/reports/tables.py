@@ -4,11 +4,12 @@ Shares become per cent with one decimal; differences of shares become points.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from clipnlc.commands import command
 from clipnlc.labels import LabelKind, Labels
 from clipnlc.measures import Facts, Unit
+from clipnlc.reports.narrowed import without_controls
 from clipnlc.reports.notes import PUBLISHED_NOTE, explanations, further
 from clipnlc.reports.record import (
     BEST_SINGLE,
@@ -184,19 +185,6 @@ def evaluation_report(evaluation: Evaluation, *, controls: bool = True) -> Repor
     if known:
         tables.append(_published_table(known))
     return Report(tuple(tables), explanations(evaluation))
-
-
-def without_controls(evaluation: Evaluation) -> Evaluation:
-    """Leave out the rows of controls."""
-
-    def kept(rows: Sequence[Row]) -> tuple[Row, ...]:
-        return tuple(row for row in rows if row.kind != "control")
-
-    return replace(
-        evaluation,
-        datasets=tuple(replace(one, rows=kept(one.rows)) for one in evaluation.datasets),
-        summary=kept(evaluation.summary),
-    )
 
 
 def summary_of(evaluation: Evaluation) -> str:
