@@ -14,7 +14,7 @@ from clipnlc.files import replacing
 from clipnlc.wording import printable
 
 if TYPE_CHECKING:
-    from clipnlc.stages.predict import Prediction
+    from clipnlc.stages.predict import Opinion, Prediction
 
 TABLE_ROWS: Final = 50
 """As many answers at most are a table on a terminal; more are lines, printed as they come."""
@@ -75,10 +75,7 @@ class Form:
 
     def cells(self, one: "Prediction") -> tuple[str, ...]:
         """Return an answer for people: rounded, and safe for a terminal."""
-        opinions = (
-            each.answer if each.weight is None else f"{each.weight:+.2f} {each.answer}"
-            for each in one.opinions
-        )
+        opinions = map(_opinion, one.opinions)
         cells = (
             str(one.file),
             one.answer,
@@ -88,6 +85,12 @@ class Form:
             *opinions,
         )
         return tuple(map(printable, cells))
+
+
+def _opinion(one: "Opinion") -> str:
+    if one.answer is None:  # the cascade had stopped
+        return "-"
+    return one.answer if one.weight is None else f"{one.weight:+.2f} {one.answer}"
 
 
 def _rounded(probability: float | None) -> str:

@@ -15,6 +15,9 @@ from clipnlc.labels import dealt_folds
 NEVER: Final = 2.0
 """A threshold that no probability reaches."""
 
+NEAR: Final = 1e-3
+"""Rounding never moves a confidence so far."""
+
 _APART: Final = 1e-5
 """Confidences that are nearer to each other count as one: no decision turns on a last bit."""
 
@@ -153,6 +156,28 @@ class Cascade(Weigher):
                 stops = self._verdicts(stage, rows, weights)[0] >= self.threshold_[stage - 1]
             found[waiting[stops]] = weights[stops]
             waiting = waiting[~stops]
+        return found
+
+    def waits(self, stage: int, ensemble: Ensemble) -> Bool[np.ndarray, " samples"]:
+        """Return which rows need another backbone after the `stage` cheapest ones.
+
+        Of the other backbones nothing is read, so they need not be computed. A row that is sure by
+        less than `NEAR` waits too: logits that were computed among other rows have other last bits.
+
+        Args:
+            stage: how many backbones are done, at least one less than all.
+            ensemble: rows with the logits (and features, where they are needed) of those.
+
+        Raises:
+            ValueError: not fitted, or fitted on another number of backbones.
+        """
+        self.require_fitted()
+        require_backbones(len(self.gflops_), ensemble)
+        ensemble = self._canonical(ensemble).ensemble
+        sure = self._verdicts(stage, ensemble, self._stage_weights(stage, ensemble))[0]
+        found: np.ndarray = sure < self.threshold_[stage - 1] + NEAR * (
+            self.threshold_[stage - 1] > 0
+        )
         return found
 
     def spent(self, ensemble: Ensemble) -> Float[np.ndarray, " samples"]:

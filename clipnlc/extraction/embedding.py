@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.errors import BackboneError
@@ -51,6 +51,24 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class InTurn:
+    """Backbones one after the other, each only for the images that still need it.
+
+    Attributes:
+        order: the numbers of the backbones, in the order in which they embed.
+        waits: says which images need the next backbone, given how many are done, and the features
+            of every backbone for the images asked about; those to come have `TO_COME` throughout.
+    """
+
+    order: tuple[int, ...]
+    waits: Callable[[int, Sequence[np.ndarray]], Bool[np.ndarray, " images"]]
+
+
+TO_COME: Final = 1.0
+"""Stands for features that were not computed: finite and not 0, so that heads can be applied."""
+
+
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """One batch after all its backbones.
 
@@ -76,6 +94,7 @@ def embed_batches(
     on_bad_image: BadImage,
     max_pixels: int = MAX_PIXELS,
     crop: int | None = None,
+    in_turn: InTurn | None = None,
 ) -> Generator[Embedded, None, None]:
     """Yield each batch's features, in order.
 
@@ -96,6 +115,7 @@ def embed_batches(
         on_bad_image: `fail` at an unreadable image, or `skip` it.
         max_pixels: a larger image is unreadable.
         crop: number of the augmented crop that the backbones see; None for the images as they are.
+        in_turn: which images need which backbones; None for all.
 
     Raises:
         DataError: an image cannot be read and is not to be skipped.
@@ -118,7 +138,7 @@ def embed_batches(
                 )
                 for i in range(0, len(batch.rows), _CHUNK)
             ]
-            waiting.append(forward.submit(_embed, parts, batch.backbones, precision))
+            waiting.append(forward.submit(_embed, parts, batch.backbones, precision, in_turn))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -153,9 +173,12 @@ def _decoders(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _embed(
-    parts: Sequence[Future[Pixels]], backbones: Sequence[LoadedBackbone], precision: str
+    parts: Sequence[Future[Pixels]],
+    backbones: Sequence[LoadedBackbone],
+    precision: str,
+    in_turn: InTurn | None,
 ) -> Embedded:
-    """Take one batch through all backbones; those that agree on their input share one tensor."""
+    """Take one batch through its backbones; those that agree on their input share one tensor."""
     began = time.perf_counter()
     pixels = [part.result() for part in parts]
     spent = Spent({"wait": time.perf_counter() - began, "forward": 0.0})
@@ -163,31 +186,43 @@ def _embed(
         for name, seconds in part.seconds.items():
             spent.seconds[name] = spent.seconds.get(name, 0.0) + seconds
     kept = np.float32 if precision == "fp32" else np.float16
-    features = {b.name: np.empty((0, b.dim), kept) for b in backbones}  # if no image is readable
-    if any(part.sample_id for part in pixels):
-        inputs: dict[tuple[object, ...], list[LoadedBackbone]] = {}
-        for backbone in backbones:
-            inputs.setdefault(backbone.input, []).append(backbone)
-        for sharing in inputs.values():
-            began = time.perf_counter()
-            geometry = sharing[0].preprocessing.geometry
+    rows = sum(len(part.sample_id) for part in pixels)
+    features = [np.full((rows, b.dim), TO_COME, kept) for b in backbones]
+    waiting = np.arange(rows)
+    finished, shown = None, None
+    for done, number in enumerate(in_turn.order if in_turn else _by_input(backbones), start=1):
+        if not len(waiting):  # every image is done, or none is readable
+            break
+        backbone = backbones[number]
+        began = time.perf_counter()
+        if finished is None or backbone.input != shown:
+            finished, shown = None, backbone.input  # one tensor at a time
+            geometry = backbone.preprocessing.geometry
             arrays = [part.pixels[geometry] for part in pixels if part.sample_id]
-            with _memory(sharing[0].name):
-                finished = sharing[0].finish(
+            with _memory(backbone.name):
+                finished = backbone.finish(
                     arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
                 )
-            now = time.perf_counter()
-            spent.seconds["resize"] += now - began
-            for backbone in sharing:
-                with _memory(backbone.name):
-                    features[backbone.name] = backbone.forward(finished)
-                began, now = now, time.perf_counter()
-                spent.forward[backbone.name] = now - began
-            del finished
+        now = time.perf_counter()
+        spent.seconds["resize"] += now - began
+        with _memory(backbone.name):
+            if len(waiting) == rows:
+                features[number] = backbone.forward(finished)
+            else:
+                features[number][waiting] = backbone.forward(finished[waiting])
+        spent.forward[backbone.name] = time.perf_counter() - now
+        if in_turn and done < len(backbones):
+            waiting = waiting[in_turn.waits(done, [each[waiting] for each in features])]
     spent.seconds["forward"] = sum(spent.forward.values())
     # Batches wait for the end of their shard; with their pixels they would take gigabytes.
     samples = [replace(part, pixels={}) for part in pixels]
-    return Embedded(samples, [features[b.name] for b in backbones], spent)
+    return Embedded(samples, features, spent)
+
+
+def _by_input(backbones: Sequence[LoadedBackbone]) -> list[int]:
+    """Return the numbers of the backbones, those with the same input side by side."""
+    inputs = list(dict.fromkeys(backbone.input for backbone in backbones))
+    return sorted(range(len(backbones)), key=lambda number: inputs.index(backbones[number].input))
 
 
 @contextmanager

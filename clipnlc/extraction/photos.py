@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from clipnlc.datasets.images import MAX_PIXELS, read_image_file
 from clipnlc.datasets.source import Sample
-from clipnlc.extraction.embedding import Batch, Embedded, embed_batches
+from clipnlc.extraction.embedding import Batch, Embedded, InTurn, embed_batches
 from clipnlc.extraction.models import default_batch_size
 from clipnlc.extraction.pixels import Skipped, default_decoders
 from clipnlc.machine import cores
@@ -68,6 +68,7 @@ def stream_photos(
     batch_size: int | None = None,
     decoders: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    in_turn: InTurn | None = None,
 ) -> Generator[Photos, None, None]:
     """Yield the features of image files, block by block, in order.
 
@@ -84,6 +85,7 @@ def stream_photos(
         batch_size: images of one forward, and files of one block; by default as in `extract`.
         decoders: threads that decode and resize; by default as in `extract`.
         max_pixels: a larger photo is skipped.
+        in_turn: which photos need which backbones, by their numbers; None for all.
 
     Raises:
         BackboneError: weights cannot be loaded, the device cannot be used, or memory is short.
@@ -107,6 +109,7 @@ def stream_photos(
         batch_size=size,
         on_bad_image="skip",
         max_pixels=max_pixels,
+        in_turn=in_turn,
     )
     with closing(embedded):
         for found in embedded:
@@ -134,20 +137,21 @@ def _photos(found: Embedded, backbones: Sequence[str]) -> Photos:
     """Turn a batch into photos; one that a backbone gives no usable features for is skipped."""
     files = [Path(name) for part in found.parts for name in part.sample_id]
     skipped = [(Path(s.sample_id), s.reason) for part in found.parts for s in part.skipped]
-    usable = np.ones(len(files), dtype=bool)
+    every = np.ones(len(files), dtype=bool)
     for name, features in zip(backbones, found.features, strict=True):
-        mine = _usable(features)
-        for row in np.flatnonzero(usable & ~mine):
+        mine = usable(features)
+        for row in np.flatnonzero(every & ~mine):
             reason = f"{name} gives it no finite features; use --precision fp32"
             skipped.append((files[row], reason))
-        usable &= mine
+        every &= mine
     return Photos(
-        tuple(file for file, kept in zip(files, usable, strict=True) if kept),
-        tuple(features if usable.all() else features[usable] for features in found.features),
+        tuple(file for file, kept in zip(files, every, strict=True) if kept),
+        tuple(features if every.all() else features[every] for features in found.features),
         tuple(skipped),
     )
 
 
-def _usable(features: Float[np.ndarray, "photos dim"]) -> Bool[np.ndarray, " photos"]:
-    usable: np.ndarray = np.isfinite(features).all(axis=1) & features.any(axis=1)
-    return usable
+def usable(features: Float[np.ndarray, "photos dim"]) -> Bool[np.ndarray, " photos"]:
+    """Return which photos have finite features that are not all 0."""
+    found: np.ndarray = np.isfinite(features).all(axis=1) & features.any(axis=1)
+    return found

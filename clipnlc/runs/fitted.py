@@ -1,14 +1,16 @@
 """A fit as a value of its own: what was learnt, and how it is applied to any ensemble."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 
 from clipnlc.combiners import COMBINERS, Combiner, Weigher, weigh
+from clipnlc.combiners.cascade import Cascade
 from clipnlc.commands import command
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import Ensemble, by_name
@@ -170,24 +172,17 @@ def apply(
         PluginError: the combiner is of another package, and failed.
         ValueError: the ensemble has no names, or no features where they are needed.
     """
-    _check_named(ensemble)
     combiner = fitted.combiner
-    members = match("backbone", fitted.backbones, ensemble.backbones)
-    classes = match("class", fitted.class_names, ensemble.class_names)
-    wanted = np.arange(len(classes)) if among is None else np.asarray(among)
+    members, classes, wanted = _matched(fitted, ensemble, among)
     # The columns that the combiner sees, in the order of the fit.
     seen = classes if combiner.per_class else classes[np.isin(classes, wanted)]
-    ordered = ensemble.members(members).classes(seen)
-    nameless = replace(ordered, backbones=(), class_names=())
-    try:
-        with blame(COMBINERS.plugin(fitted.name), f"the combiner {fitted.name}"):
-            found = (
-                combiner.weights(nameless)
-                if isinstance(combiner, Weigher)
-                else combiner.combine(nameless)
-            )
-    except UNFIT as error:
-        raise _unfit(fitted, " ".join(str(error).split())[:200]) from error
+    nameless = _nameless(ensemble.members(members).classes(seen))
+    with _applying(fitted):
+        found = (
+            combiner.weights(nameless)
+            if isinstance(combiner, Weigher)
+            else combiner.combine(nameless)
+        )
     columns = len(members) if isinstance(combiner, Weigher) else len(seen)
     if found.shape != (len(nameless.sample_id), columns) or not np.isfinite(found).all():
         raise _unfit(fitted, "it does not give finite numbers of every class or backbone")
@@ -199,6 +194,66 @@ def apply(
     place = {int(column): number for number, column in enumerate(seen)}
     back = [place[int(column)] for column in wanted]
     return Given(None, scores if back == list(range(len(seen))) else scores[:, back])
+
+
+def waits(fitted: Fitted, done: int, ensemble: Ensemble) -> Bool[np.ndarray, " samples"]:
+    """Return which rows of a named ensemble a cascade needs another backbone for.
+
+    Args:
+        fitted: a cascade.
+        done: how many of its backbones are computed; the others are not read.
+        ensemble: as of `apply`.
+
+    Raises:
+        StoreError: as `apply`.
+    """
+    combiner = fitted.combiner
+    assert isinstance(combiner, Cascade), "only a cascade stops before the last backbone"
+    members, classes, _ = _matched(fitted, ensemble, None)
+    with _applying(fitted):
+        return combiner.waits(done, _nameless(ensemble.members(members).classes(classes)))
+
+
+def cascade_order(fitted: Fitted, backbones: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the numbers of the backbones in the order in which a cascade asks them.
+
+    None for what asks all of them.
+
+    Raises:
+        StoreError: the fit is of other backbones, or is damaged.
+    """
+    combiner = fitted.combiner
+    if not isinstance(combiner, Cascade):
+        return None
+    order = combiner.order_.tolist()
+    if sorted(order) != list(range(len(fitted.backbones))):
+        raise _unfit(fitted, "its backbones have no order")
+    members = match("backbone", fitted.backbones, backbones)
+    return tuple(int(members[number]) for number in order)
+
+
+def _matched(
+    fitted: Fitted, ensemble: Ensemble, among: Int[np.ndarray, " wanted"] | None
+) -> tuple[Int[np.ndarray, " members"], Int[np.ndarray, " classes"], Int[np.ndarray, " wanted"]]:
+    """Return where the fit's backbones and classes are, and which classes are wanted."""
+    _check_named(ensemble)
+    members = match("backbone", fitted.backbones, ensemble.backbones)
+    classes = match("class", fitted.class_names, ensemble.class_names)
+    return members, classes, np.arange(len(classes)) if among is None else np.asarray(among)
+
+
+def _nameless(ensemble: Ensemble) -> Ensemble:
+    return replace(ensemble, backbones=(), class_names=())
+
+
+@contextmanager
+def _applying(fitted: Fitted) -> Iterator[None]:
+    """Say of what fails that the fit cannot be applied, or whose combiner it is."""
+    try:
+        with blame(COMBINERS.plugin(fitted.name), f"the combiner {fitted.name}"):
+            yield
+    except UNFIT as error:
+        raise _unfit(fitted, " ".join(str(error).split())[:200]) from error
 
 
 def _unfit(fitted: Fitted, problem: str) -> StoreError:

@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from clipnlc.backbones import Backbone
 from clipnlc.combiners import COMBINERS
+from clipnlc.combiners.cascade import Cascade
 from clipnlc.commands import command
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.ensemble import Ensemble, by_name
 from clipnlc.errors import DataError
+from clipnlc.extraction.embedding import TO_COME, InTurn
 from clipnlc.extraction.models import Models
-from clipnlc.extraction.photos import Encoded, Photos, stream_photos
+from clipnlc.extraction.photos import Encoded, Photos, stream_photos, usable
 from clipnlc.extraction.texts import embed_classes, templates_for
 from clipnlc.fitting import softmax
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.fitted import Fitted, apply
+from clipnlc.runs.fitted import Fitted, Given, apply, cascade_order, waits
 from clipnlc.runs.heads import Heads
 from clipnlc.runs.predictor import Predictor
 from clipnlc.stages.predict.balance import balanced, fill, spool
@@ -42,12 +44,12 @@ class Opinion:
 
     Attributes:
         backbone: its name.
-        answer: the class that it would name alone.
+        answer: the class that it would name alone; None where a cascade did not ask it.
         weight: the factor of its logits; None where the combiner does not weigh.
     """
 
     backbone: str
-    answer: str
+    answer: str | None
     weight: float | None
 
 
@@ -107,7 +109,8 @@ def predict(
 
     Pixels and features are made by the extraction's own code, and the fit is applied as `evaluate`
     does, so the answers are the same wherever the two highest scores differ by more than rounding.
-    Everything is checked before the first photo is opened.
+    Everything is checked before the first photo is opened. Of a cascade, only the backbones that a
+    photo needs are computed.
 
     Args:
         predictor: the fitted ensemble.
@@ -131,13 +134,34 @@ def predict(
     require_row_wise(predictor.fitted.name)
     ordered = ordered_backbones(predictor, backbones)
     check_identities(predictor, ordered, memory)
-    _ = predictor.fitted.combiner  # a damaged fit fails now
+    order = cascade_order(predictor.fitted, predictor.backbones)  # a damaged fit fails now
     blocks = stream_photos(
-        files, models, ordered, batch_size=batch_size, decoders=decoders, max_pixels=max_pixels
+        files,
+        models,
+        ordered,
+        batch_size=batch_size,
+        decoders=decoders,
+        max_pixels=max_pixels,
+        in_turn=None if order is None or balance else _in_turn(predictor, order),
     )
     if balance:
         return _balanced(predictor, blocks, explain=explain, on_spooled=on_spooled)
     return _predictions(predictor, blocks, explain=explain)
+
+
+def _in_turn(predictor: Predictor, order: tuple[int, ...]) -> InTurn:
+    """Ask the backbones of a cascade one after the other."""
+
+    def needs_next(done: int, features: Sequence[np.ndarray]) -> Bool[np.ndarray, " photos"]:
+        found: np.ndarray = np.all([usable(each) for each in features], axis=0)  # else skipped
+        rows = np.flatnonzero(found)
+        if len(rows):
+            ids = [str(row) for row in rows]
+            ensemble = predictor.heads.ensemble([each[rows] for each in features], ids)
+            found[rows] = waits(predictor.fitted, done, ensemble)
+        return found
+
+    return InTurn(order, needs_next)
 
 
 def _balanced(
@@ -182,6 +206,7 @@ def _answers(
     second = _without(scores, best).argmax(axis=1)
     probabilities = softmax(scores) if fitted.combiner.probabilistic else None
     own = ensemble.logits.argmax(axis=2)
+    asked = _asked(fitted, given, ensemble)
     names = ensemble.class_names
 
     def probability(row: int, column: np.ndarray) -> float | None:
@@ -198,7 +223,7 @@ def _answers(
             opinions=tuple(
                 Opinion(
                     backbone,
-                    names[own[number, row]],
+                    names[own[number, row]] if asked[row, number] else None,
                     None if given.weights is None else float(given.weights[row, number]),
                 )
                 for number, backbone in enumerate(ensemble.backbones)
@@ -208,6 +233,19 @@ def _answers(
         )
         for row, file in enumerate(files)
     )
+
+
+def _asked(
+    fitted: Fitted, given: Given, ensemble: Ensemble
+) -> Bool[np.ndarray, "photos backbones"]:
+    """Return which backbones had a say: all, but of a cascade those up to where it stopped."""
+    if not isinstance(fitted.combiner, Cascade):
+        return np.ones(ensemble.logits.shape[1::-1], dtype=bool)
+    assert given.weights is not None, "a cascade weighs"
+    asked: np.ndarray = given.weights != 0
+    to_come = [(features == TO_COME).all(axis=1) for features in ensemble.features]
+    assert not (asked & np.transpose(to_come)).any(), "a backbone has a say and was not computed"
+    return asked
 
 
 def _without(
