@@ -130,6 +130,30 @@ def test_labels_of_a_random_draw_are_known_to_be_one(split, tmp_path, here):
     assert ended["recognised"]["splits"] == ["train", "unlabelled"]
 
 
+def test_photos_that_were_all_drawn_and_labelled_are_cross_fitted_on(split, tmp_path, here):
+    files = sorted(split.rglob("*.png"))
+    names = {f"{number}.png": file.parent.name for number, file in enumerate(files)}
+    (tmp_path / "flat").mkdir()
+    for file, name in zip(files, names, strict=True):
+        (tmp_path / "flat" / name).write_bytes(file.read_bytes())
+    order = in_order(sorted(names), 3)
+    rows = [Row(file, "cat", "0.5", names[file]) for file in order]
+    write_draw(tmp_path / "labels.csv", rows, Draw(3))
+    saved = (tmp_path / "labels.csv").rename(tmp_path / "labels (1).csv")  # as a browser calls it
+    line = ("run", "flat", "--labels", saved.name, *ONE)
+    said = good(*line, by=here)
+    assert "for all, as the command label drew them; all labels are fitted on" in said
+    assert "balanced-gp, fitted on 36 labels: accuracy on photos of the same kind: about" in said
+    estimate = json.loads(good(*line, "--json", by=here))["estimate"]
+    assert (estimate["count"], estimate["others"], estimate["drawn"]) == (36, 0, True)
+    asked = good(*line, "--test-share", 0.3, "--name", "divided", by=here)
+    assert "of 12 test images right" in asked
+    own = "".join(f"{row.file},{row.label}\n" for row in rows)
+    (tmp_path / "own.csv").write_text(f"file,label\n{own}")
+    asked = good("run", "flat", "--labels", "own.csv", "--name", "own", *ONE, by=here)
+    assert "own.csv without a test split; 30 % of each class become test" in asked
+
+
 # The same photos in every form ------------------------------------------------------------------
 
 

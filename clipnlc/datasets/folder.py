@@ -17,7 +17,7 @@ from posixpath import splitext
 import numpy as np
 
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.drawn import read_draw
+from clipnlc.datasets.drawn import find_draw
 from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
 from clipnlc.datasets.images import read_image_file
 from clipnlc.datasets.label_names import class_counts, near_names
@@ -123,7 +123,7 @@ def _label_by_file(tree: Folder, root: Path, file: Path, options: Options) -> La
         counts.update({name: len(files) for name, files in classes.items()})
     said, *more = labels.notes
     notes = [*_ignored(tree, labels.tables), f"{said}: {class_counts(counts)}", *more]
-    draw = read_draw(file)
+    draw = find_draw(file, tree.files())
     if not (options.classes or (draw and draw.classes) or labels.numbers):
         notes += near_names(counts)
     return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest, draw=draw)

@@ -1,7 +1,7 @@
 """From labelled photos to a fitted ensemble and its accuracy: extract, train-nlc, evaluate, diversity.
 
-Where only some photos have labels there is no test split: all labels are fitted on, and the accuracy is
-estimated by cross-fitting on them (`stages.cross_fit`).
+Where only some photos have labels, or the command `label` drew them all, there is no test split: all
+labels are fitted on, and the accuracy is estimated by cross-fitting on them (`stages.cross_fit`).
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def run(
     recognised = recognise(
         found, image_column=request.image_column, label_column=request.label_column
     )
-    if not (recognised.is_divided or recognised.is_partly_labelled) and request.test_share is None:
+    if not (recognised.is_divided or recognised.is_own_judge) and request.test_share is None:
         request = replace(request, test_share=TEST_SHARE)
     tell(recognised.sentence(request.test_share))
     extracted = extract(request, watch=watch)
