@@ -73,6 +73,13 @@ def run(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    replace_: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of other photos of this name; see --name.",
+        ),
+    ] = False,
     csv: Annotated[
         Path | None,
         typer.Option(
@@ -155,6 +162,8 @@ def run(
         engine=Engine(listed(device) or ("auto",)),
         precision=precision,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        replace=replace_,
+        program="run",
     )
 
     def tell(sentence: str) -> None:
