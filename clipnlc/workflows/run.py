@@ -10,6 +10,7 @@ from typing import Final
 
 from clipnlc.combiners import USUAL
 from clipnlc.datasets.division import check_share
+from clipnlc.datasets.images import ImageError
 from clipnlc.datasets.recognition import Recognised, recognise
 from clipnlc.extraction.inputs import open_datasets
 from clipnlc.extraction.request import Request
@@ -22,6 +23,7 @@ from clipnlc.stages.diversity import diversity
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stages.extract import Outcome, Watch, extract
 from clipnlc.stages.train_nlc import FittedRun, train_nlc
+from clipnlc.workflows.checking import name_unreadable, refuse_one_class
 
 METHOD: Final = "balanced-gp"
 """The method that the answer is about, fixed before any test image is seen: see docs/selection.md.
@@ -92,7 +94,11 @@ def run(
     if not (recognised.is_divided or recognised.is_own_judge) and request.test_share is None:
         request = replace(request, test_share=TEST_SHARE)
     tell(recognised.sentence(request.test_share))
-    extracted = extract(request, watch=watch)
+    refuse_one_class(request, found, recognised.splits)
+    try:
+        extracted = extract(request, watch=watch)
+    except ImageError as error:
+        raise name_unreadable(request, error, advance) from error
     splits = {outcome.split for outcome in extracted}
     members = tuple(dict.fromkeys(outcome.backbone for outcome in extracted))
     method, combiners = METHOD, list(USUAL)
