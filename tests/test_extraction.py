@@ -153,7 +153,7 @@ class TestEmbedding:
             path.write_bytes(b"nothing")
         with pytest.raises(
             DataError,
-            match=r"none of the images 0 to 40 of broken/test can be read \(cannot decode",
+            match=r"none of the images 0 to 40 of broken/test can be read \(test/cat/00.png: not an",
         ):
             run(tmp_path / "store", tmp_path / "broken", [RESNET], on_bad_image="skip")
 

@@ -81,7 +81,7 @@ class TestOneName:
         monkeypatch.setattr(LoadedBackbone, "forward", None)
         with pytest.raises(
             StoreError,
-            match=r"store/data holds another data set than .*/b/data: none of its images is one of "
+            match=r"store/data holds another data set than .*/b/data: none of its images is among "
             r"the 15 images there \(classes there: cat, dog, test tube; here: cat, dog, test tube\); "
             r"give this one a name of its own with --name: run `clipnlc extract .*--name b-data.*`, "
             "or let it take the other's place with --replace",
@@ -160,7 +160,7 @@ class TestOneName:
             images = [png(first + i) for i in range(6)]
             write_table(tmp_path / place / "data" / "test.parquet", images, ["cat", "dog"] * 3)
         run(tmp_path / "store", tmp_path / "a" / "data", [RESNET])
-        with pytest.raises(StoreError, match="none of its images is one of the 6 images"):
+        with pytest.raises(StoreError, match="none of its images is among the 6 images"):
             run(tmp_path / "store", tmp_path / "b" / "data", [RESNET])
 
 
@@ -176,13 +176,33 @@ class TestTheSameDataSet:
         run(tmp_path / "store", moved, [RESNET], split=["test"])
         assert splits(tmp_path / "store")[0] == {"train", "test"}
 
-    def test_edited_until_one_image_is_left(self, tmp_path, data):
+    def test_edited_until_half_of_the_images_are_left(self, tmp_path, data):
         run(tmp_path / "store", data, [RESNET])
-        for image in sorted(data.rglob("*.png"))[:-1]:
-            image.write_bytes(png(hash(image.name) % 999, size=(20, 20)))
+        images = sorted(data.rglob("*.png"))
+        for number, image in enumerate(images[:7]):  # of 15
+            image.write_bytes(png(900 + number, size=(20, 20)))
         run(tmp_path / "store", data, [RESNET])
         run(tmp_path / "fresh", data, [RESNET])
         check_same_features(tmp_path / "store", tmp_path / "fresh")
+
+    def test_half_of_the_smaller_is_enough(self, tmp_path, data):
+        run(tmp_path / "store", data, [RESNET])
+        for number in range(40):
+            put(data / f"train/cat/more-{number}.png", png(900 + number, size=(20, 20)))
+        run(tmp_path / "store", data, [RESNET])
+        for image in sorted(data.rglob("more-*.png")):
+            image.unlink()
+        run(tmp_path / "store", data, [RESNET])
+        assert splits(tmp_path / "store")[0] == {"train", "test"}
+
+    def test_a_few_images_in_both_do_not_make_it_the_same(self, tmp_path, data, other):
+        run(tmp_path / "store", data, [RESNET])
+        before = files(tmp_path / "store")
+        for image in sorted(data.rglob("*.png"))[:2]:
+            put(other / "train/cat" / f"copy-{image.name}", image.read_bytes())
+        with pytest.raises(StoreError, match="2 of its 17 images are among the 15 images there"):
+            run(tmp_path / "store", other, [RESNET])
+        assert files(tmp_path / "store") == before
 
     def test_files_without_digests_are_told_by_names(self, tmp_path, data, other, monkeypatch):
         """Older files: an edited folder goes on, one of other names or classes does not."""

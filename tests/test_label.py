@@ -17,6 +17,7 @@ from clipnlc.datasets.drawn import (
     Draw,
     Row,
     doubt,
+    find_draw,
     in_order,
     read_draw,
     read_rows,
@@ -141,6 +142,38 @@ def test_a_draw_that_a_spreadsheet_saved_is_one(tmp_path):
     assert drawn(root, out, 2).kept == 6
     assert len(read_rows(out)) == 8
     assert chosen(root, out) is None
+
+
+def test_a_draw_under_another_name_is_known_by_a_record_beside_it(tmp_path):
+    root, out = write_folder(tmp_path / "photos"), tmp_path / "labels.csv"
+    drawn(root, tmp_path / "another.csv", 6, seed=5)
+    record_of(tmp_path / "broken.csv").write_text("no", "utf-8")
+    drawn(root, out, 6, seed=3)
+    fill(out, rows=range(4))
+    saved = tmp_path / "labels (1).csv"
+    saved.write_bytes(out.read_bytes())
+    assert chosen(root, saved) is None
+    assert find_draw(saved, files_of(root)) == Draw(3, classes=CLASSES)
+    assert drawn(root, saved, 2).kept == 6  # goes on, and has a record of its own now
+    assert read_draw(saved) == Draw(3, classes=CLASSES)
+    moved = tmp_path / "elsewhere" / "mine.csv"
+    moved.parent.mkdir()
+    moved.write_bytes(out.read_bytes())
+    assert chosen(root, moved) == (
+        "they are not the photos that the command label drew from this folder (if it did, put the "
+        f"record that it wrote beside the CSV, as {moved}.json)"
+    )
+    record_of(moved).write_bytes(record_of(out).read_bytes())
+    assert chosen(root, moved) is None
+    spoilt = tmp_path / "spoilt.csv"
+    spoilt.write_bytes(out.read_bytes())
+    fill(spoilt, rows=[5])
+    assert "and not the last ones" in chosen(root, spoilt)
+    own = tmp_path / "own.csv"  # of the same photos, but nothing says that label wrote it
+    own.write_text(
+        "file,label\n" + "".join(f"{r.file},dog\n" for r in read_rows(out)[1:4]), "utf-8"
+    )
+    assert find_draw(own, files_of(root)) is None
 
 
 def test_a_photo_that_cannot_be_read_is_passed_over(tmp_path):

@@ -529,12 +529,38 @@ def another_data_set_of_the_same_name(box):
     yield ["extract", "-d", "elsewhere/photos", "-b", "nano-RN50"]
 
 
-@case("extraction.stored.check_halves")
+@case("extraction.stored._cure_of_halves")
 def one_half_of_another_division(box):
     shutil.rmtree(box.store / "photos")
     shutil.rmtree(box.root / "photos/test")
     box.good("extract", "-d", "photos", "-b", "nano-RN50")
     yield ["extract", "-d", "photos", "-b", "nano-RN50", "--test-share", 0.3, "--split", "test"]
+
+
+def flat(box, folder="flat", seed=0):
+    """Write photos without class folders, and a CSV of all their labels and of a part of them."""
+    rows = []
+    for number in range(18):
+        name = ("red", "green", "blue")[number % 3]
+        put(box.root / folder / f"{number}.png", png(seed + number, size=(20, 20)))
+        rows.append(f"{number}.png,{name}")
+    (box.root / "all.csv").write_text("\n".join(["file,label", *rows]))
+    (box.root / "few.csv").write_text("\n".join(["file,label", *rows[:9]]))
+
+
+@case("extraction.stored._cure_of_halves", again=False)  # the divided ones stay
+def run_after_a_run_that_divided(box):
+    flat(box)
+    box.good("run", "flat", "--labels", "all.csv", "-b", "nano-RN50")
+    yield ["run", "flat", "--labels", "few.csv", "-b", "nano-RN50", "--device", "cpu"]
+
+
+@case("extraction.stored.is_to_be_replaced", again=False)  # it asks for the other's place
+def run_of_other_photos_of_the_same_name(box):
+    flat(box)
+    box.good("run", "flat", "--labels", "few.csv", "-b", "nano-RN50")
+    flat(box, "elsewhere/flat", seed=100)
+    yield ["run", "elsewhere/flat", "--labels", "few.csv", "-b", "nano-RN50"]
 
 
 @case("stores._h5.contents.damaged")

@@ -130,6 +130,83 @@ def test_labels_of_a_random_draw_are_known_to_be_one(split, tmp_path, here):
     assert ended["recognised"]["splits"] == ["train", "unlabelled"]
 
 
+def test_photos_that_were_all_drawn_and_labelled_are_cross_fitted_on(split, tmp_path, here):
+    files = sorted(split.rglob("*.png"))
+    names = {f"{number}.png": file.parent.name for number, file in enumerate(files)}
+    (tmp_path / "flat").mkdir()
+    for file, name in zip(files, names, strict=True):
+        (tmp_path / "flat" / name).write_bytes(file.read_bytes())
+    order = in_order(sorted(names), 3)
+    rows = [Row(file, "cat", "0.5", names[file]) for file in order]
+    write_draw(tmp_path / "labels.csv", rows, Draw(3))
+    saved = (tmp_path / "labels.csv").rename(tmp_path / "labels (1).csv")  # as a browser calls it
+    line = ("run", "flat", "--labels", saved.name, *ONE)
+    said = good(*line, by=here)
+    assert "for all, as the command label drew them; all labels are fitted on" in said
+    assert "balanced-gp, fitted on 36 labels: accuracy on photos of the same kind: about" in said
+    estimate = json.loads(good(*line, "--json", by=here))["estimate"]
+    assert (estimate["count"], estimate["others"], estimate["drawn"]) == (36, 0, True)
+    asked = good(*line, "--test-share", 0.3, "--name", "divided", by=here)
+    assert "of 12 test images right" in asked
+    own = "".join(f"{row.file},{row.label}\n" for row in rows)
+    (tmp_path / "own.csv").write_text(f"file,label\n{own}")
+    asked = good("run", "flat", "--labels", "own.csv", "--name", "own", *ONE, by=here)
+    assert "own.csv without a test split; 30 % of each class become test" in asked
+
+
+def labelled_photos(root, names, first=0):
+    """Write photos, and beside the folder a CSV of their labels; some are no images."""
+    rows = ["file,label"]
+    for number, name in enumerate(names):
+        if name != "broken":
+            rows.append(f"{number}.png,{name}")
+        broken = b"" if number % 2 else b"no"
+        data = broken if name == "broken" else png(first + number, size=(20, 20))
+        put(root / f"{number}.png", data)
+    table = root.with_suffix(".csv")
+    table.write_text("\n".join(rows))
+    return ("run", root.name, "--labels", table.name, *ONE)
+
+
+def test_several_broken_photos_are_named_together_and_skipped_with_one_advice(tmp_path, here):
+    names = ["cat", "dog"] * 6 + ["broken"] * 5
+    line = labelled_photos(tmp_path / "flat", names)
+    ended = here(*line)
+    assert ended.err == (
+        "error: 5 images of flat cannot be read: 12.png, 13.png, 14.png, and 2 more (the first: not an "
+        "image, or of an unknown format); replace or remove them, or use --on-bad-image skip\n"
+    )
+    put(tmp_path / "flat/rest.png", png(99, size=(20, 20)))
+    said = good(*line, "--on-bad-image", "skip", by=here)
+    assert "  skipped 13.png: the file is empty\n" in said
+    assert said.count("skipped 1") == 5
+    assert said.count("replace") == 1
+    assert "note: 5 images that cannot be read were left out; replace them and run this" in said
+
+
+def test_labels_of_one_class_are_refused(split, tmp_path, here):
+    line = labelled_photos(tmp_path / "flat", ["cat"] * 8)
+    for classes in ([], ["--classes", "cat,dog"]):
+        ended = here(*line, *classes)
+        assert ended.code == 2
+        assert ended.err == (
+            "error: 8 labels of flat.csv, all of them 'cat': no combiner can be fitted on one class; "
+            "label photos of another too\n"
+        )
+    said = refusal("label", "flat", "--classes", "cat", *ONE, by=here)
+    assert "there is 1 class name to choose from; give at least two" in said
+
+
+def test_what_replaces_earlier_features_is_said_in_words(tmp_path, here):
+    names = ["cat", "dog"] * 6
+    line = labelled_photos(tmp_path / "flat", names)
+    good(*line, "--test-share", 0.5, by=here)
+    labelled_photos(tmp_path / "flat", ["dog", *names[1:], "cat", "dog"])
+    said = good(*line, "--test-share", 0.5, "-b", BACKBONES, by=here)
+    assert "  in place of the earlier ones of nano-RN50: other labels, other images\n" in said
+    assert " -> " not in said
+
+
 # The same photos in every form ------------------------------------------------------------------
 
 

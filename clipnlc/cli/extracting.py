@@ -1,6 +1,6 @@
 """`extract`, the stage that needs images, and `merge`, which merges what several workers sealed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +25,7 @@ from clipnlc.cli.output import (
     print_json,
     progress,
     say_next,
-    say_replaced,
+    why_replaced,
     work_done,
 )
 from clipnlc.cli.spending import Spending
@@ -247,8 +247,7 @@ def extract(
     if as_json:
         print_json(outcomes)
         return
-    for place, group in grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
-        say_extracted(say, place, group)
+    say_extracted(say, outcomes)
     if spending.progress:
         say(spending.summary())
     if any(o.missing for o in outcomes):
@@ -338,13 +337,31 @@ def rows_of(text: str) -> tuple[int, int | None] | None:
     return int(start or 0), int(stop) if stop else None
 
 
-def say_extracted(say: Sayer, place: str, group: "list[Outcome]") -> None:
+def say_extracted(say: Sayer, outcomes: "Sequence[Outcome]") -> None:
+    """Print what was done for each split, and once what to do about images that cannot be read."""
+    skipped = 0
+    for place, group in grouped(outcomes, lambda o: f"{o.dataset}/{o.split}"):
+        _say_split(say, place, group)
+        skipped += len(group[0].skipped)
+    if skipped:
+        say(
+            f"note: {count(skipped, 'image')} that cannot be read {'was' if skipped == 1 else 'were'} "
+            f"left out; replace {'it' if skipped == 1 else 'them'} and run this again to have "
+            f"{'it' if skipped == 1 else 'them'}"
+        )
+
+
+def _say_split(say: Sayer, place: str, group: "list[Outcome]") -> None:
     """Print what was done for one split."""
     cached = sum(o.cached for o in group)
     work = work_done(len(group) - cached, "extracted", cached, "backbone")
     say(f"{place}: {count(group[0].rows, 'image')}, {work}{_copied(group)}")
-    for outcome in group:
-        say_replaced(say, outcome.backbone, outcome.changed)
+    for changed, which in grouped(
+        [o for o in group if o.changed], lambda o: why_replaced(o.changed)
+    ):
+        every = len(which) == len(group)
+        names = "" if every else f" of {', '.join(o.backbone for o in which)}"
+        say(f"  in place of the earlier ones{names}: {changed}")
     waiting = group[0].missing
     if waiting:
         start, stop = waiting[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
@@ -72,10 +72,40 @@ def head_option(head: str) -> str:
     return f" --head {head}" * (head != "zero-shot")
 
 
+_REPLACED: Final = {
+    "images.content": "other images",
+    "images.samples": "another number of images",
+    "classes.labels": "other labels",
+    "classes.names": "other class names",
+    "classes.templates": "other prompts",
+    "division": "train and test divided in another way",
+    "origin": "from another place",
+}
+"""What fields of keys are to people; a digest says nothing to anybody."""
+
+
+def why_replaced(changed: Sequence[str]) -> str:
+    """Spell in words what differs from a file that was replaced.
+
+    >>> why_replaced(["classes.labels: 1f -> 2e", "images.content: 3d -> 4c"])
+    'other labels, other images'
+    >>> why_replaced(["images.precision: fp32 -> bf16", "images.weights.sha256: 1f -> 2e"])
+    'precision fp32 -> bf16, weights.sha256 1f -> 2e'
+    """
+    said: dict[str, None] = {}
+    for line in changed:
+        field, _, change = line.partition(": ")
+        known = [its for name, its in _REPLACED.items() if f"{field}.".startswith(f"{name}.")]
+        said[known[0] if known else f"{field.removeprefix('images.')} {change}"] = None
+    if _REPLACED["images.content"] in said:
+        said.pop(_REPLACED["images.samples"], None)
+    return ", ".join(said)
+
+
 def say_replaced(say: Sayer, what: str, changed: Sequence[str]) -> None:
     """Say what differs from the file that was replaced."""
     if changed:
-        say(f"  {what} replaced: {'; '.join(changed)}")
+        say(f"  {what} in place of an earlier one: {why_replaced(changed)}")
 
 
 def work_done(made: int, verb: str, cached: int, thing: str) -> str:

@@ -11,7 +11,7 @@ from clipnlc.cli import unlabelled
 from clipnlc.cli.estimates import accuracy_lines
 from clipnlc.cli.extracting import say_extracted
 from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
-from clipnlc.cli.output import Sayer, grouped, print_json, progress
+from clipnlc.cli.output import Sayer, print_json, progress
 from clipnlc.cli.predictors import names_of
 from clipnlc.cli.spending import Spending
 from clipnlc.cli.unlabelled import Unlabelled
@@ -73,6 +73,13 @@ def run(
     on_bad_image: Annotated[
         str, typer.Option(help="An unreadable image: fail, or skip it and record it.")
     ] = "fail",
+    replace_: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Remove what the store has of other photos of this name; see --name.",
+        ),
+    ] = False,
     csv: Annotated[
         Path | None,
         typer.Option(
@@ -155,6 +162,8 @@ def run(
         engine=Engine(listed(device) or ("auto",)),
         precision=precision,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        replace=replace_,
+        program="run",
     )
 
     def tell(sentence: str) -> None:
@@ -222,8 +231,7 @@ def _plain(ran: "Ran") -> dict[str, object]:
 
 def _say_ran(say: Sayer, ran: "Ran", store: Path, backbones: str) -> None:
     """Print what was made, the table, the answer, and what to do next."""
-    for where, group in grouped(ran.extracted, lambda o: f"{o.dataset}/{o.split}"):
-        say_extracted(say, where, group)
+    say_extracted(say, ran.extracted)
     if ran.evaluation is not None:
         _say_measured(say, ran.evaluation, ran.diversity, ran.method)
     if ran.estimate is not None:

@@ -4,13 +4,15 @@
 drawn. The order is pseudo-random and decided by the names and a seed alone (`labels.ranks`), so a
 further draw goes on where the last ended, and whether some labelled photos are a random draw can be
 checked against the folder: they are the first ones of its order. `<name>.csv.json` beside the CSV
-records the seed, the classes, and the photos that could not be read and were passed over.
+records the seed, the classes, and the photos that could not be read and were passed over. A browser
+saves the CSV under a new name (`labels (1).csv`), so the other records beside it are tried as well.
 """
 
 import csv
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
@@ -30,6 +32,8 @@ FORMAT: Final = "clipnlc-draw"
 VERSION: Final = 1
 LARGEST: Final = 64 * 2**20
 """Bytes of a CSV or a record; a million photos take less."""
+
+NOT_DRAWN: Final = "they are not the photos that the command label drew from this folder"
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet takes for a formula."""
@@ -97,7 +101,7 @@ def doubt(rows: Sequence[Row], files: Collection[str], draw: Draw) -> str | None
             f"{count(len(blank), 'photo')} of the {len(rows)} that were drawn "
             f"{'has' if len(blank) == 1 else 'have'} no label, and not the last ones"
         )
-    return "they are not the photos that the command label drew from this folder"
+    return NOT_DRAWN
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
@@ -171,6 +175,44 @@ def read_draw(path: Path) -> Draw | None:
             f"{place} is no record of a draw ({problem}); delete it: then the labels in {path.name} "
             "count as chosen unless they were drawn with seed 0"
         ) from problem
+
+
+def find_draw(path: Path, files: Collection[str]) -> Draw | None:
+    """Find how the photos in a CSV of labels were drawn; None where they were not.
+
+    By the record of its name; else, where all rows have guesses, as the command label writes them, by
+    whichever record beside it has exactly these photos as the first ones of its order. Seed 0 needs
+    no record.
+
+    Args:
+        path: the CSV, or another table of labels.
+        files: every photo of the folder, relative to it.
+
+    Raises:
+        DataError: the record of its name is damaged, or of a newer clipnlc.
+    """
+    if own := read_draw(path):
+        return own
+    try:
+        rows = read_rows(path)
+    except DataError:
+        return None  # somebody's own table: --labels reads more than label writes
+    if not rows or not all(row.guess for row in rows):
+        return None
+    drawn = {row.file for row in rows}
+    for draw in (*_draws_beside(path), Draw()):
+        readable = sorted(set(files) - set(draw.unreadable))
+        if set(in_order(readable, draw.seed)[: len(rows)]) == drawn:
+            return draw
+    return None
+
+
+def _draws_beside(path: Path) -> Iterator[Draw]:
+    """Yield what the records in the folder of a CSV say; those that are damaged are of other CSVs."""
+    for place in sorted(record_of(path).parent.glob(record_of(Path("*.csv")).name)):
+        with suppress(DataError):
+            if found := read_draw(place.with_suffix("")):
+                yield found
 
 
 def _draw_of(tree: Mapping[str, Any]) -> Draw:

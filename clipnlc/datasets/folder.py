@@ -17,9 +17,9 @@ from posixpath import splitext
 import numpy as np
 
 from clipnlc.datasets import splits as split_names
-from clipnlc.datasets.drawn import read_draw
+from clipnlc.datasets.drawn import find_draw
 from clipnlc.datasets.fingerprints import digest_texts, hash_files, image_digests
-from clipnlc.datasets.images import read_image_file
+from clipnlc.datasets.images import LARGEST_FILE
 from clipnlc.datasets.label_names import class_counts, near_names
 from clipnlc.datasets.layouts import EXPECTED, LayoutError, find_layout
 from clipnlc.datasets.listed import (
@@ -32,6 +32,7 @@ from clipnlc.datasets.listed import (
 from clipnlc.datasets.rows import Options, Rows
 from clipnlc.datasets.tree import Folder, image_suffixes, read_tree, unreadable_suffixes
 from clipnlc.errors import DataError
+from clipnlc.files import read_regular
 from clipnlc.labels import NO_LABEL, UNLABELLED
 from clipnlc.wording import count, some
 
@@ -47,7 +48,7 @@ class ImageFiles:
         """Yield the bytes of the files `start` to `stop`."""
         for name in self.files[start:stop]:
             try:
-                yield read_image_file(self.root / name)
+                yield read_regular(self.root / name, at_most=LARGEST_FILE)
             except OSError as error:
                 raise DataError(
                     f"cannot read {self.root / name}: {error.strerror}; restore the file or remove it"
@@ -123,7 +124,7 @@ def _label_by_file(tree: Folder, root: Path, file: Path, options: Options) -> La
         counts.update({name: len(files) for name, files in classes.items()})
     said, *more = labels.notes
     notes = [*_ignored(tree, labels.tables), f"{said}: {class_counts(counts)}", *more]
-    draw = read_draw(file)
+    draw = find_draw(file, tree.files())
     if not (options.classes or (draw and draw.classes) or labels.numbers):
         notes += near_names(counts)
     return replace(labels, splits=splits, notes=tuple(notes), unlabelled=rest, draw=draw)

@@ -123,6 +123,8 @@ def load(
     """
     _prepare_pillow(max_pixels)
     try:
+        if not data:
+            raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data)) as header:
             _check_size(header, max_pixels)
             if at_least is not None:

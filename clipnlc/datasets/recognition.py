@@ -9,7 +9,7 @@ from typing import Final
 from clipnlc.datasets import source
 from clipnlc.datasets.dataset import Dataset, LocalDataset
 from clipnlc.datasets.division import TEST
-from clipnlc.datasets.drawn import Draw, Row, doubt
+from clipnlc.datasets.drawn import NOT_DRAWN, Draw, Row, doubt, record_of
 from clipnlc.datasets.folder import list_images
 from clipnlc.datasets.layouts import LayoutError
 from clipnlc.datasets.rows import Options
@@ -36,12 +36,14 @@ class Recognised:
         splits: its splits, before any division.
         chosen: of photos labelled in part, why the labelled ones are no random draw from them; None
             where they are one.
+        all_drawn: whether the command label drew every photo that there is, and each has its label.
     """
 
     path: str
     what: str
     splits: tuple[str, ...]
     chosen: str | None = None
+    all_drawn: bool = False
 
     @property
     def is_divided(self) -> bool:
@@ -49,9 +51,13 @@ class Recognised:
         return TEST in self.splits
 
     @property
-    def is_partly_labelled(self) -> bool:
-        """Whether there are images without labels beside those with, and no test split."""
-        return UNLABELLED in self.splits and not self.is_divided
+    def is_own_judge(self) -> bool:
+        """Whether all labels are fitted on and judged by cross-fitting, rather than some made test.
+
+        So it is where only some photos have labels, and where the command label drew them all: who
+        labels the last photo is not to lose 30 % of the labels.
+        """
+        return not self.is_divided and (UNLABELLED in self.splits or self.all_drawn)
 
     def sentence(self, test_share: float | None) -> str:
         """Say in one line what it is and how it is used.
@@ -62,6 +68,11 @@ class Recognised:
         said = f"{self.path}: {self.what}"
         if self.is_divided:
             return f"{said} with a split ({', '.join(self.splits)})"
+        if test_share is None and self.all_drawn:
+            return (
+                f"{said} for all, as the command label drew them; all labels are fitted on, and the "
+                "accuracy is cross-fitted on them (--test-share 0.3 makes a test split instead)"
+            )
         if test_share is None:
             return f"{said} for some; all labels are fitted on, the other images without labels"
         return (
@@ -105,11 +116,16 @@ def recognise(
         if listing.draw is not None:  # else the blank rows were not drawn either
             rows += [Row(file, "", "") for file in listing.blank]
         files = set(images_below(dataset.path))
+        chosen = doubt(rows, files, listing.draw or Draw())
+        if chosen == NOT_DRAWN and listing.draw is None:
+            record = record_of(dataset.labels)
+            chosen += f" (if it did, put the record that it wrote beside the CSV, as {record})"
         return Recognised(
             str(dataset.path),
             f"images with labels in {dataset.labels}",
             splits,
-            doubt(rows, files, listing.draw or Draw()),
+            chosen,
+            all_drawn=listing.draw is not None and not listing.unlabelled,
         )
     kind = source.kind_of(dataset.path)
     what = _KINDS[kind]

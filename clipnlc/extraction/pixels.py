@@ -29,7 +29,7 @@ class Skipped:
     Attributes:
         sample_id: of the image.
         reason: why, without the image's name.
-        message: the whole message, as feature stores record it.
+        message: the whole message, where it is not to be skipped.
     """
 
     sample_id: str

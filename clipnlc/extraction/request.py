@@ -73,6 +73,7 @@ class Request:
         replace: let a path take the place of another data set that has its name in the store.
         max_pixels: a larger image is unreadable; another number than the default is a part of the
             key, for it decides which images are skipped.
+        program: the command that it was made by, which a message is to spell.
     """
 
     store: Path
@@ -103,6 +104,7 @@ class Request:
     on_bad_image: BadImage = "fail"
     replace: bool = False
     max_pixels: int = MAX_PIXELS
+    program: Literal["extract", "run"] = "extract"
 
     @property
     def copies(self) -> int:
@@ -123,11 +125,14 @@ class Request:
         )
         limit = one.limit
         rows = one.rows and f"{one.rows[0]}:{'' if one.rows[1] is None else one.rows[1]}"
+        is_run = one.program == "run"
+        devices = one.engine.devices if one.engine.devices != ("auto",) else None
         return command(
-            "extract",
+            one.program,
+            *(one.dataset if is_run else ()),
             *(word for pair in pairs for word in ("--source", pair)),
             store=one.store,
-            dataset=list(one.dataset),
+            dataset=() if is_run else list(one.dataset),
             backbones=list(one.backbones),
             split=list(one.split),
             name=one.name,
@@ -144,7 +149,7 @@ class Request:
             crops=one.crops or None,
             rows=rows,
             weights_dir=one.weights_dir,
-            devices=one.engine.devices if one.engine.devices != ("auto",) else None,
+            **{"device" if is_run else "devices": devices},
             precision=one.precision if one.precision != "auto" else None,
             compile=one.compiled,
             on_bad_image=one.on_bad_image if one.on_bad_image != "fail" else None,

@@ -1,8 +1,8 @@
 """What a store holds of a data set already: whether it is the same one, and its splits fit together.
 
 A path gets its name in the store from its folder, so two data sets may have one name. They are told
-apart by their images: a data set that was moved, edited or laid out anew shares some with what is
-stored. All splits of a data set have the same classes, prompts and backbone; a split that this run
+apart by their images: a data set that was moved, edited, laid out anew, or that grew, shares half of
+them or more with what is stored. All splits of a data set have the same classes, prompts and backbone; a split that this run
 does not make, since it was not asked for or has gone from the source, must fit or give way.
 """
 
@@ -36,12 +36,17 @@ from clipnlc.view import crop_number
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
     from clipnlc.datasets.source import Split
     from clipnlc.extraction.order import Job
     from clipnlc.extraction.request import Request
     from clipnlc.stores.layout import Layout
 
 _SHOWN: Final = 3
+
+_SAME: Final = 0.5
+"""Share of the images, of the smaller of two data sets, that makes them one."""
 
 
 def typed(dataset: Dataset) -> str:
@@ -73,10 +78,8 @@ def is_to_be_replaced(
         dataset=[str(folder)], name=_free_name(layout, folder.resolve().parent.name, dataset.key)
     )
     raise StoreError(
-        f"{layout.dataset(dataset.key)} holds another data set than {folder}: none of its images is "
-        f"one of the {found.images} images there (classes there: {_few(found.there)}; here: "
-        f"{_few(found.here)}); give this one a name of its own with --name: run `{cure}`, or let it "
-        "take the other's place with --replace"
+        f"{layout.dataset(dataset.key)} holds another data set than {folder}: {found}; give this one a "
+        f"name of its own with --name: run `{cure}`, or let it take the other's place with --replace"
     )
 
 
@@ -95,12 +98,24 @@ def check_halves(request: Request, layout: Layout, dataset: Dataset, parts: Sequ
             stored = key.fields.get("division", {}).get("test_share")
             if stored != request.test_share:
                 kept = "undivided" if stored is None else f"divided by --test-share {stored:g}"
-                cure = request.spelled(
-                    dataset=[typed(dataset)], split=(), test_share=request.test_share or stored
-                )
                 raise StoreError(
-                    f"{layout.root} holds {dataset.key}/{half} {kept}, with images that would be in {min(made)} too; run `{cure}` to make both, or give another --name"
+                    f"{layout.root} holds {dataset.key}/{half} {kept}, with images that would be in "
+                    f"{min(made)} too; {_cure_of_halves(request, layout, dataset, stored)}"
                 )
+
+
+def _cure_of_halves(
+    request: Request, layout: Layout, dataset: Dataset, stored: float | None
+) -> str:
+    """Say what to run: `run` chose itself not to divide, so it is to keep its own way."""
+    if request.program == "run":
+        after = request.labels.stem if request.labels else "undivided"
+        name = _free_name(layout, after, dataset.key)
+        cure = request.spelled(dataset=[typed(dataset)], name=name)
+        return f"run `{cure}` to have both, or give another --store"
+    share = request.test_share or stored
+    cure = request.spelled(dataset=[typed(dataset)], split=(), test_share=share)
+    return f"run `{cure}` to make both, or give another --name"
 
 
 def _folder(dataset: Dataset) -> Path | None:
@@ -111,12 +126,22 @@ def _folder(dataset: Dataset) -> Path | None:
 @dataclass(frozen=True)
 class _Another:
     images: int
+    own: int
+    shared: int
     there: Sequence[str]
     here: Sequence[str]
 
+    def __str__(self) -> str:
+        own = f"{self.shared} of its {self.own} images"
+        said = f"{own} is" if self.shared == 1 else f"{own} are"
+        return (
+            f"{said if self.shared else 'none of its images is'} among the {self.images} images there "
+            f"(classes there: {_few(self.there)}; here: {_few(self.here)})"
+        )
+
 
 def _another(layout: Layout, dataset: Dataset, splits: Iterable[Split]) -> _Another | None:
-    """Return what is stored if it shares no image with the data set, else None."""
+    """Return what is stored if it is another data set, by the images that are in both, else None."""
     paths = [
         layout.features(dataset.key, split, backbone)
         for split in layout.splits(dataset.key)
@@ -129,26 +154,41 @@ def _another(layout: Layout, dataset: Dataset, splits: Iterable[Split]) -> _Anot
         key = read_feature_header(path).key
         by_content.setdefault(key.fields.get("images", {}).get("content", path), path)
     stored: list[FeatureColumns] = []
+    there: set[bytes] = set()
+    here: set[bytes] = set()
     classes: Sequence[str] = ()
     for split in splits:
         if split.content in by_content:
             return None
-        stored = stored or [read_feature_columns(path) for path in by_content.values()]
-        if any(_shares(columns, split) for columns in stored):
+        if not stored:
+            stored = [read_feature_columns(path) for path in by_content.values()]
+            there = {one.tobytes() for columns in stored for one in _digests(columns)}
+        if any(columns.content is None and _has_names_of(columns, split) for columns in stored):
             return None
+        here |= {digest.tobytes() for digest in split.image_digests}
+        if there and _SAME * len(there) <= len(here & there):
+            return None  # whatever the other splits hold
         classes = split.class_names
+    shared = len(here & there)
+    if shared and _SAME * min(len(here), len(there)) <= shared:
+        return None
     return _Another(
-        sum(len(columns.sample_id) for columns in stored), stored[0].class_names, classes
+        sum(len(columns.sample_id) for columns in stored),
+        len(here),
+        shared,
+        stored[0].class_names,
+        classes,
     )
 
 
-def _shares(stored: FeatureColumns, split: Split) -> bool:
-    """Return whether an image is in both; older files tell by names of images and classes."""
-    if stored.content is None:
-        same_classes = set(stored.class_names) & set(split.class_names)
-        return bool(same_classes) and bool(set(stored.sample_id) & set(split.sample_id))
-    known = {digest.tobytes() for digest in stored.content}
-    return any(digest.tobytes() in known for digest in split.image_digests)
+def _digests(stored: FeatureColumns) -> Iterable[np.ndarray]:
+    return () if stored.content is None else stored.content
+
+
+def _has_names_of(stored: FeatureColumns, split: Split) -> bool:
+    """Return whether names of images and of classes are in both: all that older files tell."""
+    same_classes = set(stored.class_names) & set(split.class_names)
+    return bool(same_classes) and bool(set(stored.sample_id) & set(split.sample_id))
 
 
 def _free_name(layout: Layout, above: str, key: str) -> str:

@@ -88,7 +88,7 @@ def embed(
 def _seal(order: Order, span: Span, found: Sequence[Embedded]) -> None:
     """Write the shard of every job: what was embedded now, and what its existing file has."""
     parts = [part for batch in found for part in batch.parts]
-    skipped = tuple((s.sample_id, s.message) for part in parts for s in part.skipped)
+    skipped = tuple((s.sample_id, s.reason) for part in parts for s in part.skipped)
     left_out = {name for name, _ in skipped}
     names = [order.split.sample_id[row] for row in order.rows[span.start : span.stop]]
     kept = np.flatnonzero([name not in left_out for name in names])  # places in the span

@@ -200,7 +200,7 @@ class _Work:
                 write_zero_shot_logits(self.layout, found.key, backbone)
         behind = with_other_classes(self.layout, found.key, jobs, self.chosen)
         if behind:
-            cure = self.request.spelled(dataset=[typed(found)], backbones=behind)
+            cure = self.request.spelled(dataset=[typed(found)], backbones=behind, program="extract")
             self._note(
                 f"{found.key}: {', '.join(behind)} still with other class names in the store; "
                 f"run `{cure}` to use them together"

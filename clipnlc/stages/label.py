@@ -11,8 +11,8 @@ from clipnlc.datasets.drawn import (
     COLUMNS,
     Draw,
     Row,
+    find_draw,
     in_order,
-    read_draw,
     read_rows,
     record_of,
     safe_file,
@@ -221,7 +221,7 @@ def _earlier(
                 "record to draw anew"
             )
         return (), Draw(seed or 0)
-    rows, draw = read_rows(out), read_draw(out)
+    rows, draw = read_rows(out), find_draw(out, files)
     drawn = draw or Draw(seed or 0)
     if seed is not None and seed != drawn.seed:
         raise DataError(

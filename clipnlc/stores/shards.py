@@ -156,11 +156,11 @@ def merge_shards(
     labels = _joined([read_labels(column) for column in columns])
     content = [digests for column in columns if (digests := read_content(column)) is not None]
     if not sample_id:
-        reason = columns[0].strings("skipped/reason")[0]
+        first, reason = read_skipped(columns[0])[0]
         place = locate(path)
         where = f"{place.dataset}/{place.split}" if place else path
         raise DataError(
-            f"none of the images 0 to {rows} of {where} can be read ({reason}); check the data set"
+            f"none of the images 0 to {rows} of {where} can be read ({first}: {reason}); replace or remove them"
         )
     digest = write_features(
         path,

@@ -1,7 +1,7 @@
 """From labelled photos to a fitted ensemble and its accuracy: extract, train-nlc, evaluate, diversity.
 
-Where only some photos have labels there is no test split: all labels are fitted on, and the accuracy is
-estimated by cross-fitting on them (`stages.cross_fit`).
+Where only some photos have labels, or the command `label` drew them all, there is no test split: all
+labels are fitted on, and the accuracy is estimated by cross-fitting on them (`stages.cross_fit`).
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Final
 
 from clipnlc.combiners import USUAL
 from clipnlc.datasets.division import check_share
+from clipnlc.datasets.images import ImageError
 from clipnlc.datasets.recognition import Recognised, recognise
 from clipnlc.extraction.inputs import open_datasets
 from clipnlc.extraction.request import Request
@@ -22,6 +23,7 @@ from clipnlc.stages.diversity import diversity
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stages.extract import Outcome, Watch, extract
 from clipnlc.stages.train_nlc import FittedRun, train_nlc
+from clipnlc.workflows.checking import name_unreadable, refuse_one_class
 
 METHOD: Final = "balanced-gp"
 """The method that the answer is about, fixed before any test image is seen: see docs/selection.md.
@@ -89,10 +91,14 @@ def run(
     recognised = recognise(
         found, image_column=request.image_column, label_column=request.label_column
     )
-    if not (recognised.is_divided or recognised.is_partly_labelled) and request.test_share is None:
+    if not (recognised.is_divided or recognised.is_own_judge) and request.test_share is None:
         request = replace(request, test_share=TEST_SHARE)
     tell(recognised.sentence(request.test_share))
-    extracted = extract(request, watch=watch)
+    refuse_one_class(request, found, recognised.splits)
+    try:
+        extracted = extract(request, watch=watch)
+    except ImageError as error:
+        raise name_unreadable(request, error, advance) from error
     splits = {outcome.split for outcome in extracted}
     members = tuple(dict.fromkeys(outcome.backbone for outcome in extracted))
     method, combiners = METHOD, list(USUAL)
