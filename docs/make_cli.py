@@ -35,6 +35,7 @@ def page() -> str:
         EXIT_CODES,
     ]
     for name, command in group.commands.items():
+        command.fill_help()
         parts += [f"## clipnlc {name}", *_paragraphs(command.help)]
         parts.append(_table(("option", "default", "meaning"), [_row(p) for p in command.params]))
     return "\n\n".join(parts) + "\n"
