@@ -24,7 +24,32 @@ AnyImage = str | Path | Image.Image | np.ndarray
 
 
 class LoadedEnsemble:
-    """A fitted ensemble; backbones are loaded by the first prediction and stay loaded."""
+    """A fitted ensemble; backbones are loaded by the first prediction and stay loaded.
+
+    `clipnlc.load` makes one of a folder that `clipnlc export` wrote. Here from images to a
+    prediction, with a miniature backbone:
+
+    >>> import clipnlc, tempfile
+    >>> from clipnlc.cli import main
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store, made = f"{folder.name}/store", f"{folder.name}/ensemble"
+    >>> for line in (
+    ...     "extract --dataset digits --backbones nano-RN50 --limit 8",
+    ...     "train-nlc --combiners log-avg",
+    ...     f"export --combiner log-avg --out {made}",
+    ... ):
+    ...     assert main([*line.split(), "--store", store, "--quiet"]) == 0
+    >>> loaded = clipnlc.load(made)
+    >>> loaded.backbones, loaded.class_names[:3]
+    (('nano-RN50',), ('zero', 'one', 'two'))
+    >>> loaded.describe()
+    'log-avg of nano-RN50 with zero-shot heads, fitted without labels on digits: 10 classes'
+    >>> bar = np.zeros((28, 28, 3), np.uint8)  # black, with a white bar
+    >>> bar[4:24, 12:16] = 255
+    >>> [found.answer for found in loaded.predict([bar])]
+    ['one']
+    >>> folder.cleanup()
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor

@@ -56,7 +56,11 @@ class Ensemble:
         assert len(self.gflops) in (0, backbones), "one cost per backbone"
 
     def rows(self, index: Int[np.ndarray, " rows"] | Sequence[int]) -> Ensemble:
-        """Return the rows named by `index`, in that order."""
+        """Return the rows of these numbers, in that order.
+
+        Raises:
+            IndexError: there is no such row.
+        """
         i = np.asarray(index, dtype=np.int64)
         return Ensemble(
             logits=self.logits[:, i],
@@ -68,7 +72,11 @@ class Ensemble:
         )
 
     def members(self, index: Int[np.ndarray, " members"] | Sequence[int]) -> Ensemble:
-        """Return the backbones named by `index`, in that order."""
+        """Return the backbones of these numbers, in that order.
+
+        Raises:
+            IndexError: there is no such backbone.
+        """
         i = [int(j) for j in index]
         if i == list(range(len(self.logits))):
             return self
@@ -82,7 +90,16 @@ class Ensemble:
         )
 
     def classes(self, index: Int[np.ndarray, " chosen"] | Sequence[int]) -> Ensemble:
-        """Return the classes named by `index`, in that order."""
+        """Return the classes of these numbers, in that order.
+
+        Raises:
+            IndexError: there is no such class.
+
+        >>> import clipnlc
+        >>> made = clipnlc.ensemble_of({"a": np.eye(2)}, class_names=["cat", "dog"])
+        >>> made.classes([1, 0]).class_names, made.classes([1, 0]).logits.tolist()
+        (('dog', 'cat'), [[[0.0, 1.0], [1.0, 0.0]]])
+        """
         i = [int(j) for j in index]
         if i == list(range(self.logits.shape[2])):
             return self
@@ -96,13 +113,25 @@ class Ensemble:
         )
 
     def with_features(self, features: Sequence[Float[np.ndarray, "samples _"]]) -> Ensemble:
-        """Return the same samples with other features."""
+        """Return the same samples with other features, an array `[samples, dim]` a backbone.
+
+        >>> import clipnlc
+        >>> made = clipnlc.ensemble_of({"a": np.eye(2), "b": np.eye(2)})
+        >>> made = made.with_features([np.ones((2, 5)), np.zeros((2, 0))])
+        >>> [its.shape for its in made.features]
+        [(2, 5), (2, 0)]
+        """
         return replace(self, features=tuple(features))
 
     def canonical(self) -> Canonical:
         """Sort backbones and classes by name; what has no names stays in its given order.
 
         Classes of the same name keep their order. No array is copied that is in order already.
+
+        >>> import clipnlc
+        >>> found = clipnlc.ensemble_of({"b": np.eye(2), "a": 2 * np.eye(2)}).canonical()
+        >>> found.backbones.tolist(), found.ensemble.logits[:, 0, 0].tolist()
+        ([1, 0], [2.0, 1.0])
         """
         backbones, classes = by_name(self.backbones), by_name(self.class_names)
         ordered = self.members(backbones) if self.backbones else self
@@ -121,6 +150,11 @@ class Ensemble:
 
         Raises:
             ValueError: the ensemble was opened without features.
+
+        >>> import clipnlc
+        >>> made = clipnlc.ensemble_of({"a": np.eye(2)}, features={"a": np.array([[3, 4.0], [0, 2]])})
+        >>> made.concatenated().round(3).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
         """
         if not self.features:
             raise ValueError("this ensemble holds no features; open it with features")

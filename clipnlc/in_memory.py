@@ -113,6 +113,8 @@ class FittedCombiner:
     >>> fitted = clipnlc.fit(rows, np.arange(3), "prob-avg")
     >>> fitted
     <prob-avg of a, b, fitted on 3 labels: 3 classes>
+    >>> fitted.name, fitted.class_names
+    ('prob-avg', ('x', 'y', 'z'))
     >>> fitted.predict(rows.rows([2, 0])).tolist(), fitted.accuracy(rows, np.array([0, 1, 1]))
     ([2, 0], 0.6666666666666666)
     """
@@ -137,6 +139,11 @@ class FittedCombiner:
         Raises:
             DataError: the combiner reads features, and there are none; the ensemble has no names.
             StoreError: it has other models or classes than the fit.
+
+        >>> import clipnlc, numpy as np
+        >>> rows = clipnlc.ensemble_of({"a": np.eye(2), "b": 3 * np.eye(2)})
+        >>> clipnlc.fit(rows, np.arange(2), "log-avg").scores(rows).tolist()
+        [[2.0, 0.0], [0.0, 2.0]]
         """
         _check_able(self.name, ensemble)
         with threadpool_limits(limits=1):
@@ -156,6 +163,11 @@ class FittedCombiner:
 
         Raises:
             DataError: the softmax of this combiner's scores is no probability; else as `scores`.
+
+        >>> import clipnlc, numpy as np
+        >>> rows = clipnlc.ensemble_of(probabilities={"a": np.array([[0.9, 0.1]])})
+        >>> clipnlc.fit(rows, np.array([0]), "prob-avg").probabilities(rows).round(3).tolist()
+        [[0.9, 0.1]]
         """
         if not COMBINERS.get(self.name).probabilistic:
             raise DataError(

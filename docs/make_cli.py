@@ -35,6 +35,7 @@ def page() -> str:
         EXIT_CODES,
     ]
     for name, command in group.commands.items():
+        command.fill_help()
         parts += [f"## clipnlc {name}", *_paragraphs(command.help)]
         parts.append(_table(("option", "default", "meaning"), [_row(p) for p in command.params]))
     return "\n\n".join(parts) + "\n"
@@ -54,12 +55,11 @@ def _paragraphs(text: str) -> list[str]:
 def _row(option: Any) -> tuple[str, str, str]:  # noqa: ANN401  (Typer's classes are private)
     if option.param_type_name == "argument":
         name = option.name.upper() + "..." * (option.nargs == -1)
-        names, default = f"`{name}`" if option.required else f"`[{name}]`", f"`{option.default}`"
-        default = "required" if option.required else default
+        names = f"`{name}`" if option.required else f"`[{name}]`"
     else:
         names = ", ".join(f"`{name}`" for name in option.opts)
-        empty = option.default in (None, "", False)
-        default = "required" if option.required else "" if empty else f"`{option.default}`"
+    empty = option.default in (None, "", False)
+    default = "required" if option.required else "" if empty else f"`{option.default}`"
     environment = f" Also `${option.envvar}`." if option.envvar else ""
     return names, default, f"{option.help}{environment}"
 

@@ -26,6 +26,7 @@ from clipnlc import cli
 from clipnlc.cli import app as app_module
 from clipnlc.combiners import COMBINERS
 from clipnlc.errors import StoreError
+from clipnlc.heads import HEADS
 from clipnlc.stores.logits import read_logits
 
 ROOT = Path(__file__).parents[1]
@@ -243,6 +244,14 @@ def test_help_begins_with_what_the_command_makes(name, capsys):
     assert "Example: clipnlc" in "\n".join(said)
 
 
+def test_help_of_train_heads_names_every_head_that_is_trained(capsys, monkeypatch):
+    monkeypatch.setitem(HEADS.table, "brand-new", HEADS.table["gda"])
+    assert cli.main(["train-heads", "--help"]) == 0
+    option = capsys.readouterr().out.split("--head <str>")[1].split("[default: linear]")[0]
+    said = "".join(option.split())  # names are broken at hyphens
+    assert [name for name in HEADS.table if name not in said] == ["zero-shot"]
+
+
 def test_help_lists_every_command_in_full(capsys):
     assert cli.main([]) == 0
     said = capsys.readouterr().out.split("Commands:")[1]
@@ -309,6 +318,25 @@ def test_the_script_is_the_module():
 def test_the_version_is_that_of_the_package(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"clipnlc {version('clipnlc')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["backbones", "nano"], 0),
+        (["predict", "nope.png", "--classes", "cat,dog"], 2),
+        (["predict", "nope.png", "more/*.jpg", "--from", "nowhere"], 2),
+        (["import", "--remove", "--backbone", "forest", "--dataset", "photos"], 2),
+    ],
+)
+def test_plain_answers_need_no_torch(words, code, tmp_path):
+    script = (
+        "import sys; from clipnlc.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(10 * bool({'torch', 'open_clip'} & {*sys.modules}) or code)"
+    )
+    line = [sys.executable, "-c", script, *words]
+    done = subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == code, done
 
 
 @pytest.mark.parametrize("stage", ["extract", "train-nlc", "train-heads"])

@@ -9,7 +9,7 @@ import datasets as hf
 import numpy as np
 import pyarrow as pa
 import pytest
-from command_line import COLOURS, good, write_photos
+from command_line import COLOURS, good, refusal, write_photos
 from datasets_on_disk import png, put, write_table
 from evaluation_examples import write_backbones
 from PIL import Image
@@ -421,3 +421,30 @@ def test_the_text_counts_and_explains_and_fits(tmp_path):
     assert set(marks[2:]) == {"fine"}
     assert "remove them from one of the two" in " ".join(text.split())
     assert json.loads(json.dumps(asdict(diagnosis)))["findings"][0]["severity"] == "problem"
+
+
+# Labels from a table
+
+
+def test_a_folder_with_a_table_of_labels(tmp_path, here):
+    photos = write_photos(tmp_path / "photos")
+    files = sorted((photos / "train").rglob("*.png"))
+    labels = tmp_path / "labels.csv"
+    lines = [f"{p.relative_to(photos)},{p.parent.name}\n" for p in files[1:]]
+    labels.write_text("file,label\n" + "".join(lines))
+    where = ("doctor", photos, "--labels", labels, "--store", tmp_path / "store", "--json")
+    told = json.loads(good(*where, by=here))
+    assert told["rows"] == {"train": 23, "unlabelled": 37}
+    assert {f["severity"] for f in told["findings"]} == {"fine", "note"}
+    shutil.copy(files[0], files[1])  # of which one has no label: no two labels
+    (one,) = [
+        f for f in json.loads(good(*where, by=here))["findings"] if f["check"] == "duplicates"
+    ]
+    assert "1 image of unlabelled is in train too" in one["found"]
+    said = refusal("doctor", photos, "--labels", labels, "--classes", "red,blue", by=here)
+    assert "'green' is no class of --classes (red, blue)" in said
+
+
+def test_a_data_set_of_the_store_is_told_to_need_a_path(fitted, here):
+    said = refusal("doctor", "photos", "--store", fitted, by=here)
+    assert f"{fitted} holds photos, but not where its images lie; give their path" in said

@@ -1,5 +1,7 @@
 """Families of backbones: how each is prompted, and what a family must be."""
 
+import json
+import re
 import runpy
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from command_line import good, refusal
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_data_config
@@ -15,7 +18,9 @@ from tiny_backbones import load
 from clipnlc.backbones import parse
 from clipnlc.backbones.catalogue import catalogue, families
 from clipnlc.backbones.families import FAMILIES, family, family_of
+from clipnlc.backbones.families.base import Family
 from clipnlc.backbones.families.nano import ANY, SUBJECTS
+from clipnlc.backbones.families.open_clip import SIZES
 from clipnlc.backbones.identity import identity
 from clipnlc.backbones.loaded import describe
 from clipnlc.datasets.nano import glyphs, patterns, scans, scenes
@@ -214,6 +219,28 @@ def test_families_are_listed_with_what_they_need():
     assert found["timm"].release == timm.__version__
     assert (found["timm"].texts, found["open_clip"].texts, found["nano"].known) == (False, True, 9)
     assert "transformers" in found["open_clip"].needs
+
+
+def test_only_the_families_that_were_named_are_listed(here):
+    said = good("backbones", "nano,timm", "--families", by=here)
+    assert [line.split()[0] for line in said.splitlines() if re.match(" [a-z]", line)] == [
+        "family",
+        "nano",
+        "timm",
+    ]
+    (one,) = json.loads(good("backbones", "--families", "hf", "--json", by=here))
+    assert one["name"] == "hf"
+    assert "unknown family 'tim'; did you mean 'timm'" in refusal(
+        "backbones", "--families", "tim", by=here
+    )
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_the_sizes_that_are_written_down_are_those_of_the_architectures(architecture):
+    nano = architecture.startswith("nano-")
+    backbone = parse(architecture if nano else f"{architecture}.openai")
+    its = family(backbone.family)
+    assert its.described(backbone) == Family.described(its, backbone)
 
 
 def test_backbones_are_found_by_part_of_a_name():

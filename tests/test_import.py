@@ -1,14 +1,19 @@
 """`clipnlc import`: own arrays as a backbone, aligned with what the store has, or refused by name."""
 
+import re
+import shlex
+import shutil
+
 import numpy as np
 import pytest
+from command_line import contents, good, refusal
 from stores_examples import quick_disk  # noqa: F401  (a fixture for all tests)
 
 from clipnlc.datasets.array_roles import Names
-from clipnlc.errors import DataError, StoreError
+from clipnlc.errors import DataError, StoreError, UnknownNameError
 from clipnlc.extraction.finishing import write_zero_shot_logits
 from clipnlc.heads.base import normalise
-from clipnlc.stages.import_arrays import import_arrays
+from clipnlc.stages.import_arrays import import_arrays, remove_imported
 from clipnlc.stores import locks
 from clipnlc.stores.aligned import open_ensemble
 from clipnlc.stores.features import read_features
@@ -39,7 +44,9 @@ class Desk:
     def __init__(self, root):
         self.root, self.layout = root, Layout(root / "store")
 
-    def give(self, split, backbone="forest", *, leave=(), names=None, scale=None, **changed):
+    def give(
+        self, split, backbone="forest", *, to="fruit", leave=(), names=None, scale=None, **changed
+    ):
         found = {**arrays(split, 1), **changed}
         path = self.root / f"{backbone}-{split}.npz"
         np.savez(path, **{name: array for name, array in found.items() if name not in leave})
@@ -47,7 +54,7 @@ class Desk:
             path,
             store=self.layout.root,
             backbone=backbone,
-            dataset="fruit",
+            dataset=to,
             split=split,
             names=names,
             logit_scale=scale,
@@ -218,3 +225,137 @@ def test_two_writers_are_kept_apart(desk):
         pytest.raises(StoreError, match=r"another clipnlc is writing .*forest\.h5"),
     ):
         desk.give("train")
+
+
+def test_a_misspelt_split_is_refused_with_those_that_are_known(desk):
+    for split, meant in {"tset": "did you mean 'test'", "Trian": "did you mean 'train'"}.items():
+        problem = rf"unknown --split '{split}'; {meant}\? known: train, val, test$"
+        with pytest.raises(UnknownNameError, match=problem):
+            import_arrays(
+                desk.root,
+                store=desk.layout.root,
+                backbone="forest",
+                dataset="fruit",
+                split=split,
+            )
+
+
+def test_a_split_of_the_data_set_in_the_store_is_known(desk):
+    desk.layout.features("fruit", "blurred", "tower").parent.mkdir()
+    shutil.copy(desk.root / "tower-test.npz", desk.root / "forest-blurred.npz")
+    made = import_arrays(
+        desk.root / "forest-blurred.npz",
+        store=desk.layout.root,
+        backbone="forest",
+        dataset="fruit",
+        split="blurred",
+    )
+    assert made.split == "blurred"
+
+
+def test_a_new_data_set_that_is_nearly_one_in_the_store_is_said_with_the_way_back(desk):
+    (*_, note) = desk.give("train", to="friut").notes
+    assert note.startswith(
+        "friut is new; did you mean 'fruit'? then undo this with `clipnlc import"
+    )
+    assert not [note for note in desk.give("train", to="friut").notes if "did you mean" in note]
+    assert not [note for note in desk.give("train", to="cars").notes if "did you mean" in note]
+    with pytest.raises(DataError, match="did you mean --dataset fruit\\? If not, name an array"):
+        desk.give("test", to="fruits", leave=("labels",))
+
+
+def test_an_array_of_objects_is_refused_with_what_to_save(desk):
+    ids = arrays("train")["sample_id"].astype(object)
+    with pytest.raises(
+        DataError, match=r"'sample_id' of .*forest-train\.npz is an array of Python objects .* "
+        r"save np\.asarray\(x, dtype=str\) of texts"
+    ):  # fmt: skip
+        desk.give("train", sample_id=ids)
+    desk.give("train", sample_id=np.asarray(ids, dtype=str))
+
+
+# Removing ---------------------------------------------------------------------------------------
+
+
+def test_what_was_removed_leaves_no_trace(desk):
+    before = contents(desk.layout.root)
+    texts = np.random.default_rng(3).normal(size=(3, 5))
+    for split in ROWS:
+        desk.give(split, leave=("logits",), texts=texts, scale=20.0)
+    done = remove_imported(store=desk.layout.root, backbone="forest", dataset="fruit")
+    assert (done.splits, done.logits, done.fits) == (("test", "train"), 1, 0)
+    assert contents(desk.layout.root) == before
+
+
+def test_a_data_set_of_which_nothing_is_left_is_gone(desk):
+    remove_imported(store=desk.layout.root, backbone="tower", dataset="fruit")
+    assert desk.layout.datasets() == ()
+
+
+def test_only_what_was_imported_is_removed(desk):
+    desk.give("train", to="cars")
+    for backbone, dataset, problem in (
+        ("towr", "fruit", "unknown imported backbone of fruit in .*did you mean 'tower'"),
+        ("tower", "friut", "unknown data set of .*did you mean 'fruit'"),
+        ("tower", "cars", "unknown imported backbone of cars in .*known: forest"),
+        ("nano-RN50", "fruit", "names what extract makes"),
+    ):
+        with pytest.raises((DataError, UnknownNameError), match=problem):
+            remove_imported(store=desk.layout.root, backbone=backbone, dataset=dataset)
+    shutil.copytree(desk.layout.dataset("cars"), desk.layout.dataset("pets"))
+    features = desk.layout.features("pets", "train", "forest")
+    features.rename(features.with_name("nano-RN50.h5"))
+    with pytest.raises(DataError, match=r"no backbone of pets in .* was imported"):
+        remove_imported(store=desk.layout.root, backbone="forest", dataset="pets")
+
+
+def test_a_backbone_that_is_being_written_is_not_removed(desk):
+    path = desk.layout.features("fruit", "train", "tower")
+    with locks.writing(path), pytest.raises(StoreError, match="another clipnlc is writing"):
+        remove_imported(store=desk.layout.root, backbone="tower", dataset="fruit")
+    remove_imported(store=desk.layout.root, backbone="tower", dataset="fruit")
+
+
+def test_fits_with_a_backbone_go_with_it_and_the_others_stay(desk, here):
+    for split in ROWS:
+        desk.give(split)
+    store = ("--store", desk.layout.root)
+    fit = ("--head", "auto", "--shots", "2", "--seeds", "1", *store)
+    good("train-heads", *fit, by=here)
+    good("train-nlc", *fit, "--combiners", "log-avg", "--backbones", "tower", by=here)
+    good("evaluate", "--head", "auto", "--backbones", "tower", *store, by=here)
+    before = {n: c for n, c in contents(desk.layout.root).items() if "forest" not in n}
+    good("train-nlc", *fit, "--combiners", "log-avg", by=here)
+    good("evaluate", "--head", "auto", *store, by=here)
+    remove = ("import", "--remove", "--backbone", "forest", "--dataset", "fruit", *store)
+    assert "split" in refusal(*remove, "--split", "test", by=here)
+    said = good(*remove, by=here)
+    assert said == (
+        "fruit forest: removed features of test, train, 2 files of logits, 1 file of fits\n"
+    )
+    left = contents(desk.layout.root)
+    assert {n: c for n, c in left.items() if n in before} == before
+    assert [n for n in left if n not in before and "/records/" not in n] == []
+    good("evaluate", "--head", "auto", *store, by=here)
+
+
+@pytest.mark.parametrize("split", list(ROWS))
+def test_a_later_stage_names_the_cure_of_a_split_that_lacks(desk, split, here):
+    desk.give(split)
+    other = {"train": "test", "test": "train"}[split]
+    words = ("train-heads", "--head", "auto", "--shots", "2", "--seeds", "1")
+    words += ("--backbones", "forest,tower", "--store", desk.layout.root)
+    said = refusal(*words, by=here)
+    assert f"import the rows of {other} too, or take forest out of fruit with" in said
+    (cure,) = re.findall(r"`clipnlc (.*)`", said)
+    good(*shlex.split(cure), by=here)
+    good(*[word.replace("forest,", "") for word in map(str, words)], by=here)
+
+
+def test_no_command_is_spelled_where_its_file_is_not_known(desk, here):
+    desk.give("train")
+    words = ("import", desk.root / "forest-train.npz", "--backbone", "forest", "--dataset", "fruit")
+    said = good(*words, "--split", "train", "--store", desk.layout.root, by=here)
+    assert said.endswith("\nnext: import the rows of test too, with --split test\n")
+    assert refusal(*words, by=here).startswith("error: --split is empty; say whose rows these are")
+    assert refusal("import", *words[2:], by=here).startswith("error: no FILE of arrays was given")

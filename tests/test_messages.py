@@ -62,11 +62,12 @@ ELSEWHERE = {
 
 SPELLERS = ("command", "import_command", "maker", "maker_of_test", "say_next", "_say_fit", "_maker",
             "_aligning_command", "_one_ensemble", "_remake_logits", "_without_train",
-            "without_train")  # fmt: skip
+            "without_import", "without_train")  # fmt: skip
 ONLY_RETURN = ("cli.extracting._say_fit", "extraction.request.Request.spelled",
                "reports.files._maker", "runs.freshness._remake_logits",
                "stores.aligned._aligning_command", "stores.layout.maker",
-               "stores.layout.maker_of_test", "stores.layout.without_train",
+               "stores.layout.maker_of_test", "stores.layout.without_import",
+               "stores.layout.without_train",
                "stores.layout.Location.command", "stores.layout.import_command",
                "runs.inputs._without_train", "stages.evaluate.finding._one_ensemble")  # fmt: skip
 """Spell a command for the places that call them, which are listed instead."""
@@ -666,11 +667,17 @@ def write_forest(box, *, split="train", backbone="nano-RN50", reverse=False):
 FOREST = ("--backbone", "forest", "--dataset", "photos")
 
 
-@case("cli.importing._say_next", fill={"import …": "import test.npz"})
-def after_import_of_one_split(box):
+@case("stores._h5.contents.missing")
+def diversity_of_a_backbone_of_which_one_split_was_imported(box):
     write_forest(box, split="test")
+    box.good("import", "test.npz", *FOREST, "--split", "test")
+    yield ["diversity", "--head", "auto"]
+
+
+@case("stages.import_arrays.import_arrays", again=False)  # it is new once
+def a_data_set_that_is_nearly_one_in_the_store(box):
     write_forest(box)
-    yield ["import", "train.npz", *FOREST, "--split", "train"]
+    yield ["import", "train.npz", "--backbone", "forest", "-d", "photo", "--split", "train"]
 
 
 @case("cli.importing._say_next")

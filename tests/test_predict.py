@@ -195,6 +195,13 @@ class TestWithAFit:
         assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*")} == before
         assert contents(fitted) == bytes_before
 
+    def test_lines_with_backbones_have_a_heading(self, ask, photos):
+        plain = rows(ask(photos / "test/red").out)
+        heading, *explained = rows(ask(photos / "test/red", "--explain").out)
+        assert heading == ["file", "class", "probability", "runner-up", *BACKBONES.split(",")]
+        assert [row[:4] for row in explained] == plain
+        assert {len(row) for row in explained} == {6}
+
     def test_json_is_one_object_a_line(self, ask, photos):
         found = objects(ask(photos / "test", "--json", "--explain", "--unsure", "0.9").out)
         assert len(found) == 36
@@ -387,6 +394,10 @@ class TestBadImages:
             "error: none of 2 images can be used, for the reasons above; give others",
         ]
         assert [p.name for p in tmp_path.iterdir() if "answers" in p.name] == []
+
+    def test_of_photos_none_of_which_is_there_the_first_is_named(self, ask, tmp_path):
+        said = refusal(tmp_path / "no.png", tmp_path / "*.jpg", by=ask)
+        assert said.startswith(f"error: {tmp_path}/no.png does not exist; give files, folders")
 
     def test_none_are_an_error(self, ask, tmp_path):
         (tmp_path / "empty").mkdir()

@@ -1,5 +1,6 @@
 """What `clipnlc backbones` lists."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipnlc.backbones import GROUPS, Backbone, parse, resolve
@@ -56,10 +57,15 @@ class FamilyEntry:
     package: str = ""
 
 
-def families() -> list[FamilyEntry]:
-    """Describe every family."""
+def families(names: Sequence[str] = ()) -> list[FamilyEntry]:
+    """Describe families, by default all.
+
+    Raises:
+        UnknownNameError: there is no such family.
+        PluginError: another package has it, and it cannot be used.
+    """
     found = []
-    for name in FAMILIES:
+    for name in FAMILIES.resolve(names) if names else FAMILIES:
         plugin = FAMILIES.plugin(name)
         with blame(plugin, f"the family {name!r}"):
             one = family(name)

@@ -20,7 +20,7 @@ def backbones(
         str,
         typer.Argument(
             help="Names, groups, or parts of names; the families, the embedded and the OpenAI ones "
-            "if empty."
+            "if empty. With --families, those to list; all if empty."
         ),
     ] = "",
     families: Annotated[bool, typer.Option(help="List the families alone.")] = False,
@@ -37,7 +37,7 @@ def backbones(
     from clipnlc.backbones.catalogue import families as all_families
 
     if families or not (names or as_json):
-        kinds = all_families()
+        kinds = all_families(listed(names) if families else ())
         if as_json:
             print_json(kinds)
         else:

@@ -30,6 +30,10 @@ ADDED: Final = {
 """Options of commands whose help lists names, and the entry points that add some."""
 
 
+TRAINED_HEADS: Final = "{trained_heads}"
+"""In a help, what stands for the heads that there are; only that help needs to import them."""
+
+
 class Checked(TyperCommand):
     """A command that refuses, by the option's name, what no option takes."""
 
@@ -37,12 +41,22 @@ class Checked(TyperCommand):
         """Write the help, with the names that other packages add; none of them is imported."""
         from clipnlc.plugins import declared
 
+        self.fill_help()
         for parameter in self.params:
             group = ADDED.get((self.name or "", parameter.name or ""))
             names = ", ".join(sorted(declared(group))) if group else ""
             if names:
                 parameter.help = f"{parameter.help} Of other packages: {names}."  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+
+    def fill_help(self) -> None:
+        """Put the names of clipnlc's own tables into the help."""
+        for parameter in self.params:
+            text = getattr(parameter, "help", None) or ""
+            if TRAINED_HEADS in text:
+                from clipnlc.heads.catalogue import trained_heads
+
+                parameter.help = text.replace(TRAINED_HEADS, trained_heads())  # type: ignore[attr-defined]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (Typer's is private)
         """Read the words of the command line.

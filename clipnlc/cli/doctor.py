@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.extracting import sources_of
-from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store
+from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
 from clipnlc.cli.output import Sayer, print_json, progress
 from clipnlc.commands import DEFAULT_STORE
 
@@ -25,6 +25,16 @@ def doctor(
         str, typer.Option(help="Column of the images, or of their files.")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, TSV, JSON lines or parquet of a folder's image files and labels, as for "
+            "extract."
+        ),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="With --labels: all class names, comma-separated.")
+    ] = "",
     test_share: Annotated[
         float | None, typer.Option(help="Divide a data set without a test split, as extract does.")
     ] = None,
@@ -64,6 +74,8 @@ def doctor(
             class_names=class_names,
             image_column=image_column or None,
             label_column=label_column or None,
+            labels=labels,
+            classes=listed(classes),
             test_share=test_share,
             limit=limit or None,
             max_pixels=max_pixels or MAX_PIXELS,

@@ -51,14 +51,7 @@ def train_heads(
     dataset: DatasetsInStore = "",
     backbones: BackbonesInStore = "",
     store: Store = DEFAULT_STORE,
-    head: Annotated[
-        str,
-        typer.Option(
-            help="linear, linear-cv, class-mean; on the combiners' own labels: linear-few, "
-            "linear-cv-few, class-mean-few, clap, gda, lp-plus-plus, rla, tip-adapter, tip-adapter-f; "
-            "with a teacher: distilled."
-        ),
-    ] = "linear",
+    head: Annotated[str, typer.Option(help="{trained_heads}.")] = "linear",
     teacher: Annotated[
         str,
         typer.Option(

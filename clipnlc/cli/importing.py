@@ -1,28 +1,25 @@
 """`import`: a person's own features or logits become a backbone in the store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from clipnlc.cli.options import AsJson, Quiet, Store, key_of
+from clipnlc.cli.options import AsJson, Quiet, Store, existing, key_of, was_given
 from clipnlc.cli.output import Sayer, print_json, say_next, say_replaced
-from clipnlc.commands import DEFAULT_STORE, command
+from clipnlc.commands import DEFAULT_STORE
 from clipnlc.errors import DataError
 from clipnlc.wording import count, quoted
 
 if TYPE_CHECKING:
     from clipnlc.stages.import_arrays import Imported
 
+_OF_REMOVE: Final = ("backbone", "dataset", "remove", "store", "quiet", "as_json")
+"""Options that `--remove` reads."""
+
 
 def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="Arrays: .npz, .npy, a folder of .npy, .safetensors, .parquet, or a folder saved by "
-            "`datasets`."
-        ),
-    ],
+    context: typer.Context,
     backbone: Annotated[
         str,
         typer.Option("--backbone", "-b", help="What to call it: letters, digits, - and _."),
@@ -30,7 +27,17 @@ def import_(
     dataset: Annotated[
         str, typer.Option("--dataset", "-d", help="The data set: one in the store, or a new name.")
     ],
-    split: Annotated[str, typer.Option(help="Whose rows these are: train, test or another.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Arrays: .npz, .npy, a folder of .npy, .safetensors, .parquet, or a folder saved by "
+            "`datasets`."
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(help="Whose rows these are: train, val, test, or a split of the store's."),
+    ] = "",
     features: Annotated[
         str, typer.Option(help="Array of features [rows, width]; by its usual name if not given.")
     ] = "",
@@ -57,6 +64,14 @@ def import_(
         float | None,
         typer.Option(help="Factor on cosines: of texts, or of logits that are cosines."),
     ] = None,
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--remove",
+            help="Instead: take the backbone out of the data set, all splits, with the logits and "
+            "fits made with it.",
+        ),
+    ] = False,
     store: Store = DEFAULT_STORE,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -72,9 +87,14 @@ def import_(
     from clipnlc.datasets.array_roles import Names
     from clipnlc.stages.import_arrays import import_arrays as stage
 
-    if not split.strip():
-        raise DataError("--split is empty; give train, test or another name")
     say = Sayer(quiet=quiet or as_json)
+    if remove:
+        _remove(say, context, backbone=backbone, dataset=dataset, store=store, as_json=as_json)
+        return
+    if file is None:
+        raise DataError("no FILE of arrays was given; give one, as in forest.npz")
+    if not split.strip():
+        raise DataError("--split is empty; say whose rows these are: train, val or test")
     made = stage(
         file,
         store=store,
@@ -96,6 +116,27 @@ def import_(
         return
     _say_imported(say, made)
     _say_next(say, made, store)
+
+
+def _remove(
+    say: Sayer, context: typer.Context, *, backbone: str, dataset: str, store: Path, as_json: bool
+) -> None:
+    from clipnlc.stages.import_arrays import remove_imported
+
+    given = [p for p in context.params if p not in _OF_REMOVE and was_given(p, context)]
+    if given:
+        option = "FILE" if given[0] == "file" else f"--{given[0].replace('_', '-')}"
+        raise DataError(
+            f"--remove takes a backbone out of every split, and {option} was given; leave it out"
+        )
+    done = remove_imported(store=existing(store), backbone=backbone, dataset=key_of(dataset))
+    if as_json:
+        print_json(done)
+        return
+    what = [f"features of {', '.join(done.splits)}"]
+    what += [count(done.logits, "file of logits", "files of logits")] * bool(done.logits)
+    what += [count(done.fits, "file of fits", "files of fits")] * bool(done.fits)
+    say(f"{done.dataset} {done.backbone}: removed {', '.join(what)}")
 
 
 def _say_imported(say: Sayer, made: "Imported") -> None:
@@ -122,14 +163,7 @@ def _say_next(say: Sayer, made: "Imported", store: Path) -> None:
         for split in ("train", "test")
         if made.backbone not in Layout(store).backbones(made.dataset, split)
     ]
-    if lacking:
-        more = command(
-            "import …",
-            backbone=made.backbone,
-            dataset=made.dataset,
-            split=lacking[0],
-            store=store,
-        )
-        say(f"next: {more}")
+    if lacking:  # in a file whose name is not known, so there is no command to paste
+        say(f"next: import the rows of {lacking[0]} too, with --split {lacking[0]}")
         return
     say_next(say, "train-heads --head auto", dataset=made.dataset, keys=[made.dataset], store=store)

@@ -68,6 +68,12 @@ DatasetOfFit = Annotated[
 ]
 
 
+def was_given(parameter: str, context: typer.Context) -> bool:
+    """Return whether the user gave an option or argument, by the name of its parameter."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
 def listed(text: str) -> tuple[str, ...]:
     """Split a comma-separated option."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,5 +1,6 @@
 """`predict`: the command for a person with photos."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -164,6 +165,7 @@ def predict(
     if combiner:
         require_row_wise(combiner)
         predictors.refuse_unsure(combiner, unsure)
+    _refuse_absent(photos)
     tell = _Teller(quiet=quiet)
     memory: Path | None = None  # of the weights' digests, beside a fit in a store
     with _Progress(quiet=quiet) as bar:
@@ -225,6 +227,34 @@ def predict(
         printer.finish()
 
 
+def _refuse_absent(photos: Sequence[str]) -> None:
+    """Refuse, before backbones are loaded, photos of which none is there; a list is read later."""
+    from clipnlc.datasets.photos import LIST, list_photos
+
+    if LIST in photos:
+        return
+    absent = None
+    for path in list_photos(photos):
+        if os.path.lexists(path):
+            return
+        absent = absent or path
+    if absent is None:
+        raise _no_images(photos)
+    raise DataError(
+        f"{printable(str(absent))} does not exist; give files, folders, globs, or - for a list on "
+        "standard input"
+    )
+
+
+def _no_images(photos: Sequence[str]) -> DataError:
+    from clipnlc.datasets.tree import image_suffixes
+
+    return DataError(
+        f"no images among {' '.join(map(printable, photos))}; give files, folders with images "
+        f"({' '.join(sorted(image_suffixes()))}), globs, or - for a list on standard input"
+    )
+
+
 def _run(
     blocks: "Iterator[Predicted]",
     photos: Sequence[str],
@@ -237,8 +267,6 @@ def _run(
     Raises:
         DataError: there was no image, or none that could be read.
     """
-    from clipnlc.datasets.tree import image_suffixes
-
     done = failed = 0
     for block in blocks:
         show(block.predictions)
@@ -249,10 +277,7 @@ def _run(
         failed += len(block.unreadable)
         bar.images(done)
     if not done:
-        raise DataError(
-            f"no images among {' '.join(map(printable, photos))}; give files, folders with images "
-            f"({' '.join(sorted(image_suffixes()))}), globs, or - for a list on standard input"
-        )
+        raise _no_images(photos)
     if failed == done:
         raise DataError(
             f"none of {count(done, 'image')} can be used, for the reasons above; give others"

@@ -116,6 +116,7 @@ class Printer:
         form: what is shown.
         title: of the table.
         waiting: answers that may become a table; None once lines are printed.
+        headed: whether lines have got their heading, which they have where backbones are shown.
     """
 
     form: Form
@@ -123,6 +124,7 @@ class Printer:
     waiting: "list[Prediction] | None" = field(
         default_factory=lambda: [] if sys.stdout.isatty() else None
     )
+    headed: bool = False
 
     def __call__(self, block: Sequence["Prediction"]) -> None:
         """Print a block, or keep it for the table."""
@@ -131,6 +133,9 @@ class Printer:
             if len(self.waiting) <= TABLE_ROWS:
                 return
             block, self.waiting = self.waiting, None
+        if self.form.backbones and not self.headed:  # else four columns that explain themselves
+            echo("\t".join(map(printable, self.form.columns())))
+            self.headed = True
         for one in block:
             echo("\t".join(self.form.cells(one)))
         sys.stdout.flush()

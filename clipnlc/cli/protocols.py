@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clipnlc.cli.options import was_given
 from clipnlc.errors import DataError
 from clipnlc.registry import unknown_name
 
@@ -67,12 +68,12 @@ def protocol_of(name: str, context: typer.Context) -> tuple[str, float | None]:
         raise unknown_name("protocol", name, PROTOCOLS)
     found = PROTOCOLS[name]
     for option in found.contradicts:
-        if _given(option, context):
+        if was_given(option, context):
             raise DataError(
                 f"--protocol {name} and --{option} contradict each other; leave one of them out"
             )
     head = str(context.params["head"])
-    if not _given("head", context) or head == found.head:
+    if not was_given("head", context) or head == found.head:
         return found.head, found.holdout
     from clipnlc.heads import HEADS
 
@@ -82,9 +83,3 @@ def protocol_of(name: str, context: typer.Context) -> tuple[str, float | None]:
         f"--protocol {name} is of {found.head} heads, and --head {head} was given; leave one of "
         "them out"
     )
-
-
-def _given(option: str, context: typer.Context) -> bool:
-    """Return whether the user gave an option."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")

@@ -71,11 +71,15 @@ class ArrayFile:
         try:
             return _plain(np.asanyarray(self.load(name)), self.path, name)
         except _UNREADABLE as error:
-            pickled = any(words in str(error) for words in ("allow_pickle", "Python objects"))
-            problem = "it is pickled, and nothing is unpickled" if pickled else one_line(error)
+            if any(words in str(error) for words in ("allow_pickle", "Python objects")):
+                raise DataError(
+                    f"{quoted(name)} of {self.path} is an array of Python objects (dtype=object), which "
+                    "is pickled, and nothing is unpickled; save np.asarray(x, dtype=str) of texts, and "
+                    "np.asarray(x, dtype=np.float32) of numbers"
+                ) from error
             raise DataError(
-                f"cannot read {quoted(name)} of {self.path}: {problem}; save it again as numbers or "
-                "strings, as with np.savez"
+                f"cannot read {quoted(name)} of {self.path}: {one_line(error)}; save it again as "
+                "numbers or strings, as with np.savez"
             ) from error
 
 

@@ -58,6 +58,23 @@ def near_names(counts: Mapping[str, int]) -> tuple[str, ...]:
     )
 
 
+def nearest(name: str, others: Sequence[str]) -> str | None:
+    """Return the one of other names that a name may be meant for; None where it is one of them.
+
+    It differs in case or white space, or is nearly the same; not in digits alone.
+
+    >>> nearest("photo", ["pets", "photos"]), nearest("Photos", ["photos"])
+    ('photos', 'photos')
+    >>> nearest("cifar10", ["cifar100"]), nearest("pets", ["pets", "pet"])
+    (None, None)
+    """
+    if name in others:
+        return None
+    alike = {other: float(folded(name) == folded(other)) or _alike(name, other) for other in others}
+    near = max(alike, key=lambda other: alike[other], default=None)
+    return near if near is not None and alike[near] >= _NEAR else None
+
+
 def classes_option(names: Sequence[str]) -> str:
     """Spell the option that says these are the classes; of many, that a file says it.
 

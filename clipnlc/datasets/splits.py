@@ -20,7 +20,8 @@ _ALIASES = {
     "dev": "val",
     "testing": "test",
 }
-_ORDER = ("train", "val", "test")
+USUAL = ("train", "val", "test")
+"""The names of the usual splits, in order."""
 
 FILLERS = frozenset(
     "data dataset file files folder image images img imgs jpeg jpegs jpg jpgs photo photos pic pics picture pictures png pngs sample samples set sets split".split()  # noqa: SIM905
@@ -83,14 +84,14 @@ def _split_of(word: str) -> str:
     """Return the split that one word means, with `set` or `images` at its end; else ""."""
     for filler in ("", "set", "sets", "data", "images", "imgs", "split"):
         short = word.removesuffix(filler)
-        if short in _ORDER or short in _ALIASES:
+        if short in USUAL or short in _ALIASES:
             return _ALIASES.get(short, short)
     return ""
 
 
 def is_alias(name: str) -> bool:
     """Return whether `name` is one of the usual words for train, val or test."""
-    return canonical(name) in _ORDER
+    return canonical(name) in USUAL
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -99,8 +100,8 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     >>> in_order(["test", "blur", "train"])
     ('train', 'test', 'blur')
     """
-    rank = {name: i for i, name in enumerate(_ORDER)}
-    return tuple(sorted(set(names), key=lambda n: (rank.get(n, len(_ORDER)), n)))
+    rank = {name: i for i, name in enumerate(USUAL)}
+    return tuple(sorted(set(names), key=lambda n: (rank.get(n, len(USUAL)), n)))
 
 
 def natural(text: str) -> tuple[tuple[str, int], ...]:

@@ -33,8 +33,8 @@ HEADS = Registry(
         "lp-plus-plus": "clipnlc.heads.lp_plus_plus:LinearProbePlusPlus",
         "rla": "clipnlc.heads.rla:RegularisedLinearAdapter",
         "tip-adapter": "clipnlc.heads.tip_adapter:TipAdapter",
-        "distilled": "clipnlc.heads.distilled:DistilledHead",
         "tip-adapter-f": "clipnlc.heads.tip_adapter:TipAdapterF",
+        "distilled": "clipnlc.heads.distilled:DistilledHead",
     },
     plugins=Plugins("clipnlc.heads", "head", Head),
 )

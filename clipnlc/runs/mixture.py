@@ -20,7 +20,7 @@ from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.runs.finding import backbones_with_logits, datasets_with_logits
 from clipnlc.stores.features import read_feature_header
-from clipnlc.stores.layout import IMPORTED, Layout
+from clipnlc.stores.layout import IMPORTED, Layout, Location, without_import
 
 AUTO: Final = "auto"
 ZERO_SHOT: Final = "zero-shot"
@@ -43,10 +43,10 @@ def part_of(layout: Layout, dataset: str, backbone: str) -> str:
         return IMPORTED
     if header.dim:
         return FITTED
-    cure = command("import …", dataset=dataset, store=layout.root)
+    place = Location(layout.root, "logits", dataset, backbone=backbone)
     raise DataError(
         f"{backbone} has neither texts nor features nor logits on {dataset}, so nothing answers for "
-        f"it; import its logits again with `{cure}`, or leave it out with --backbones"
+        f"it; import its logits again, {without_import(place)}"
     )
 
 

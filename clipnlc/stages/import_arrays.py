@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from clipnlc.backbones import GROUPS
-from clipnlc.commands import is_own_name
+from clipnlc.commands import command, is_own_name
 from clipnlc.datasets.array_roles import Names
 from clipnlc.datasets.arrays import FLOOR, ArrayRows, read_rows
 from clipnlc.datasets.fingerprints import digest_labels, digest_texts
-from clipnlc.datasets.splits import canonical
+from clipnlc.datasets.label_names import nearest
+from clipnlc.datasets.splits import USUAL, canonical, in_order
 from clipnlc.digests import content_digest
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.extraction.finishing import write_zero_shot_logits
+from clipnlc.registry import unknown_name
 from clipnlc.runs.finding import refuse_crop
 from clipnlc.runs.imported import align, check_other_splits, class_names_of, reference_of
 from clipnlc.stores import locks
@@ -25,6 +27,7 @@ from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.key import Key, differences
 from clipnlc.stores.layout import IMPORTED, Layout
 from clipnlc.stores.logits import LogitStore, SplitLogits, read_logits, write_logits
+from clipnlc.stores.removal import Removed, remove_backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,11 +88,12 @@ def import_arrays(
         store: the store's folder.
         backbone: what to call it: letters, digits, `-` and `_`.
         dataset: the data set's key; a new one, or one in the store.
-        split: `train`, `test` or any other.
+        split: `train`, `val`, `test`, or one that the store has of the data set.
         names: which array is what; by default each is found by its usual name.
         logit_scale: factor on cosines of features and texts, or on the logits given.
 
     Raises:
+        UnknownNameError: no such split is usual, nor in the store.
         DataError: the arrays cannot be used; the rows or classes are not those that the data set
             has in the store; the name is a backbone's that `extract` makes.
         StoreError: a store file is damaged or in use, or the disk refuses.
@@ -97,15 +101,18 @@ def import_arrays(
     _check_name(backbone)
     refuse_crop(split)
     layout, split = Layout(store), canonical(split)
+    _check_split(layout, dataset, split)
+    near = nearest(dataset, layout.datasets())
     known = class_names_of(layout, dataset, split=split, backbone=backbone)
     rows = read_rows(path, split, names=names, logit_scale=logit_scale, known=known)
     reference = reference_of(layout, dataset, split=split, backbone=backbone)
     if reference is not None:
         rows = align(rows, reference, path)
     if rows.labels is None:
+        meant = f"did you mean --dataset {near}? If not, " if near else ""
         raise DataError(
             f"{path} has no labels, and the store no other backbone of {dataset}/{split} to take "
-            "them from; name an array of them with --labels"
+            f"them from; {meant}name an array of them with --labels"
         )
     if rows.sample_id is None:
         ids = tuple(f"{split}:{row}" for row in range(len(rows)))
@@ -131,6 +138,9 @@ def import_arrays(
     right = None if rows.logits is None else rows.logits.argmax(axis=1) == rows.labels
     accuracy = None if right is None else float(right.mean())
     notes = rows.notes
+    if near is not None:
+        undo = command("import", remove=True, backbone=backbone, dataset=dataset, store=store)
+        notes = (*notes, f"{dataset} is new; did you mean {near!r}? then undo this with `{undo}`")
     if split == "train" and accuracy is not None and accuracy >= _TOO_GOOD:
         doubt = (
             f"the logits are right in {100 * accuracy:.1f} % of train; if the model was fitted on "
@@ -153,12 +163,44 @@ def import_arrays(
     )
 
 
+def remove_imported(*, store: Path, backbone: str, dataset: str) -> Removed:
+    """Take a backbone that was imported out of a data set, with all that was made with it.
+
+    Args:
+        store: the store's folder.
+        backbone: its name.
+        dataset: the data set's key.
+
+    Raises:
+        UnknownNameError: the store has no such data set, or no such imported backbone of it.
+        DataError: the name is a backbone's that `extract` makes.
+        StoreError: a file is in use, or the disk refuses.
+    """
+    _check_name(backbone)
+    layout = Layout(store)
+    if dataset not in layout.datasets():
+        raise unknown_name(f"data set of {store}", dataset, layout.datasets())
+    present = sorted(layout.own_backbones(dataset))
+    if not present:
+        raise DataError(f"no backbone of {dataset} in {store} was imported; nothing is to remove")
+    if backbone not in present:
+        raise unknown_name(f"imported backbone of {dataset} in {store}", backbone, present)
+    return remove_backbone(layout, dataset, backbone)
+
+
 def _check_name(backbone: str) -> None:
     if not is_own_name(backbone) or backbone in GROUPS:
         raise DataError(
             f"--backbone is {backbone!r}, which names what extract makes; give letters, digits, - "
             "and _, as in --backbone forest"
         )
+
+
+def _check_split(layout: Layout, dataset: str, split: str) -> None:
+    """Refuse what is neither a usual split nor one that the store has of the data set."""
+    known = in_order((*USUAL, *layout.splits(dataset)))
+    if split not in known:
+        raise unknown_name("--split", split, known)
 
 
 def _key(rows: ArrayRows, backbone: str, split: str) -> Key:

@@ -96,7 +96,7 @@ class Location:
             source = self.source if self.source != self.dataset else None
             options = {"fitted_on": source, "dataset": self.dataset, "head": self.head}
             return command("evaluate", store=self.store, **options)
-        if self.head == IMPORTED or (self.kind == "features" and is_own_name(self.backbone or "")):
+        if self.is_imported:
             return import_command(self)
         if self.kind == "logits" and self.head != "zero-shot":
             return command(
@@ -112,6 +112,12 @@ class Location:
             crops=None if crop is None else crop + 1,
             store=self.store,
         )
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether `import` makes this file."""
+        own = self.kind == "features" and is_own_name(self.backbone or "")
+        return own or self.head == IMPORTED
 
     @property
     def drawn(self) -> dict[str, str]:
@@ -148,6 +154,15 @@ def import_command(place: Location) -> str:
         split=place.split,
         store=place.store,
     )
+
+
+def without_import(place: Location) -> str:
+    """Spell what to do where an imported backbone lacks a split or its logits."""
+    assert place.backbone is not None
+    remove = command(
+        "import", remove=True, backbone=place.backbone, dataset=place.dataset, store=place.store
+    )
+    return f"or take {place.backbone} out of {place.dataset} with `{remove}`"
 
 
 def locate(path: Path) -> Location | None:
@@ -297,11 +312,11 @@ class Layout:
         """List the backbones with a finished feature file for this split, sorted."""
         return _names(self.dataset(dataset) / "features" / as_part(split), ".h5")
 
-    def own_backbones(self) -> frozenset[str]:
-        """Return the imported backbones of every data set; see `is_own_name`."""
+    def own_backbones(self, *datasets: str) -> frozenset[str]:
+        """Return the imported backbones of some data sets, by default of all; see `is_own_name`."""
         return frozenset(
             name
-            for dataset in self.datasets()
+            for dataset in datasets or self.datasets()
             for split in self.splits(dataset)
             for name in self.backbones(dataset, split)
             if is_own_name(name)

@@ -13,7 +13,7 @@ from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores import _h5, checks
 from clipnlc.stores.fitted import Fact, fitted_attributes, fitted_datasets, read_facts, read_learnt
 from clipnlc.stores.key import Key
-from clipnlc.stores.layout import as_part, from_part, locate, maker, maker_of_test
+from clipnlc.stores.layout import as_part, from_part, locate, maker, maker_of_test, without_import
 from clipnlc.wording import quoted
 
 FORMAT = "clipnlc-logits"
@@ -333,12 +333,14 @@ def _check_present(header: _h5.Header, split: str) -> None:
     present = _splits(header)
     if split not in present:
         place = locate(header.path)
-        cure = f"`{maker(header.path)}` with that split first"
-        if split == "test" and place:
-            cure = maker_of_test(place.store, place.dataset, place.backbone or "")
+        cure = f"run `{maker(header.path)}` with that split first"
+        if place and place.is_imported:
+            cure = f"import the rows of {split} too, {without_import(place)}"
+        elif split == "test" and place:
+            cure = f"run {maker_of_test(place.store, place.dataset, place.backbone or '')}"
         raise MissingStageError(
             f"{header.path} holds no split {quoted(split)}, only {', '.join(present) or 'none'}; "
-            f"run {cure}"
+            f"{cure}"
         )
 
 

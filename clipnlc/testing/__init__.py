@@ -5,6 +5,14 @@
 `COMBINER_CHECKS`, `HEAD_CHECKS`, `MEASURE_CHECKS` and `PAIR_MEASURE_CHECKS` are the single ones, for one
 test each. A check raises AssertionError with what was expected. `clipnlc.testing.experts` draws ensembles in which it is known
 where each backbone is competent.
+
+>>> from clipnlc.combiners import COMBINERS
+>>> from clipnlc.heads import HEADS
+>>> from clipnlc.metrics import METRICS, PAIRWISE
+>>> COMBINER_CHECKS[0](COMBINERS.get("log-avg"))
+>>> HEAD_CHECKS[0](HEADS.get("class-mean"))
+>>> MEASURE_CHECKS[0](METRICS.get("brier"))
+>>> PAIR_MEASURE_CHECKS[0](PAIRWISE.get("cka"))
 """
 
 from clipnlc.testing.combiners import COMBINER_CHECKS, check_combiner, example

@@ -41,6 +41,13 @@ def example(
         seed: of everything random.
         signal: what is added to the label's logit, times the backbone's skill.
         named: whether backbones and classes have names.
+
+    Returns:
+        The ensemble, and class numbers `[samples]`.
+
+    >>> made, labels = example(6, classes=3, backbones=2)
+    >>> made.logits.shape, [its.shape for its in made.features], labels.shape
+    ((2, 6, 3), [(6, 6), (6, 7)], (6,))
     """
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, samples)
@@ -62,10 +69,16 @@ def example(
 
 
 def check_combiner(combiner: type[Combiner]) -> None:
-    """Run every check on a combiner's class.
+    """Run every check on a combiner's class: some hundred small fits.
+
+    Args:
+        combiner: the class, not an object of it; it is made without arguments.
 
     Raises:
         AssertionError: a check failed; the message says which.
+
+    >>> from clipnlc.combiners import COMBINERS
+    >>> check_combiner(COMBINERS.get("log-avg"))
     """
     for check in COMBINER_CHECKS:
         try:
@@ -387,6 +400,7 @@ COMBINER_CHECKS: Final[tuple[Check, ...]] = (
     _takes_a_backbone_without_features,
     _unfitted_use_is_refused,
 )
+"""Each takes a combiner's class, and raises AssertionError with what was expected."""
 
 
 def _fitted(cls: type[Combiner]) -> Combiner:

@@ -24,6 +24,9 @@ def check_family(cls: type[Family], name: str | None = None) -> None:
 
     Raises:
         AssertionError: something is not as `Family` says; the message says what.
+
+    >>> from clipnlc.backbones.families import FAMILIES
+    >>> check_family(FAMILIES.get("hf"))
     """
     its = cls()
     for what in ("name", "meaning", "needs"):

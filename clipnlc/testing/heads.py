@@ -60,6 +60,10 @@ def labelled_rows(
         dim: width of a feature.
         seed: of labels and noise; the classes are the same for all.
         noise: how far features lie from their class's centre, in units of a third of its length.
+
+    >>> rows = labelled_rows(6, dim=4)
+    >>> rows.features.shape, rows.texts.shape, rows.labels.shape
+    ((6, 4), (4, 4), (6,))
     """
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(_CLASSES, dim))
@@ -84,8 +88,14 @@ def _teacher(labels: Int[np.ndarray, " samples"]) -> Float[np.ndarray, "samples 
 def check_head(head: type[Head]) -> None:
     """Run every check on a head's class.
 
+    Args:
+        head: the class, not an object of it; it is made without arguments.
+
     Raises:
         AssertionError: a check failed; the message says which.
+
+    >>> from clipnlc.heads import HEADS
+    >>> check_head(HEADS.get("class-mean"))
     """
     for check in HEAD_CHECKS:
         try:
@@ -298,6 +308,7 @@ HEAD_CHECKS: Final[tuple[Check, ...]] = (
     _labels_must_fit_the_rows,
     _few_labels_stay_finite,
 )
+"""Each takes a head's class, and raises AssertionError with what was expected."""
 
 
 def _fitted(cls: type[Head]) -> Head:

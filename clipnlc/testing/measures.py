@@ -141,6 +141,7 @@ MEASURE_CHECKS: Final[tuple[Callable[[Measure], None], ...]] = (
     _passes_over_classes_that_cannot_be,
     _looks_at_no_label_where_pooled,
 )
+"""Each takes a `Measure`, and raises AssertionError with what was expected."""
 
 
 def _pair_inputs(measure: PairMeasure, order: Int[np.ndarray, " samples"]) -> tuple[object, ...]:
@@ -182,6 +183,7 @@ PAIR_MEASURE_CHECKS: Final[tuple[Callable[[PairMeasure], None], ...]] = (
     _treats_equal_backbones_alike,
     _pairs_do_not_hang_on_the_order_of_samples,
 )
+"""Each takes a `PairMeasure`, and raises AssertionError with what was expected."""
 
 
 def _inside(measure: Facts, value: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from clipnlc import backbones as names
 from clipnlc.backbones import nano
@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     from clipnlc.backbones import Backbone
     from clipnlc.backbones.families.base import Precision
     from clipnlc.backbones.preprocessing import Preprocessing
+
+
+SIZES: Final = {
+    "nano-RN50": (64, 48, 545_757),
+    "nano-RN101": (64, 48, 585_885),
+    "nano-RN50x4": (64, 64, 564_317),
+    "nano-RN50x16": (64, 56, 766_563),
+    "nano-RN50x64": (64, 72, 568_861),
+    "nano-ViT-B-32": (64, 32, 565_857),
+    "nano-ViT-B-16": (64, 24, 449_489),
+    "nano-ViT-L-14": (64, 30, 670_497),
+    "nano-ViT-L-14-336": (64, 42, 675_297),
+    "RN50": (1024, 224, 102_007_137),
+    "RN101": (512, 224, 119_688_033),
+    "RN50x4": (640, 288, 178_300_601),
+    "RN50x16": (768, 384, 290_979_217),
+    "RN50x64": (1024, 448, 623_258_305),
+    "ViT-B-32": (512, 224, 151_277_313),
+    "ViT-B-16": (512, 224, 149_620_737),
+    "ViT-L-14": (768, 224, 427_616_513),
+    "ViT-L-14-336": (768, 336, 427_944_193),
+}
+"""What `described` says of the usual architectures: importing torch takes seconds."""
 
 
 class OpenClip(Family):
@@ -135,6 +158,13 @@ class OpenClip(Family):
             encode_text=model.encode_text,
             context=model.context_length,
         )
+
+    def described(self, backbone: Backbone) -> dict[str, Any]:
+        """Return embedding width, input size and parameters."""
+        known = SIZES.get(backbone.architecture)
+        if known is None:
+            return super().described(backbone)
+        return dict(zip(("dim", "input", "parameters"), known, strict=True))
 
     def load(
         self, backbone: Backbone, *, device: str, precision: Precision, trained: bool

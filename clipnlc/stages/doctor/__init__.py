@@ -10,8 +10,9 @@ severity `fine` where all is well), and a line in `doctor`.
 from collections.abc import Mapping
 from pathlib import Path
 
-from clipnlc.datasets import open_dataset
+from clipnlc.datasets import foreign_keys, is_path, keys, open_dataset
 from clipnlc.datasets.images import MAX_PIXELS
+from clipnlc.errors import DataError
 from clipnlc.reports.diagnosis import Diagnosis, gravest_first
 from clipnlc.stages.doctor.duplicates import check_duplicates
 from clipnlc.stages.doctor.images import Progress, check_images, look
@@ -34,6 +35,8 @@ def doctor(
     class_names: Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    labels: Path | None = None,
+    classes: tuple[str, ...] = (),
     test_share: float | None = None,
     limit: int | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -54,6 +57,8 @@ def doctor(
         class_names: a file of names that replace the data set's own.
         image_column: the column of the images or their files, where there are columns.
         label_column: the column of the labels, where there are columns.
+        labels: of a folder of images, a table of their labels.
+        classes: with `labels`, the class names.
         test_share: divide a data set without a test split first, as `extract` does.
         limit: images to decode per split, in stretches spread over it; all by default.
         max_pixels: a larger image cannot be read.
@@ -64,9 +69,17 @@ def doctor(
         DataError: there is nothing that could be looked at: no images, no labels, no class names.
         StoreError: a logit file is damaged.
     """
+    if store is not None and not is_path(dataset) and dataset not in (*keys(), *foreign_keys()):
+        _refuse_without_path(Layout(store), dataset)
     # Other rows than expected are a finding here, not a reason to stop.
     found = open_dataset(
-        dataset, key=key, sources=sources, accept_different_data=True, test_share=test_share
+        dataset,
+        key=key,
+        sources=sources,
+        accept_different_data=True,
+        test_share=test_share,
+        labels=labels,
+        classes=classes,
     )
     cache = None if store is None or not store.is_dir() else store / "file-hashes.sqlite"
     opened = {
@@ -98,3 +111,12 @@ def doctor(
         backbones=tuple(one.backbone for one in kept),
         findings=gravest_first(findings),
     )
+
+
+def _refuse_without_path(layout: Layout, dataset: str) -> None:
+    """Say what is needed of a data set that the store has: it does not know where the images lie."""
+    if dataset in layout.datasets():
+        raise DataError(
+            f"{layout.root} holds {dataset}, but not where its images lie; give their path, with "
+            f"--name {dataset} unless its folder is called so"
+        )

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from clipnlc.labels import UNLABELLED
 from clipnlc.reports.diagnosis import SHOWN, Finding, Severity, first_few
 from clipnlc.stages.doctor.images import Looked
 from clipnlc.wording import count
@@ -21,7 +22,7 @@ def check_duplicates(looked: Mapping[str, Looked]) -> Iterator[Finding]:
     findings = [
         *(finding for pair in combinations(looked.values(), 2) for finding in _across(*pair)),
         *(finding for one in looked.values() for finding in _within(one)),
-        *_of_two_labels(list(looked.values())),
+        *_of_two_labels([one for name, one in looked.items() if name != UNLABELLED]),
     ]
     yield from findings
     if not findings:

@@ -10,6 +10,7 @@ import numpy as np
 from clipnlc.datasets import Dataset
 from clipnlc.datasets.source import Split
 from clipnlc.datasets.splits import natural
+from clipnlc.labels import UNLABELLED
 from clipnlc.reports.diagnosis import Finding, first_few
 from clipnlc.wording import count
 
@@ -115,7 +116,8 @@ def check_opening(opened: Mapping[str, Split]) -> Iterator[Finding]:
 def check_coverage(opened: Mapping[str, Split]) -> Iterator[Finding]:
     """Look for classes without images; labels are counted whatever the limit of images."""
     complete = True
-    for name, split in opened.items():
+    labelled = {name: split for name, split in opened.items() if name != UNLABELLED}
+    for name, split in labelled.items():
         rows = np.bincount(split.labels, minlength=len(split.class_names))
         absent = [repr(split.class_names[label]) for label in np.flatnonzero(rows == 0)]
         if absent:
@@ -129,4 +131,4 @@ def check_coverage(opened: Mapping[str, Split]) -> Iterator[Finding]:
                 "compare the class folders or label columns of the splits",
             )
     if complete:
-        yield Finding("classes", "fine", f"all have images in {' and in '.join(opened)}")
+        yield Finding("classes", "fine", f"all have images in {' and in '.join(labelled)}")

@@ -12,7 +12,7 @@ from clipnlc.digests import read_exactly
 from clipnlc.errors import MissingStageError, StoreError
 from clipnlc.stores._h5.blocks import DIGEST_BYTES
 from clipnlc.stores.key import Key, check_fields
-from clipnlc.stores.layout import locate, maker, maker_of_test
+from clipnlc.stores.layout import locate, maker, maker_of_test, without_import
 from clipnlc.wording import quoted
 
 Attribute = str | int | float
@@ -189,12 +189,16 @@ def missing(path: Path) -> MissingStageError:
     """Make the error for a file that its stage has not made yet."""
     location = locate(path)
     what = f"no {location}" if location else "no such store"
-    cure = f"`{maker(path)}` first"
-    if location and location.kind == "features" and location.split == "test":
+    cure = f"run `{maker(path)}` first"
+    if location and location.is_imported:
+        split = f"the rows of {location.split}" if location.split else "its logits"
+        cure = f"import {split} too, {without_import(location)}"
+    elif location and location.kind == "features" and location.split == "test":
         others = path.parent.parent.glob(f"*/{glob.escape(path.name)}")
         if any(others):  # all there is was extracted, or only some splits
-            cure = maker_of_test(location.store, location.dataset, location.backbone or "")
-    return MissingStageError(f"{what}: {path} is not there; run {cure}")
+            test = maker_of_test(location.store, location.dataset, location.backbone or "")
+            cure = f"run {test}"
+    return MissingStageError(f"{what}: {path} is not there; {cure}")
 
 
 def digests_of(name: str) -> str:
