@@ -67,7 +67,16 @@ def make_store(root: Path, *, train: int, test: int, classes: int) -> None:
             path = layout.features(DATASET, split, backbone)
             if path.is_file():
                 continue
-            key = Key.of({"images": {"backbone": backbone, "split": split, "samples": rows, "content": f"drawn-{number}-{split}"}})
+            key = Key.of(
+                {
+                    "images": {
+                        "backbone": backbone,
+                        "split": split,
+                        "samples": rows,
+                        "content": f"drawn-{number}-{split}",
+                    }
+                }
+            )
             for start in range(0, rows, ROWS):
                 stop = min(start + ROWS, rows)
                 labels = np.arange(start, stop) % classes

@@ -1,10 +1,12 @@
 """diversity: its numbers, its record, and what it refuses."""
 
+import shlex
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import good
 from evaluation_examples import BACKBONES, write_backbones, write_example
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
@@ -16,7 +18,7 @@ from clipnlc.reports.heatmaps import draw_heatmaps
 from clipnlc.reports.record import DiversityReport
 from clipnlc.runs.members import members_name
 from clipnlc.runs.records import diversity_path
-from clipnlc.stages.diversity import diversity
+from clipnlc.stages.diversity import diversity, is_measurable
 from clipnlc.stages.evaluate import evaluate
 from clipnlc.stores.features import read_features
 from clipnlc.stores.layout import Layout
@@ -198,3 +200,31 @@ def test_rows_in_another_order_are_refused(layout):
     write_logits(path, replace(store, splits={"test": turned}))
     with pytest.raises(StoreError, match=r"are not aligned: sample_id of row 0"):
         diversity(store=layout.root, backbones=BACKBONES)
+
+
+def test_evaluate_offers_diversity_where_it_can_be_measured(fitted, here, tmp_path):
+    store = ("--store", fitted)
+
+    def offered():
+        return [s for s in good("evaluate", *store, by=here).splitlines() if s.startswith("next:")]
+
+    assert offered() == [f"next: clipnlc diversity --store {fitted}"]
+    layout = Layout(fitted)
+    for split in ("train", "test"):
+        found = read_features(layout.features("photos", split, "nano-RN50"))
+        kept = {"labels": found.labels, "sample_id": np.array(found.sample_id)}
+        names = np.array(found.class_names)
+        path = tmp_path / f"{split}.npz"
+        np.savez(path, features=found.features[:, :3], class_names=names, **kept)
+        line = ("import", path, "--backbone", "forest", "--dataset", "photos", "--split", split)
+        good(*line, *store, by=here)
+    (line,) = offered()
+    assert "--backbones nano-RN50,nano-ViT-B-16" in line
+    good(*shlex.split(line)[2:], by=here)
+    path = layout.features("photos", "test", "nano-RN50")
+    asked = {"store": fitted, "backbones": ["nano-RN50", "nano-ViT-B-16"]}
+    assert is_measurable(**asked)
+    path.write_bytes(path.read_bytes()[:100])
+    assert not is_measurable(**asked)  # evaluate refuses such a file itself
+    path.unlink()
+    assert offered() == []

@@ -206,8 +206,24 @@ def after_train_nlc(box):
     yield ["train-nlc", *QUICK]
 
 
-@case("cli.measuring.evaluate")
+@case("cli.measuring.evaluate", "cli.measuring._offer_diversity")
 def after_evaluate(box):
+    yield ["evaluate"]
+
+
+@case("cli.measuring._offer_diversity")
+def after_evaluate_where_an_imported_backbone_has_no_texts(box):
+    for split in ("train", "test"):
+        found = read_features(box.features(split=split))
+        np.savez(
+            box.root / f"forest-{split}.npz",
+            features=found.features[:, :3],
+            labels=found.labels,
+            sample_id=np.array(found.sample_id),
+            class_names=np.array(found.class_names),
+        )
+        words = ("--backbone", "forest", "--dataset", "photos", "--split", split)
+        box.good("import", box.root / f"forest-{split}.npz", *words)
     yield ["evaluate"]
 
 
@@ -386,7 +402,7 @@ def no_features_to_predict_with(box):
     yield ["predict", "photos/test", "--combiner", "c-conf", "--shots", 1]
 
 
-@case("stages.diversity.diversity", fill={"--backbones …": "--backbones nano-ViT-B-32"})
+@case("stages.diversity._refuse_one", fill={"--backbones …": "--backbones nano-ViT-B-32"})
 def one_backbone(box):
     shutil.rmtree(box.store)
     box.good("extract", "-d", "photos", "-b", "nano-RN50")

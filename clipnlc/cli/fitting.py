@@ -74,7 +74,10 @@ def train_heads(
         ),
     ] = "",
     count: Annotated[
-        str, typer.Option(help="Instead of shots: so many labels at random, comma-separated.")
+        str,
+        typer.Option(
+            help="Instead of shots: so many labels in all, at random; numbers, comma-separated."
+        ),
     ] = "",
     seeds: Annotated[
         int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots or --count: draws and seeds.")
@@ -254,7 +257,10 @@ def train_nlc(
         str, typer.Option(help="Labels per class, comma-separated; `all` is every label.")
     ] = "1,2,4,8,16,32",
     count: Annotated[
-        str, typer.Option(help="Instead of shots: so many labels at random, comma-separated.")
+        str,
+        typer.Option(
+            help="Instead of shots: so many labels in all, at random; numbers, comma-separated."
+        ),
     ] = "",
     holdout: Annotated[
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")

@@ -26,7 +26,11 @@ def label(
         Path, typer.Argument(help="Folder of the photos, with all below.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="The CSV to write or to add to; the page lies beside it.")
+        Path,
+        typer.Option(
+            "--out",
+            help="The CSV of labels to write or to add to, for --labels; the page lies beside it.",
+        ),
     ] = Path("labels.csv"),
     classes: Annotated[
         str, typer.Option(help="Class names, comma-separated, or a file of them, one a line.")
@@ -36,12 +40,19 @@ def label(
     ] = None,
     count_: Annotated[
         int,
-        typer.Option("--count", min=0, max=MOST, help="Photos to draw; 0 makes the page anew."),
+        typer.Option(
+            "--count",
+            min=0,
+            max=MOST,
+            help="Photos to draw now, of whatever class; 0 draws none and makes the page anew.",
+        ),
     ] = 30,
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=LARGEST_SEED, help="Of the draw; 0, or that of the CSV, if left out."
+            min=0,
+            max=LARGEST_SEED,
+            help="Of the draw of photos; 0, or that of the CSV, if left out.",
         ),
     ] = None,
     backbones: Annotated[

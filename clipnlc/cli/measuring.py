@@ -1,5 +1,6 @@
 """`evaluate` and `diversity`: the stages that measure."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -30,7 +31,7 @@ from clipnlc.cli.output import (
 )
 from clipnlc.cli.protocols import PROTOCOLS, protocol_of
 from clipnlc.commands import DEFAULT_STORE, command
-from clipnlc.errors import DataError, MissingStageError
+from clipnlc.errors import ClipnlcError, DataError, MissingStageError
 from clipnlc.machine import cores
 from clipnlc.wording import count
 
@@ -158,10 +159,36 @@ def evaluate(
     everything = layout.datasets() if not dataset.strip() and not fitted_on.strip() else ()
     if partly := [name for name in everything if labelled_in_part(layout, name, evaluation.split)]:
         say(f"left out, for they have no {evaluation.split} split: {', '.join(partly)}")
-    if HEADS.get(head).per_draw:  # diversity compares heads that are fitted once
+    if not HEADS.get(head).per_draw:  # diversity compares heads that are fitted once
+        _offer_diversity(say, evaluation, store, dataset=dataset, backbones=backbones)
+
+
+def _offer_diversity(
+    say: Sayer, evaluation: "Evaluation", store: Path, *, dataset: str, backbones: str
+) -> None:
+    """Say how to measure diversity: by the words of this command, else of what was evaluated alone.
+
+    All of the store may hold a backbone without texts, or a data set without a test split. Where
+    nothing can be measured, as where features are gone, nothing is said.
+    """
+    from clipnlc.stages.diversity import is_measurable
+
+    if say.quiet:
         return
-    after = f"diversity{head_option(head)}"
-    say_next(say, after, dataset=dataset, keys=keys, backbones=backbones, store=store)
+    head, keys = evaluation.head, [one.dataset for one in evaluation.datasets]
+    for names, words in itertools.product(
+        dict.fromkeys((dataset, ",".join(keys))),
+        dict.fromkeys((backbones, ",".join(evaluation.backbones))),
+    ):
+        try:
+            members = backbones_of(words, store) or None
+        except ClipnlcError:
+            continue  # of a weights file that has gone
+        datasets = keys if names.strip() else None
+        if is_measurable(store=store, datasets=datasets, head=head, backbones=members):
+            after = f"diversity{head_option(head)}"
+            say_next(say, after, dataset=names, keys=keys, backbones=words, store=store)
+            return
 
 
 class _Asked(TypedDict):

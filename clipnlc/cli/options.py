@@ -53,10 +53,14 @@ BackbonesInStore = Annotated[
 ]
 ShotsOfFit = Annotated[
     str,
-    typer.Option(help="Labels per class it was fitted on, 0 or all; if empty, the only fit."),
+    typer.Option(help="Labels of each class it was fitted on, 0 or all; if empty, the only fit."),
 ]
 CountOfFit = Annotated[
-    str, typer.Option("--count", help="Instead of shots: labels it was fitted on.")
+    str,
+    typer.Option(
+        "--count",
+        help="Instead of shots: labels in all that it was fitted on, as train-nlc --count drew them.",
+    ),
 ]
 HoldoutOfFit = Annotated[
     float | None, typer.Option(help="Instead of shots: the share of labels it was fitted on.")

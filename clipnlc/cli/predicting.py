@@ -100,7 +100,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Mark answers with a probability below this."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write every answer as CSV.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="File to write every answer to as CSV; they are printed as well."),
+    ] = None,
     weights_dir: Annotated[
         Path | None, typer.Option(help="Folder with the weights files, for offline use.")
     ] = None,

@@ -40,7 +40,8 @@ def run(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Of a folder of photos: CSV or parquet of files and labels; labels may be blank."
+            help="Of a folder of photos: CSV or parquet of files and labels to read, as label writes it; "
+            "labels may be blank."
         ),
     ] = None,
     classes: Annotated[
@@ -83,7 +84,7 @@ def run(
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="Of photos without labels: write every answer as CSV, not on the screen."
+            help="Of photos without labels: file to write every answer to as CSV; then none is printed."
         ),
     ] = None,
     weights_dir: Annotated[

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clipnlc.commands import command
-from clipnlc.errors import DataError, StoreError
+from clipnlc.errors import ClipnlcError, DataError, StoreError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.measures import Facts, Square
@@ -43,6 +43,9 @@ from clipnlc.stores.features import read_feature_header
 from clipnlc.stores.layout import Layout
 from clipnlc.stores.logits import read_logit_header
 
+TEST = "test"
+"""The split that the command measures."""
+
 FEWEST = 3  # data sets from which a rank correlation is worth a line
 
 
@@ -51,7 +54,7 @@ def diversity(
     store: Path,
     datasets: Sequence[str] | None = None,
     head: str = "zero-shot",
-    split: str = "test",
+    split: str = TEST,
     backbones: Sequence[str] | None = None,
     features: bool = True,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
@@ -80,54 +83,52 @@ def diversity(
         StoreError: logits are stale, not aligned, or of different backbones; a file is damaged;
             the record cannot be written.
     """
-    layout = Layout(store)
-    if find_member(HEADS, head, layout).per_draw and head != AUTO:
-        raise DataError(
-            f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
-            "fitted once: choose --head zero-shot or linear"
-        )
-    refuse_crop(split)
-    names = _datasets(layout, sorted(set(datasets or ())), head)
-    for name in names if head != AUTO else ():
-        refuse_lacking(layout, name, head, backbones or ())
-    ensemble = tuple(backbones) if backbones is not None else _ensemble(layout, names, head, split)
-    if len(ensemble) == 1:
-        cure = f"run `{command('extract --backbones …', dataset=names, store=store)}`"
-        if backbones is not None:
-            cure = "name more of them with --backbones"
-        raise StoreError(
-            f"there is only {ensemble[0]} to compare; expected at least two backbones: {cure}"
-        )
-    members = members_name(ensemble)
-    path = diversity_path(layout, head, members, dataset=names[0] if len(names) == 1 else None)
-    measures = {
-        name: PAIRWISE.get(name).facts
-        for name in PAIRWISE
-        if features or PAIRWISE.get(name).reads == "predictions"
-    }
-    made_with = {**versions(), **packages_of(HEADS, [head]), **packages_of(PAIRWISE, measures)}
-    kept = _kept(layout, path, split, measures, made_with)
+    plan = _Plan.of(Layout(store), datasets, head, split, backbones=backbones, features=features)
     measured = []
-    for done, dataset in enumerate(names, start=1):
-        files = _Files.of(layout, dataset, head, split, ensemble, features=features)
-        known = kept.get(dataset)
+    for done, files in enumerate(plan.files, start=1):
+        known = plan.kept.get(files.dataset)
         if known is not None and known.sources == files.sources:
             measured.append(known)
             continue
-        measured.append(_measure(files, measures))
-        on_progress(done, len(names))
+        measured.append(_measure(files, plan.measures))
+        on_progress(done, len(plan.files))
+    members = members_name(plan.backbones)
     report = DiversityReport(
         head=head,
         split=split,
-        backbones=ensemble,
-        measures=measures,
+        backbones=plan.backbones,
+        measures=plan.measures,
         datasets=tuple(measured),
         mean=_mean(measured),
-        correlations=tuple(_correlations(layout, measured, head, split, members)),
-        versions=made_with,
+        correlations=tuple(_correlations(plan.layout, measured, head, split, members)),
+        versions=plan.made_with,
     )
-    save_record(layout, path, report)
+    save_record(plan.layout, plan.path, report)
     return report
+
+
+def is_measurable(
+    *,
+    store: Path,
+    datasets: Sequence[str] | None = None,
+    head: str = "zero-shot",
+    backbones: Sequence[str] | None = None,
+) -> bool:
+    """Return whether `diversity` finds what it needs, by the headers of the files alone.
+
+    It never raises: whoever offers the command as the next one has done his own work well.
+
+    Args:
+        store: as for `diversity`; so are the others.
+        datasets: likewise.
+        head: likewise.
+        backbones: likewise.
+    """
+    try:
+        _Plan.of(Layout(store), datasets, head, TEST, backbones=backbones, features=True)
+    except (ClipnlcError, OSError):
+        return False
+    return True
 
 
 def _datasets(layout: Layout, datasets: Sequence[str], head: str) -> tuple[str, ...]:
@@ -192,6 +193,77 @@ class _Files:
             found = read_feature_header(path)
             sources.append(Source(layout.relative(path), found.digest, found.rows))
         return cls(dataset, split, logits, seen, tuple(sources))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be measured, and all that it takes: headers were read, and are fresh."""
+
+    layout: Layout
+    backbones: tuple[str, ...]
+    path: Path
+    measures: Mapping[str, Facts]
+    made_with: Mapping[str, str]
+    kept: Mapping[str, Diversity]
+    files: tuple[_Files, ...]
+
+    @classmethod
+    def of(
+        cls,
+        layout: Layout,
+        datasets: Sequence[str] | None,
+        head: str,
+        split: str,
+        *,
+        backbones: Sequence[str] | None,
+        features: bool,
+    ) -> "_Plan":
+        if find_member(HEADS, head, layout).per_draw and head != AUTO:
+            raise DataError(
+                f"the head {head} is fitted for each draw of labels by itself; expected a head that is "
+                "fitted once: choose --head zero-shot or linear"
+            )
+        refuse_crop(split)
+        names = _datasets(layout, sorted(set(datasets or ())), head)
+        for name in names if head != AUTO else ():
+            refuse_lacking(layout, name, head, backbones or ())
+        ensemble = (
+            tuple(backbones) if backbones is not None else _ensemble(layout, names, head, split)
+        )
+        _refuse_one(layout, names, ensemble, named=backbones is not None)
+        path = diversity_path(
+            layout, head, members_name(ensemble), dataset=names[0] if len(names) == 1 else None
+        )
+        measures = {
+            name: PAIRWISE.get(name).facts
+            for name in PAIRWISE
+            if features or PAIRWISE.get(name).reads == "predictions"
+        }
+        made_with = {**versions(), **packages_of(HEADS, [head]), **packages_of(PAIRWISE, measures)}
+        return cls(
+            layout=layout,
+            backbones=ensemble,
+            path=path,
+            measures=measures,
+            made_with=made_with,
+            kept=_kept(layout, path, split, measures, made_with),
+            files=tuple(
+                _Files.of(layout, name, head, split, ensemble, features=features) for name in names
+            ),
+        )
+
+
+def _refuse_one(
+    layout: Layout, names: Sequence[str], ensemble: Sequence[str], *, named: bool
+) -> None:
+    if len(ensemble) != 1:
+        return
+    cure = f"run `{command('extract --backbones …', dataset=names, store=layout.root)}`"
+    if named:
+        cure = "name more of them with --backbones"
+    raise StoreError(
+        f"there is only {ensemble[0]} to compare; expected at least two backbones: {cure}"
+    )
 
 
 def _kept(
