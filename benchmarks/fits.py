@@ -51,6 +51,7 @@ SHORT = {
     "amu": {"epochs": 1},
     "neural-ensembler": {"steps": 20},
     "cascade-nlc": {"folds": 2, "steps": 1},
+    **{name: {"strength": 1.0} for name in ("probe", "probe-static")},
     **{name: {"steps": 1} for name in ("nlc", "nlc-shuffled", "nlc-constant")},
 }
 
