@@ -103,6 +103,7 @@ def inside(folder, tmp_path, here, monkeypatch):
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_nasty_values(every, name, option, inside):

@@ -69,6 +69,7 @@ def is_possible(line, kind):
     return kind != "one image a class" or ("linear" not in line and line[0] != "train-heads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=marks) for kind, marks in FOLDERS.items()]
 )

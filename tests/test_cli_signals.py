@@ -123,6 +123,7 @@ def check(name, first, tmp_path, *, times, seed):
         assert made == contents(unbroken / "store")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train-nlc", "evaluate"])
 def test_a_signal_at_some_moment(name, first, tmp_path):
     check(name, first, tmp_path, times=3, seed=0)

@@ -75,6 +75,7 @@ def full():
         yield device
 
 
+@pytest.mark.slow
 @each("extract anew", "predict")
 def test_a_full_standard_output_is_named(name, folder):
     with full() as device:
@@ -93,6 +94,7 @@ def test_a_pipe_without_a_reader_ends_quietly(name, folder):
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 @each("backbones", "predict --json")
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1251", marks=pytest.mark.long)])
 def test_an_encoding_that_lacks_characters(name, encoding, folder):

@@ -203,7 +203,7 @@ def test_what_is_said_without_a_test_split_leads_to_a_result(tmp_path, capsys, m
         assert "--test-share" in cure(line), line
     assert "train-nlc" in said(capsys, *cure(lines[-1]))
     assert "evaluate" in said(capsys, *fit)
-    assert "diversity" in said(capsys, "evaluate", "--dataset", "data", *store)
+    assert "evaluate-zero-shot" in said(capsys, "evaluate", "--dataset", "data", *store)
 
 
 def test_what_has_only_a_test_split_is_fitted_without_labels(tmp_path, capsys, monkeypatch):

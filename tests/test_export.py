@@ -137,6 +137,7 @@ def test_what_was_learnt_comes_back_bit_for_bit(combiner, store, tmp_path):
     assert {h.backbone for h in read.heads} == {"nano-RN50", "nano-ViT-B-16"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", USABLE)
 def test_an_export_gives_the_same_bits_as_the_store(combiner, store, tmp_path):
     which = SHOTS if COMBINERS.get(combiner).learns_from_labels() else None

@@ -96,6 +96,7 @@ def all_of_these(root):
     put(root / "test" / "cat" / "0000.png", png(998, size=(20, 20)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
@@ -256,6 +257,7 @@ def test_an_interrupted_run_goes_on(tmp_path, data, forwards, monkeypatch):
     check_fresh(tmp_path / "store", data, tmp_path / "fresh", [RESNET])
 
 
+@pytest.mark.slow
 def test_workers_copy_too(tmp_path, data):
     store = tmp_path / "store"
     extracted(store, data)

@@ -489,6 +489,7 @@ def test_a_file_forged_without_a_change_is_read(kept):
     kept.put_back()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @many(25)
 @given(data=st.data())

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "cli.app": "help, run by test_cli",
     "cli.extracting.extract#help": "help",
     "cli.making.nano_data": "after the public packages were downloaded: tests/test_nano_rebuild.py",
+    "cli.measuring._of_protocol": "run by tests/test_cli_protocols.py",
     "cli.output.say_next": "spells what its callers say",
     "cli.refusals._message": "`--help`, which test_cli runs of every command",
     "reports.card._accuracy": "a model card, for people without the store",
@@ -785,6 +786,7 @@ def words(line: str) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_of_a_message_leads_on(name, box, monkeypatch):
     check(CASES[name], box, monkeypatch, lambda line: box.here(*words(line)))

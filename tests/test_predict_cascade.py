@@ -100,7 +100,7 @@ def test_computes_what_photos_need_and_answers_alike(
             [one.probability for one in found], softmax(scores).max(axis=1), atol=1e-4
         )
         cheap, dear = (predictor.backbones[n] for n in predictor.fitted.combiner.order_)
-        close = np.abs(sure - threshold) < 1e-3  # these may be computed and not asked
+        close = np.abs(sure - threshold) < 2e-3  # these may be computed and not asked
         assert forwarded[cheap] == len(every)
         assert asked_twice.sum() <= forwarded[dear] <= (asked_twice | close).sum()
         for one, second in zip(found, asked_twice, strict=True):

@@ -67,6 +67,7 @@ def runs_of(store, head="zero-shot"):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

@@ -30,6 +30,7 @@ def read_only(fitted, photos):
     subprocess.run(["umount", fitted], check=True)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_cached_and_what_is_lacking_refused(read_only, photos, tmp_path):
     before = contents(read_only)
     at = ("--store", read_only)

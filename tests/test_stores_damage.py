@@ -121,6 +121,7 @@ def outcome(read, path):
         return None
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_refused_or_harmless(sealed):
     path, *readers = sealed
     content = path.read_bytes()

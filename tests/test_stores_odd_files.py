@@ -72,6 +72,7 @@ def copy(made, tmp_path) -> Path:  # noqa: F811  (a fixture)
     return shutil.copytree(made, tmp_path / "store")
 
 
+@pytest.mark.slow
 @each_kind
 def test_every_reader_refuses_it_and_status_goes_on(copy, images, kind):  # noqa: F811
     layout = Layout(copy)
@@ -130,6 +131,7 @@ def test_what_sqlite_opens_beside_the_cache(copy, tmp_path, end):
         hash_files(tmp_path, [], hashes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["link to nowhere", "symbolic links", "named pipe"])
 def test_status_names_odd_folders_and_goes_on(copy, kind, capsys):
     for place in (copy / "odd", copy / "birds" / "odd", copy / "birds" / "fits" / "odd.h5"):

@@ -223,6 +223,7 @@ def check_swaps(store: Path, reads: Reads, kind: str, *, every: bool) -> None:
                     stage()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_files_that_were_swapped_are_refused_by_every_stage_that_reads_them(store, reads, kind):
     check_swaps(store, reads, kind, every=False)
@@ -310,6 +311,7 @@ def older(once, images, tmp_path_factory) -> Path:
     return shutil.copytree(first, tmp_path_factory.mktemp("older") / "store")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:5])
 def test_older_files_are_compared_by_what_their_keys_name(older, kind):
     assert verify(store=older).damage == []

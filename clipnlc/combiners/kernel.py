@@ -20,8 +20,8 @@ Widths = Sequence[int]
 _SUMMED_ROWS = 1024
 
 _AT_ONCE = 128
-"""Rows whose kernel is taken together, filled up with zeros: products of matrices of one shape give
-a row the same bits wherever it stands."""
+"""Rows whose kernel is taken together, filled up with zeros: float64 products of matrices of one shape
+give a row the same bits wherever it stands."""
 
 _SHORTEST = 1e-4
 """Length below which a centred row is not stretched to 1: it would be rounding errors."""
@@ -146,8 +146,9 @@ def kernel_scores(
 ) -> Float[np.ndarray, "samples outputs"]:
     """Return `k(rows, others) @ coefficients` in float64, a few rows at a time.
 
-    The arithmetic is in the dtype of the coefficients. A row has the same bits whatever rows stand
-    beside it.
+    The arithmetic is in the dtype of the coefficients. In float64 a row has the same bits whatever
+    rows stand beside it; in float32 (many labels) up to rounding, for some matrix libraries sum a
+    row by where it stands, and float64 would take twice as long.
     """
     dtype = coefficients.dtype
     right = others.T
@@ -182,7 +183,7 @@ class Residual:
     def scores(
         self, rows: Float[np.ndarray, "samples width"], *, beta: float, widths: Widths = ()
     ) -> Float[np.ndarray, "samples classes"]:
-        """Return its values, in float64; a row has the same bits in any block of rows."""
+        """Return its values, in float64; see `kernel_scores`."""
         scores = kernel_scores(rows, self.rows, self.coefficients, beta=beta, widths=widths)
         scores += self.bias
         return scores
