@@ -159,7 +159,8 @@ def apply(
     """Return what a fit gives on the rows of a named ensemble: the only road to a prediction.
 
     Backbones and classes are matched by name, so their order in the ensemble does not matter. Where
-    the combiner is row-wise, a row's result has the same bits in any block of rows.
+    the combiner is row-wise, a row's result has the same bits in any block of rows (a kernel of many
+    labels: up to rounding).
 
     Args:
         fitted: what was fitted.
