@@ -130,9 +130,6 @@ def table(records: Mapping[str, Evaluation]) -> list[Line]:
     """Make the lines, head by head and in the order of the registry."""
     found = {head: _placed(head, record) for head, record in records.items()}
     columns = sorted({drawn for rows in found.values() for _, drawn in rows})
-    trained = {
-        method for head, rows in found.items() if HEADS.get(head).needs_labels for method, _ in rows
-    }
     lines = [
         Line(
             head, row.method, {d: Cell(row) if d == row.drawn else Cell(None, "g") for d in columns}
@@ -142,7 +139,8 @@ def table(records: Mapping[str, Evaluation]) -> list[Line]:
         if row.kind == "reference" and head == COMPARED[0]
     ]
     for head, rows in found.items():
-        methods = trained if HEADS.get(head).needs_labels else set(COMBINERS)
+        fitted = {method for method, _ in rows}  # `make methods` chooses, on heads that are trained
+        methods = fitted if HEADS.get(head).needs_labels else set(COMBINERS)
         for method in (name for name in COMBINERS if name in methods):
             cells = {
                 drawn: Cell(rows[method, drawn])
