@@ -80,10 +80,10 @@ endif
 		--markdown $(STORE)/results.md --csv $(STORE)/results.csv
 	@echo "every table: $(STORE)/results*.md, $(STORE)/diversity.md, every number: $(STORE)/results*.csv"
 
-# `make methods` takes SEEDS draws of SHOTS labels per class; COMBINED is fitted on heads
-# that are fitted on the same labels, every combiner on the others. On
-# nano 71 minutes of processor time; it took 2 h 16 min on two cores that others used too. Try it in a
-# store of its own: DATASETS=colors,digits SEEDS=1 CROPS=2.
+# `make methods` takes SEEDS draws of SHOTS labels per class. On heads of the same labels COMBINED is
+# fitted, on the others every combiner. On nano some 85 minutes of processor time; it took two hours and
+# a half on two cores that others used too. Try it in a store of its own: DATASETS=colors,digits SEEDS=1
+# CROPS=2.
 SEEDS ?= 5
 SHOTS ?= 1,2,4,8,16,32
 CROPS ?= 10

@@ -59,7 +59,8 @@ def make(rows: int, classes: int, widths: Sequence[int], *, seed: int = 0) -> En
         unit, texts = (one / np.linalg.norm(one, axis=1)[:, None] for one in (found, texts))
         features.append(found)
         np.matmul(100 * unit, texts.T, out=logits[number])
-    return Ensemble(logits, tuple(features), tuple(f"{row:07d}" for row in range(rows)))
+    ids = tuple(f"{row:07d}" for row in range(rows))
+    return Ensemble(logits, tuple(features), ids, gflops=tuple(map(float, widths)))
 
 
 def seconds(
