@@ -137,7 +137,7 @@ class FittedCombiner:
         Models and classes are matched by name, so their order does not matter.
 
         Raises:
-            DataError: the combiner reads features, and there are none; the ensemble has no names.
+            DataError: the combiner needs features and the ensemble lacks them, or it lacks names.
             StoreError: it has other models or classes than the fit.
 
         >>> import clipnlc, numpy as np

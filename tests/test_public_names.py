@@ -19,7 +19,7 @@ NAMES = [(module, name) for module in MODULES for name in module.__all__]
 
 
 def examples(docstring: str | None) -> str:
-    """Return the code of the examples of a docstring; its `>>>` that are no examples are none."""
+    """Return the code of the examples of a docstring; a `>>>` within a sentence does not count."""
     return "".join(one.source for one in doctest.DocTestParser().get_examples(docstring or ""))
 
 

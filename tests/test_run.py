@@ -111,12 +111,18 @@ def test_a_few_labels_are_fitted_on_and_judged_by_themselves(split, tmp_path, he
     assert "divided/unlabelled: 24 images" in divided
 
 
-def test_labels_of_a_random_draw_are_known_to_be_one(split, tmp_path, here):
+def flattened(split, folder):
+    """Copy all photos into one folder; return the class of each, by its new name."""
     files = sorted(split.rglob("*.png"))
     names = {f"{number}.png": file.parent.name for number, file in enumerate(files)}
-    (tmp_path / "flat").mkdir()
+    folder.mkdir()
     for file, name in zip(files, names, strict=True):
-        (tmp_path / "flat" / name).write_bytes(file.read_bytes())
+        (folder / name).write_bytes(file.read_bytes())
+    return names
+
+
+def test_labels_of_a_random_draw_are_known_to_be_one(split, tmp_path, here):
+    names = flattened(split, tmp_path / "flat")
     drawn = in_order(sorted(names), 0)[:12]
     write_draw(tmp_path / "labels.csv", [Row(f, "cat", "0.5", names[f]) for f in drawn], Draw(0))
     line = ("run", "flat", "--labels", "labels.csv", "--classes", "cat,dog,test_tube,emu", *ONE)
@@ -131,11 +137,7 @@ def test_labels_of_a_random_draw_are_known_to_be_one(split, tmp_path, here):
 
 
 def test_photos_that_were_all_drawn_and_labelled_are_cross_fitted_on(split, tmp_path, here):
-    files = sorted(split.rglob("*.png"))
-    names = {f"{number}.png": file.parent.name for number, file in enumerate(files)}
-    (tmp_path / "flat").mkdir()
-    for file, name in zip(files, names, strict=True):
-        (tmp_path / "flat" / name).write_bytes(file.read_bytes())
+    names = flattened(split, tmp_path / "flat")
     order = in_order(sorted(names), 3)
     rows = [Row(file, "cat", "0.5", names[file]) for file in order]
     write_draw(tmp_path / "labels.csv", rows, Draw(3))

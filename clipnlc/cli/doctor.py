@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from clipnlc.cli.extracting import sources_of
-from clipnlc.cli.options import LARGEST, AsJson, Quiet, Store, listed
+from clipnlc.cli.options import (
+    LARGEST,
+    AsJson,
+    ClassesOfLabels,
+    LabelTable,
+    Quiet,
+    Store,
+    listed,
+)
 from clipnlc.cli.output import Sayer, print_json, progress
 from clipnlc.commands import DEFAULT_STORE
 
@@ -25,16 +33,8 @@ def doctor(
         str, typer.Option(help="Column of the images, or of their files.")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV, TSV, JSON lines or parquet of a folder's image files and labels, as for "
-            "extract."
-        ),
-    ] = None,
-    classes: Annotated[
-        str, typer.Option(help="With --labels: all class names, comma-separated.")
-    ] = "",
+    labels: LabelTable = None,
+    classes: ClassesOfLabels = "",
     test_share: Annotated[
         float | None, typer.Option(help="Divide a data set without a test split, as extract does.")
     ] = None,

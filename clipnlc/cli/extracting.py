@@ -11,7 +11,9 @@ from clipnlc.cli.options import (
     MOST_WORKERS,
     AsJson,
     BackbonesInStore,
+    ClassesOfLabels,
     DatasetsInStore,
+    LabelTable,
     Quiet,
     Store,
     backbones_of,
@@ -76,16 +78,8 @@ def extract(
         str, typer.Option(help="Column of the images, or of their files.")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "",
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV, TSV, JSON lines or parquet of a folder's image files and labels; images that "
-            "it gives no label are the split unlabelled."
-        ),
-    ] = None,
-    classes: Annotated[
-        str, typer.Option(help="With --labels: all class names, comma-separated.")
-    ] = "",
+    labels: LabelTable = None,
+    classes: ClassesOfLabels = "",
     source: Annotated[
         list[str],
         typer.Option(

@@ -42,6 +42,16 @@ Store = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else.")]
+LabelTable = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV, TSV, JSON lines or parquet of a folder's image files and labels; images that "
+        "it gives no label are the split unlabelled."
+    ),
+]
+ClassesOfLabels = Annotated[
+    str, typer.Option(help="With --labels: all class names, comma-separated.")
+]
 DatasetsInStore = Annotated[
     str,
     typer.Option(

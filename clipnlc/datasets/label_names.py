@@ -35,8 +35,8 @@ def class_counts(counts: Mapping[str, int]) -> str:
 def near_names(counts: Mapping[str, int]) -> tuple[str, ...]:
     """Return a note on each class with few images whose name is nearly that of one with many.
 
-    Names that differ in case or white space alone are left to the note on all names that do, and
-    those that differ in digits alone (`class 1`, `class 10`) are none.
+    Two names that differ in digits alone (`class 1`, `class 10`) are taken for two classes. Those that
+    differ in case or white space alone have a note of their own elsewhere.
 
     Args:
         counts: images by class.

@@ -10,7 +10,7 @@ from clipnlc.heads.logistic import held_out_logistic_strength, logistic_weights
 
 
 class AutoHead(AffineHead):
-    """The head `zero-shot` on class texts, and the head `logistic-few` where there are none.
+    """The head `zero-shot` on class texts, and the head `logistic-few` for a backbone without texts.
 
     So backbones with texts and without answer in one ensemble, on the same labels. Which of the two
     a fitted one is follows from `strength_`.

@@ -81,7 +81,7 @@ def logistic_weights(examples: Examples, strength: float) -> Float[np.ndarray, "
 
 
 def held_out_logistic_strength(examples: Examples, *, seed: int) -> float:
-    """Return the strength with the lowest cross-entropy of held-out labels; 1 where there are none."""
+    """Return the strength with the lowest cross-entropy of held-out labels; 1 if no label can be held out."""
     drawn: Int[np.ndarray, " drawn"] = draw_landmarks(examples.labels, JUDGED_ROWS, seed=seed)
     zero = np.zeros((len(drawn), examples.classes), dtype=np.float32)
     return held_out_strength(

@@ -20,7 +20,7 @@ def checked_logits(name: str, array: np.ndarray, what: str) -> np.ndarray:
     """Return float32 logits `[samples, classes]` of logits or `probabilities`.
 
     Raises:
-        DataError: they are not finite, or no matrix; probabilities are none.
+        DataError: they are not a matrix of finite numbers, or are not probabilities where those were promised.
     """
     if array.ndim != _MATRIX or array.dtype.kind not in "fiu" or not array.size:
         raise DataError(

@@ -51,7 +51,7 @@ class Ran:
         method: the combiner that the answer is about.
         extracted: one per split and backbone.
         fitted: one per run.
-        evaluation: of the test images; None where there are none.
+        evaluation: of the test images; None without a test split.
         diversity: likewise; None of a single backbone, too.
         estimate: the accuracy estimated on the labels that were fitted on; None where there is a
             test split.

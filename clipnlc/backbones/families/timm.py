@@ -58,7 +58,7 @@ class TimmPreprocessing(Preprocessing):
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What decides the resized pixels; timm's code and open_clip's share none."""
+        """What decides the resized pixels; timm and open_clip never share pixels."""
         # A border is filled with the mean.
         return ("timm", *super().geometry, self.crop_pct, self.mean)
 
