@@ -12,7 +12,8 @@ from stores_examples import quick_disk, write_features  # noqa: F401  (a fixture
 from clipnlc.errors import DataError, MissingStageError, StoreError
 from clipnlc.heads import HEADS
 from clipnlc.heads.base import normalise
-from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits, folds_of
+from clipnlc.heads.cross_fitting import cross_fitted_logits, folds_of
+from clipnlc.heads.labelled_rows import LabelledRows
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.labels import Labels
 from clipnlc.reports.record import BEST_SINGLE
@@ -130,7 +131,7 @@ class TestTrainHeads:
             fold = folds_of(seen.labels, seen.sample_id, seed=1)
             for number in np.unique(fold):
                 held, kept = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-                head = seen.fit(HEADS.get("rla")(seed=1, **QUICK), kept)
+                head = seen.take(kept).fit(HEADS.get("rla")(seed=1, **QUICK))
                 logits = head.logits(seen.features[held])
                 np.testing.assert_array_equal(crossed.logits[held], logits)
             whole = seen.fit(HEADS.get("rla")(seed=1, **QUICK))
@@ -175,7 +176,7 @@ def test_heads_of_train_on_few_labels_instead(layout, head, settings):
         # Whatever its label was, its logits are the same.
         other = replace(seen, labels=np.where(np.arange(12) == row, 2, seen.labels))
         kept = np.flatnonzero(fold != fold[row])
-        fitted = other.fit(HEADS.get(head)(seed=1, **settings), kept)
+        fitted = other.take(kept).fit(HEADS.get(head)(seed=1, **settings))
         expected = fitted.logits(seen.features[[row]])[0]
         np.testing.assert_array_equal(found.splits["cross-fitted"].logits[row], expected)
     train_nlc(**given, combiners=["log-avg", "static"])
@@ -225,9 +226,8 @@ class TestCrops:
         fold = folds_of(seen.labels, seen.sample_id)
         crossed = found.splits["cross-fitted"].logits
         for held in (np.flatnonzero(fold == number) for number in (0, 1)):
-            head = replace(seen, views=keys).fit(
-                HEADS.get("tip-adapter")(), np.setdiff1d(np.arange(6), held)
-            )
+            kept = replace(seen, views=keys).take(np.setdiff1d(np.arange(6), held))
+            head = kept.fit(HEADS.get("tip-adapter")())
             logits = head.logits(seen.features[held])
             np.testing.assert_allclose(crossed[held], logits, rtol=1e-5, atol=1e-5)
         assert fitted()[0].cached
@@ -285,7 +285,7 @@ class TestCrops:
         found = cross_fitted_logits(HEADS.get("tip-adapter"), seen, seed=0)
         for row in range(3):
             others = np.setdiff1d(np.arange(3), [row])
-            head = seen.fit(HEADS.get("tip-adapter")(), others)
+            head = seen.take(others).fit(HEADS.get("tip-adapter")())
             np.testing.assert_array_equal(found[row : row + 1], head.logits(seen.features[[row]]))
 
 

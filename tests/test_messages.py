@@ -47,7 +47,6 @@ ELSEWHERE = {
     "runs.fitted.Fitted.combiner": "of fits forged with fresh digests: tests/test_runs_fitted.py",
     "runs.fitted._unfit": "of fits forged with fresh digests: tests/test_fuzz_stores.py",
     "runs.mixture.part_of": "of an import that is half there: tests/test_heads_auto.py",
-    "stages.cross_fit.cross_fitted": "the workflow run fits first: tests/test_cross_fit.py",
     "stages.evaluate.applying._outcome": "of fits forged with fresh digests",
     "stages.evaluate.applying._stored": "of what fits gave, forged: tests/test_fuzz_stores.py",
     "stages.merge._newest_key": "while another process removes shards",
@@ -386,7 +385,7 @@ def stale_fits_with_class_proportions(box):
     yield from stale_fits(box)
 
 
-@case("runs.predictor.open_predictor")
+@case("runs.predictor.missing_fit")
 def labels_that_nothing_was_fitted_on(box):
     yield ["predict", "photos/test", "--shots", 3, "--combiner", "c-conf"]
 

@@ -6,47 +6,17 @@ cross-fitted ones. Which folds: not published for few labels; our reading.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.heads.base import Head
+from clipnlc.heads.labelled_rows import LabelledRows
 from clipnlc.heads.zero_shot import ZeroShotHead
 from clipnlc.labels import dealt_folds
 
 FOLDS: Final = 5
-
-
-@dataclass(frozen=True)
-class LabelledRows:
-    """The labelled rows of one backbone, and what else a head is fitted on; see `Head.fit`."""
-
-    features: Float[np.ndarray, "samples dim"]
-    labels: Int[np.ndarray, " samples"]
-    sample_id: tuple[str, ...]
-    texts: Float[np.ndarray, "classes dim"] | None
-    logit_scale: float | None
-    logit_bias: float = 0.0
-    views: Float[np.ndarray, "samples dim"] | None = None
-    targets: Float[np.ndarray, "samples classes"] | None = None
-    classes: int | None = None
-
-    def fit(self, head: Head, rows: Int[np.ndarray, " rows"] | None = None) -> Head:
-        """Fit a head on these rows, all by default, and return it."""
-        chosen = np.arange(len(self.labels)) if rows is None else rows
-        return head.fit(
-            features=self.features[chosen],
-            labels=self.labels[chosen],
-            sample_id=[self.sample_id[row] for row in chosen],
-            texts=self.texts,
-            logit_scale=self.logit_scale,
-            logit_bias=self.logit_bias,
-            views=None if self.views is None else self.views[chosen],
-            targets=None if self.targets is None else self.targets[chosen],
-            classes=self.classes,
-        )
 
 
 def cross_fitted_logits(
@@ -69,7 +39,7 @@ def cross_fitted_logits(
         if not len(kept) and rows.texts is None:
             continue
         head = make() if len(kept) else ZeroShotHead()
-        logits[held] = rows.fit(head, kept).logits(rows.features[held])
+        logits[held] = rows.take(kept).fit(head).logits(rows.features[held])
     return logits
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from clipnlc.digests import content_digest
 from clipnlc.errors import DataError
 from clipnlc.heads import HEADS, Head
-from clipnlc.heads.cross_fitting import LabelledRows, cross_fitted_logits
+from clipnlc.heads.cross_fitting import cross_fitted_logits
+from clipnlc.heads.labelled_rows import LabelledRows
 from clipnlc.plugins import blame
 from clipnlc.runs.crops import mean_of_crops
 from clipnlc.runs.finding import CROSS_FITTED, HOLDOUT

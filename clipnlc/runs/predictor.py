@@ -9,7 +9,7 @@ from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
-from clipnlc.runs.finding import find_runs, may_be_unlabelled, own_run, read_fitted
+from clipnlc.runs.finding import Runs, find_runs, may_be_unlabelled, own_run, read_fitted
 from clipnlc.runs.fitted import Fitted
 from clipnlc.runs.freshness import Present, refuse_stale_runs
 from clipnlc.runs.heads import Heads, open_heads
@@ -76,6 +76,57 @@ def open_predictor(
     find_member(HEADS, head, layout)
     find_member(COMBINERS, combiner, layout)
     which = which if is_drawn(head, combiner) else Labels.none()
+    runs = find_fit(layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones)
+    keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
+    refuse_imported(layout, runs, combiner, keys)
+    return Predictor(
+        heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
+        fitted=read_fitted(runs, which.name, [combiner])[combiner],
+        identities={name: identity_of(its) for name, its in keys.items()},
+        templates=_templates(keys.values()),
+        dataset=dataset,
+    )
+
+
+def find_fit(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    combiner: str,
+    which: Labels,
+    backbones: Sequence[str] | None = None,
+) -> Runs:
+    """Return the runs of an ensemble, of which one has this fit; for arguments see `open_predictor`.
+
+    Raises:
+        MissingStageError: none has.
+        StoreError: the fit is stale, or a file is damaged.
+    """
+    missing = missing_fit(
+        layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones
+    )
+    try:
+        runs = find_runs(layout, dataset, head, backbones)
+    except MissingStageError:
+        raise missing from None
+    header = runs.headers.get(which.name)
+    if header is None or combiner not in header.keys:
+        raise missing
+    refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
+    return runs
+
+
+def missing_fit(
+    layout: Layout,
+    dataset: str,
+    *,
+    head: str,
+    combiner: str,
+    which: Labels,
+    backbones: Sequence[str] | None = None,
+) -> MissingStageError:
+    """Return the error that says that a fit is missing, and how to make it."""
     cure = command(
         "train-nlc",
         dataset=dataset,
@@ -85,26 +136,9 @@ def open_predictor(
         store=layout.root,
         **Labels.options([which], zero=may_be_unlabelled(head)),
     )
-    missing = MissingStageError(
-        f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on "
-        f"{head} logits of {dataset}; run `{cure}` first"
-    )
-    try:
-        runs = find_runs(layout, dataset, head, backbones)
-    except MissingStageError:
-        raise missing from None
-    path = runs.paths.get(which.name)
-    if path is None or combiner not in runs.headers[which.name].keys:
-        raise missing
-    refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
-    keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
-    refuse_imported(layout, runs, combiner, keys)
-    return Predictor(
-        heads=open_heads(layout, dataset, head, runs.backbones, own_run(head, which.name)),
-        fitted=read_fitted(runs, which.name, [combiner])[combiner],
-        identities={name: identity_of(its) for name, its in keys.items()},
-        templates=_templates(keys.values()),
-        dataset=dataset,
+    return MissingStageError(
+        f"{layout.root} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on {head} "
+        f"logits of {dataset}; run `{cure}` first"
     )
 
 

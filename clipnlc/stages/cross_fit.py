@@ -11,17 +11,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from clipnlc.combiners import COMBINERS
-from clipnlc.commands import command
 from clipnlc.digests import content_digest
 from clipnlc.ensemble import by_name
-from clipnlc.errors import DataError, MissingStageError
+from clipnlc.errors import DataError
 from clipnlc.heads import HEADS
 from clipnlc.labels import UNLABELLED, canonical_rows
 from clipnlc.reports.record import CrossFit, Fewer
 from clipnlc.runs.cross_fitting import FOLDS, CrossFitted, cross_fit
-from clipnlc.runs.finding import Runs, find_runs, read_fitted
-from clipnlc.runs.freshness import Present, refuse_stale_runs
+from clipnlc.runs.finding import Runs, read_fitted
 from clipnlc.runs.pools import read_pool
+from clipnlc.runs.predictor import find_fit, missing_fit
 from clipnlc.runs.records import cross_fit_path, read_cross_fit, save_record
 from clipnlc.stores.aligned import open_split
 from clipnlc.stores.layout import Layout
@@ -70,27 +69,7 @@ def cross_fitted(
     """
     _refuse(combiner, head)
     layout = Layout(store)
-    cure = command(
-        "train-nlc",
-        dataset=dataset,
-        head=head,
-        combiners=combiner,
-        backbones=backbones,
-        store=store,
-        **which.options([which]),
-    )
-    missing = MissingStageError(
-        f"{store} holds no fit of {combiner} {which.phrase} (seed {which.seed}) on {head} logits of "
-        f"{dataset}, whose accuracy was asked for; run `{cure}` first"
-    )
-    try:
-        runs = find_runs(layout, dataset, head, backbones)
-    except MissingStageError:
-        raise missing from None
-    header = runs.headers.get(which.name)
-    if header is None or combiner not in header.keys:
-        raise missing
-    refuse_stale_runs(Present(layout), runs, {which.name: [combiner]})
+    runs = find_fit(layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones)
     place = cross_fit_path(layout, head, runs.members, combiner, which.name, dataset=dataset)
     fitted = read_fitted(runs, which.name, [combiner])[combiner]
     logits = {name: runs.logits(layout, name, which.name) for name in runs.backbones}
@@ -99,7 +78,7 @@ def cross_fitted(
     total = sum(headers[0].rows.get(split, 0) for split in splits)
     if os.path.lexists(place):
         known = read_cross_fit(layout, place)
-        same = (known.fit, known.random) == (header.digests[combiner], drawn)
+        same = (known.fit, known.random) == (runs.headers[which.name].digests[combiner], drawn)
         if same and known.others == total - known.count and known.folds == min(folds, known.count):
             return _of_record(known)
 
@@ -116,7 +95,9 @@ def cross_fitted(
                 )
             used = [train.sample_id[row] for row in draw.rows]
             if content_digest(used) != fitted.facts["labelled_samples"]:
-                raise missing  # another draw than that of the fit
+                raise missing_fit(  # this is another draw than that of the fit
+                    layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones
+                )
             classes = by_name(train.class_names)
             rows = draw.rows[canonical_rows(used)]
             labelled = train.ensemble(rows, features=True, classes=classes)

@@ -1,13 +1,14 @@
 """What every head must do, as functions of its class; settings are left at their defaults."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from clipnlc.heads.base import Head
+from clipnlc.heads.labelled_rows import LabelledRows
 from clipnlc.testing.checking import close, equal, refuses, same
 
 Check = Callable[[type[Head]], None]
@@ -15,39 +16,6 @@ Check = Callable[[type[Head]], None]
 _CLASSES: Final = 4
 _ENOUGH: Final = 0.7
 """Accuracy on training rows that are easy to tell apart; chance is 0.25."""
-
-
-@dataclass(frozen=True)
-class LabelledRows:
-    """What a head may be fitted on; the attributes are the arguments of `Head.fit`."""
-
-    features: Float[np.ndarray, "samples dim"]
-    labels: Int[np.ndarray, " samples"]
-    sample_id: tuple[str, ...]
-    texts: Float[np.ndarray, "classes dim"] | None
-    logit_scale: float | None
-    logit_bias: float = 0.0
-    classes: int | None = None
-    views: Float[np.ndarray, "samples dim"] | None = None
-    targets: Float[np.ndarray, "samples classes"] | None = None
-
-    def rows(self, order: Int[np.ndarray, " rows"]) -> "LabelledRows":
-        """Return these rows alone, in this order."""
-        return replace(
-            self,
-            features=self.features[order],
-            labels=self.labels[order],
-            sample_id=tuple(self.sample_id[row] for row in order),
-            views=None if self.views is None else self.views[order],
-            targets=None if self.targets is None else self.targets[order],
-        )
-
-    def fit(self, head: Head) -> Head:
-        """Fit `head` on these rows and return it; only one that has a teacher is told of it."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        if not head.needs_teacher:
-            del given["targets"]
-        return head.fit(**given)
 
 
 def labelled_rows(
@@ -125,7 +93,7 @@ def _inputs_stay_as_they_were(cls: type[Head]) -> None:
 def _learns_the_same_from_rows_in_any_order(cls: type[Head]) -> None:
     given = labelled_rows()
     order = np.random.default_rng(0).permutation(len(given.labels))
-    _same_state(given.rows(order).fit(cls()), _fitted(cls), "learnt from rows in another order")
+    _same_state(given.take(order).fit(cls()), _fitted(cls), "learnt from rows in another order")
 
 
 def _gives_a_row_the_same_bits_in_any_block(cls: type[Head]) -> None:
@@ -229,7 +197,7 @@ def _needs_labels_is_said_truly(cls: type[Head]) -> None:
     if cls.texts_suffice:
         assert not cls.needs_texts, "texts_suffice is true, so it is fitted without them, too"
         given = replace(given, texts=None, logit_scale=None, classes=_CLASSES)
-        empty = given.rows(np.arange(0))
+        empty = given.take(np.arange(0))
         refuses(lambda: empty.fit(cls()), "learns from labelled rows")
     else:
         refuses(lambda: cls().fit_to_texts(**texts), "learns from labelled rows")
