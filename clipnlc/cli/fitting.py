@@ -21,6 +21,7 @@ from clipnlc.cli.options import (
     keys_of,
     labels_of,
     listed,
+    was_given,
 )
 from clipnlc.cli.output import (
     Sayer,
@@ -128,10 +129,12 @@ def train_heads(
 
     say = Sayer(quiet=quiet or as_json)
     if protocol:
-        head, _ = protocol_of(protocol, context)
+        head, _ = protocol_of(protocol, context, kept=DEFAULT_HOLDOUT)
         if not HEADS.get(head).needs_labels:
             say(f"no head is trained with --protocol {protocol}: extract has made {head} heads")
-            command = f"train-nlc --protocol {protocol}"
+            asked = {"shots": shots, "seeds": f"{seeds}"}
+            asked = {option: value for option, value in asked.items() if was_given(option, context)}
+            command = " ".join([f"train-nlc --protocol {protocol}", *_spelled(asked)])
             say_next(
                 say,
                 command,
@@ -307,8 +310,7 @@ def train_nlc(
     from clipnlc.stores.layout import Layout, maker_of_test
 
     if protocol:
-        head, share = protocol_of(protocol, context)
-        holdout = share if holdout is None else holdout
+        head, holdout = protocol_of(protocol, context)
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 
