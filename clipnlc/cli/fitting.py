@@ -198,6 +198,8 @@ def _spelled(options: "dict[str, str]") -> "list[str]":
 
 
 def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
+    from clipnlc.heads import HEADS
+
     for where, heads in grouped(group, lambda h: f" {h.run.phrase}" if h.run else ""):
         cached = sum(h.cached for h in heads)
         work = work_done(len(heads) - cached, "trained", cached, "head")
@@ -207,7 +209,9 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
             ours = _mean(h.accuracy for h in heads)
-            line += f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right"
+            # A head that learns from a teacher has seen these images, not their labels.
+            kind = "unlabelled" if HEADS.get(heads[0].head).needs_teacher else "held-out"
+            line += f"; of {count_of(heads[0].held_out, f'{kind} image')} {mean}{ours:.1f} % right"
             if all(h.zero_shot is not None for h in heads):
                 line += f" (zero-shot {_mean(h.zero_shot for h in heads):.1f} %)"
         say(line)
