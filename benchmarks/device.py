@@ -47,6 +47,7 @@ from clipnlc.backbones.openclip import open_clip, quiet
 from clipnlc.extraction.order import Progress
 from clipnlc.extraction.request import Engine, Request
 from clipnlc.stages.extract import Watch, extract
+from clipnlc.wording import count
 
 SMALL = ("RN50", "RN101", "ViT-B-32", "ViT-B-16")
 _FEW_BATCHES = 8
@@ -229,6 +230,49 @@ def compiled_row(architecture: str, device: str, alone: float, *, batch: int) ->
     }
 
 
+def report_whole(
+    report: Report,
+    clock: Clock,
+    options: argparse.Namespace,
+    *,
+    device: str,
+    rates: dict[str, float],
+) -> None:
+    """Measure extract by the small backbones and by all, and say which of them had no time."""
+    names = options.architectures.split(",")
+    small = tuple(name for name in names if name in SMALL)
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder) / "photos" / "test"
+        write_folder(images, photographs(options.images), "jpg")
+        for wanted in dict.fromkeys(filter(None, (small, tuple(names)))):
+            known = [name for name in wanted if name in rates]
+            for name in known:
+                if clock.left > options.seconds / 4:
+                    write(name, Path(folder) / "weights", half=True)
+            ready_ones = [
+                n for n in known if (Path(folder) / "weights" / f"{n}.openai.safetensors").is_file()
+            ]
+            if not ready_ones or clock.left < options.seconds / 5:
+                report.not_run.append(f"extract with {count(len(wanted), 'backbone')}: out of time")
+                continue
+            report.not_run += [
+                f"{name} in the run of extract with {count(len(wanted), 'backbone')}: out of time"
+                for name in wanted
+                if name not in ready_ones
+            ]
+            row = whole_row(
+                ready_ones,
+                device,
+                rates,
+                images=images.parent,
+                number=options.images,
+                weights=Path(folder) / "weights",
+            )
+            report.whole.append(row)
+            print(json.dumps(row), flush=True)
+            _free(device)
+
+
 def measure(options: argparse.Namespace) -> Report:
     """Measure part by part, until the time is out."""
     clock = Clock(options.seconds)
@@ -249,6 +293,8 @@ def measure(options: argparse.Namespace) -> Report:
         _free(device)
     else:
         report.not_run.append(f"heads: --device of train-heads does not take {device}")
+    if half(device) == "fp32":
+        report.not_run.append(f"half precision: {device} here is not fast in any")
     rates: dict[str, float] = {}
     for name in names:
         if clock.left < options.seconds / 3:
@@ -259,31 +305,7 @@ def measure(options: argparse.Namespace) -> Report:
         report.forwards.append(row)
         print(json.dumps(row), flush=True)
         _free(device)
-    with tempfile.TemporaryDirectory() as folder:
-        images = Path(folder) / "photos" / "test"
-        write_folder(images, photographs(options.images), "jpg")
-        for wanted in ([name for name in names if name in SMALL], names):
-            known = [name for name in wanted if name in rates]
-            for name in known:
-                if clock.left > options.seconds / 4:
-                    write(name, Path(folder) / "weights", half=True)
-            ready_ones = [
-                n for n in known if (Path(folder) / "weights" / f"{n}.openai.safetensors").is_file()
-            ]
-            if not ready_ones or clock.left < options.seconds / 5:
-                report.not_run.append(f"extract with {len(wanted)} backbones: out of time")
-                continue
-            row = whole_row(
-                ready_ones,
-                device,
-                rates,
-                images=images.parent,
-                number=options.images,
-                weights=Path(folder) / "weights",
-            )
-            report.whole.append(row)
-            print(json.dumps(row), flush=True)
-            _free(device)
+    report_whole(report, clock, options, device=device, rates=rates)
     for name in names:
         if name not in rates or clock.left < options.seconds / 10:
             report.not_run.append(f"compiled forwards of {name}: out of time")

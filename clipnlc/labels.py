@@ -179,10 +179,10 @@ class Labels:
         """Return the options of a command that draws these labels; seeds reach the highest.
 
         Draws of another kind than the first are left out, and hold-outs of another share: a command
-        takes one. With `zero`, no labels are spelled, as 0 shots.
+        takes one. Shots and all labels go together. With `zero`, no labels are spelled, as 0 shots.
 
-        >>> Labels.options([Labels.shots(1, seed=2), Labels.shots(4)])
-        {'shots': '1,4', 'seeds': '3'}
+        >>> Labels.options([Labels.shots(1, seed=2), Labels.shots(4), Labels.all()])
+        {'shots': '1,4,all', 'seeds': '3'}
         >>> Labels.options([Labels.none(), Labels.shots(1)], zero=True)
         {'shots': '0,1', 'seeds': '1'}
         """
@@ -191,15 +191,19 @@ class Labels:
         if not drawn:
             return {"shots": "0"} if none else {}
         first = drawn[0]
-        alike = [which for which in drawn if which.kind == first.kind]
+        kinds = ("shots", "all") if first.kind in ("shots", "all") else (first.kind,)
+        alike = [which for which in drawn if which.kind in kinds]
         if first.kind == "holdout":
             alike = [which for which in alike if which.amount == first.amount]
+        none = none and "shots" in kinds
+        amounts = dict.fromkeys(
+            [
+                *(["0"] if none else []),
+                *("all" if which.kind == "all" else f"{which.amount}" for which in alike),
+            ]
+        )
         seeds = str(1 + max(which.seed for which in alike))
-        if first.kind == "all":
-            return {"shots": "all", "seeds": seeds}
-        none = none and first.kind == "shots"
-        amounts = dict.fromkeys([*(["0"] if none else []), *(f"{w.amount}" for w in alike)])
-        return {first.kind: ",".join(amounts), "seeds": seeds}
+        return {kinds[0]: ",".join(amounts), "seeds": seeds}
 
     @staticmethod
     def few() -> "tuple[Labels, ...]":

@@ -23,7 +23,9 @@ def test_a_student_predicts_with_its_backbone_alone(tmp_path):
     assert f"run `{cure} --store s` first" in refused
     done(*cure.split()[1:])
     said = done("train-heads", *line)
-    assert "photos: 1 head trained without labels, on 24 images each" in said
+    assert (
+        "photos: 1 head trained without labels, on 24 images each; of 24 unlabelled images" in said
+    )
     following = "train-nlc --head distilled --shots 0,2 --seeds 1 --combiners parameter-free"
     assert f"next: clipnlc {following} --backbones nano-RN50 --store s" in said
     refused = refusal("train-nlc", "--head", "distilled", "--shots", 0, *store, cwd=tmp_path)

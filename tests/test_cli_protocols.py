@@ -88,12 +88,28 @@ def test_evaluate_shows_the_labels_of_the_protocol(extracted, here, tmp_path):
     assert good("evaluate", "--json", *store, by=here) == everything
 
 
+def test_the_share_of_the_protocol_may_be_said_and_no_other_is_shown(extracted, here):
+    store = ("--store", extracted)
+    good("train-nlc", "--holdout", 0.3, *QUICK, *store, by=here)
+    lacking = refusal("evaluate", "--protocol", "zero-shot", *store, by=here)
+    assert "holds no fits of --protocol zero-shot" in lacking
+    good("train-nlc", "--protocol", "zero-shot", "--holdout", 0.1, *QUICK, *store, by=here)
+    found = json.loads(good("evaluate", "--protocol", "zero-shot", "--json", *store, by=here))
+    drawn = [row["drawn"] for one in found["datasets"] for row in one["rows"]]
+    assert {one["amount"] for one in drawn if one["kind"] == "holdout"} == {0.1}
+    heads = ("train-heads", "--protocol", "linear", "--holdout", 0.1, "--epochs", 1)
+    assert "heads trained" in good(*heads, *store, by=here)
+
+
 def test_zero_shot_heads_are_there(extracted, here):
     said = good("train-heads", "--protocol", "zero-shot", "--store", extracted, by=here)
     assert said == (
         "no head is trained with --protocol zero-shot: extract has made zero-shot heads\n"
         f"next: clipnlc train-nlc --protocol zero-shot --store {extracted}\n"
     )
+    few = ("--protocol", "few-shot", "--shots", "1,all", "--seeds", 2)
+    said = good("train-heads", *few, "--store", extracted, by=here)
+    assert f"next: clipnlc train-nlc {' '.join(map(str, few))} --store" in said
 
 
 @pytest.mark.parametrize(
@@ -110,6 +126,22 @@ def test_zero_shot_heads_are_there(extracted, here):
         (
             "train-nlc --protocol zero-shot --count 30",
             "--protocol zero-shot and --count contradict each other; leave one of them out",
+        ),
+        (
+            "train-heads --protocol linear --holdout 0.3",
+            "--protocol linear and --holdout 0.3 contradict each other (its share is 0.1); leave one of them out",
+        ),
+        (
+            "train-heads --protocol zero-shot --holdout 0.3",
+            "--protocol zero-shot and --holdout 0.3 contradict each other (its share is 0.1); leave one of them out",
+        ),
+        (
+            "train-nlc --protocol linear --holdout 0.1",
+            "--protocol linear and --holdout 0.1 contradict each other (its share is 1); leave one of them out",
+        ),
+        (
+            "train-nlc --protocol zero-shot --holdout 0.3",
+            "--protocol zero-shot and --holdout 0.3 contradict each other (its share is 0.1); leave one of them out",
         ),
         (
             "evaluate --protocol zero-shot --head linear",

@@ -162,6 +162,17 @@ class TestLabels:
         assert which.name == "1234567-labels-seed-0"
         assert Labels.options([which]) == {"count": "1234567", "seeds": "1"}
 
+    def test_shots_and_all_labels_are_one_option(self):
+        several = [Labels.all(seed=1), Labels.none(), Labels.shots(4), Labels.shots(1, seed=2)]
+        assert Labels.options(several, zero=True) == {"shots": "0,1,4,all", "seeds": "3"}
+        assert Labels.options([Labels.all(), Labels.none()], zero=True) == {
+            "shots": "0,all",
+            "seeds": "1",
+        }
+        # A count and a hold-out are options of their own.
+        mixed = [Labels.count(30), Labels.shots(2), Labels.holdout(0.1)]
+        assert Labels.options(mixed) == {"shots": "2", "seeds": "1"}
+
     @given(labels_of_any_kind)
     def test_options_draw_the_same_labels(self, which):
         options = Labels.options([which])

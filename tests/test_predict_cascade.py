@@ -1,5 +1,6 @@
 """`predict` with a cascade: a backbone is computed only for photos that the cheaper ones doubt."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from command_line import BACKBONES, good
 
 from clipnlc import backbones as backbone_names
+from clipnlc.backbones.costs import image_gflops
 from clipnlc.backbones.loaded import LoadedBackbone
 from clipnlc.ensemble import by_name
 from clipnlc.errors import StoreError
@@ -117,7 +119,22 @@ def test_the_command_marks_what_was_not_asked(cascades, photos, here):
     for one in told:
         assert sorted(one) == sorted(NAMES)
         assert all((each["answer"] is None) == (each["weight"] == 0) for each in one.values())
-    table = good("predict", photos / "test", *store, by=here).splitlines()
+    costs = {name: image_gflops(name) for name in NAMES}
+    for line in lines:
+        one = json.loads(line)
+        asked = sum(costs[b] for b, its in one["backbones"].items() if its["answer"] is not None)
+        # What is near a threshold is computed and not asked.
+        assert one["gflops"] in (pytest.approx(asked), pytest.approx(sum(costs.values())))
+    spent = [json.loads(line)["gflops"] for line in lines]
+    assert min(spent) == pytest.approx(min(costs.values()))
+    file = photos.parent / "answers.csv"
+    table = good("predict", photos / "test", *store, "--csv", file, by=here).splitlines()
+    with file.open() as opened:
+        assert [float(row["gflops"]) for row in csv.DictReader(opened)] == spent
+    at = table[0].split("\t").index("GFLOPs")
+    assert [line.split("\t")[at] for line in table[1:]] == [f"{number:.3g}" for number in spent]
+    plain = good("predict", photos / "test", *store[:-1], "--json", by=here)
+    assert "gflops" not in plain
     dashes = sum(line.split("\t").count("-") for line in table)
     assert dashes == sum(each["answer"] is None for one in told for each in one.values())
 

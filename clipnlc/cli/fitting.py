@@ -21,6 +21,7 @@ from clipnlc.cli.options import (
     keys_of,
     labels_of,
     listed,
+    was_given,
 )
 from clipnlc.cli.output import (
     Sayer,
@@ -128,10 +129,12 @@ def train_heads(
 
     say = Sayer(quiet=quiet or as_json)
     if protocol:
-        head, _ = protocol_of(protocol, context)
+        head, _ = protocol_of(protocol, context, kept=DEFAULT_HOLDOUT)
         if not HEADS.get(head).needs_labels:
             say(f"no head is trained with --protocol {protocol}: extract has made {head} heads")
-            command = f"train-nlc --protocol {protocol}"
+            asked = {"shots": shots, "seeds": f"{seeds}"}
+            asked = {option: value for option, value in asked.items() if was_given(option, context)}
+            command = " ".join([f"train-nlc --protocol {protocol}", *_spelled(asked)])
             say_next(
                 say,
                 command,
@@ -195,6 +198,8 @@ def _spelled(options: "dict[str, str]") -> "list[str]":
 
 
 def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
+    from clipnlc.heads import HEADS
+
     for where, heads in grouped(group, lambda h: f" {h.run.phrase}" if h.run else ""):
         cached = sum(h.cached for h in heads)
         work = work_done(len(heads) - cached, "trained", cached, "head")
@@ -204,7 +209,9 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
             ours = _mean(h.accuracy for h in heads)
-            line += f"; of {count_of(heads[0].held_out, 'held-out image')} {mean}{ours:.1f} % right"
+            # A head that learns from a teacher has seen these images, not their labels.
+            kind = "unlabelled" if HEADS.get(heads[0].head).needs_teacher else "held-out"
+            line += f"; of {count_of(heads[0].held_out, f'{kind} image')} {mean}{ours:.1f} % right"
             if all(h.zero_shot is not None for h in heads):
                 line += f" (zero-shot {_mean(h.zero_shot for h in heads):.1f} %)"
         say(line)
@@ -307,8 +314,7 @@ def train_nlc(
     from clipnlc.stores.layout import Layout, maker_of_test
 
     if protocol:
-        head, share = protocol_of(protocol, context)
-        holdout = share if holdout is None else holdout
+        head, holdout = protocol_of(protocol, context)
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 

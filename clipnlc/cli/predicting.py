@@ -94,7 +94,11 @@ def predict(
         ),
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add each backbone's weight and own answer.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Add each backbone's weight and own answer; of a cascade also what the photo took, in GFLOPs.",
+        ),
     ] = False,
     unsure: Annotated[
         float | None,
@@ -203,7 +207,12 @@ def predict(
             models = models_for(predictor, device=device, precision=precision, tell=tell)
             predictors.tell_downloads(found, tell)
         predictors.refuse_unsure(predictor.fitted.name, unsure)
-        form = Form(predictor.backbones if explain else (), unsure, balanced=balance)
+        form = Form(
+            predictor.backbones if explain else (),
+            unsure,
+            balanced=balance,
+            costs=explain and predictor.fitted.combiner.needs_costs,
+        )
         blocks = stage(
             predictor,
             list_photos(photos, sys.stdin.buffer if LIST in photos else ()),

@@ -30,11 +30,13 @@ class Form:
         backbones: whose opinions are shown; none without `--explain`.
         unsure: answers whose probability is below are to be looked at.
         balanced: answers depend on the other photos; JSON and CSV say so of each.
+        costs: say what the backbones computed for each photo took, as of a cascade.
     """
 
     backbones: tuple[str, ...] = ()
     unsure: float | None = None
     balanced: bool = False
+    costs: bool = False
 
     def look(self, one: "Prediction") -> bool:
         """Return whether a person should look at the photo."""
@@ -50,6 +52,7 @@ class Form:
             "runner_up_probability": one.runner_up_probability,
             **({} if self.unsure is None else {"look": self.look(one)}),
             **({"balanced": True} if self.balanced else {}),
+            **({"gflops": one.gflops} if self.costs else {}),
             **(
                 {
                     "backbones": {
@@ -70,6 +73,7 @@ class Form:
             "probability",
             "runner-up",
             *(() if self.unsure is None else ("look",)),
+            *(("GFLOPs",) if self.costs else ()),
             *self.backbones,
         )
 
@@ -82,6 +86,7 @@ class Form:
             _rounded(one.probability),
             " ".join(filter(None, (one.runner_up, _rounded(one.runner_up_probability)))),
             *(() if self.unsure is None else ("?" if self.look(one) else "",)),
+            *(("" if one.gflops is None else f"{one.gflops:.3g}",) if self.costs else ()),
             *opinions,
         )
         return tuple(map(printable, cells))
@@ -169,6 +174,7 @@ def _csv_file(path: Path, form: Form) -> Iterator[Write]:
     names = ["file", "class", "probability", "runner_up", "runner_up_probability"]
     names += [] if form.unsure is None else ["look"]
     names += ["balanced"] if form.balanced else []
+    names += ["gflops"] if form.costs else []
     names += [f"{b} {what}" for b in form.backbones for what in ("answer", "weight")]
     with ExitStack() as stack:
         with writing("--csv", path):

@@ -34,7 +34,8 @@ class Protocol:
     Attributes:
         head: its heads; with `few-shot`, those that are fitted on the same few labels go too.
         holdout: share of the labelled split that combiners learn from; None for labels per class.
-        contradicts: options that say something else, whatever their value.
+        contradicts: options that say something else, whatever their value; `--holdout` of another
+            share than the protocol's does, too.
     """
 
     head: str
@@ -43,7 +44,9 @@ class Protocol:
 
     def draws(self, labels: "Labels") -> bool:
         """Return whether combiners learn from such labels in it."""
-        return labels.kind in (("shots", "all") if self.holdout is None else ("holdout",))
+        if self.holdout is None:
+            return labels.kind in ("shots", "all")
+        return labels.kind == "holdout" and labels.amount == self.holdout
 
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
@@ -53,12 +56,16 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
 }
 
 
-def protocol_of(name: str, context: typer.Context) -> tuple[str, float | None]:
+def protocol_of(
+    name: str, context: typer.Context, *, kept: float | None = None
+) -> tuple[str, float | None]:
     """Return the head and the hold-out of a protocol.
 
     Args:
         name: of the protocol.
         context: of the command that was given it.
+        kept: share of the labelled split that heads leave to the combiners in every protocol, where
+            `--holdout` of the command is that.
 
     Raises:
         UnknownNameError: there is no such protocol.
@@ -72,6 +79,12 @@ def protocol_of(name: str, context: typer.Context) -> tuple[str, float | None]:
             raise DataError(
                 f"--protocol {name} and --{option} contradict each other; leave one of them out"
             )
+    share = kept or found.holdout
+    if was_given("holdout", context) and context.params["holdout"] != share:
+        raise DataError(
+            f"--protocol {name} and --holdout {context.params['holdout']:g} contradict each other (its "
+            f"share is {share:g}); leave one of them out"
+        )
     head = str(context.params["head"])
     if not was_given("head", context) or head == found.head:
         return found.head, found.holdout

@@ -47,7 +47,8 @@ class TrainedHead:
         backbone: its name.
         run: the labels that it was fitted on; None where it was fitted on all but a hold-out.
         rows: samples it was fitted on.
-        held_out: rows of train that it has not seen; the two accuracies are measured on them.
+        held_out: rows of train that it has not seen, or whose labels alone it has not, as what
+            learns from a teacher; the two accuracies are measured on them.
         zero_shot: accuracy of the zero-shot head on those rows, in [0, 1]; None without any.
         accuracy: accuracy of the trained head on them; None without any.
         facts: what else the head says of its fit.

@@ -64,6 +64,8 @@ class Prediction:
         runner_up: the class with the next highest score; None where there is one class.
         runner_up_probability: likewise.
         opinions: one per backbone, where they were asked for.
+        gflops: billions of operations of the image towers that were computed for the photo; None
+            for what computes every backbone for every photo.
     """
 
     file: Path
@@ -72,6 +74,7 @@ class Prediction:
     runner_up: str | None
     runner_up_probability: float | None
     opinions: tuple[Opinion, ...] = ()
+    gflops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ def _answers(
     probabilities = softmax(scores) if fitted.combiner.probabilistic else None
     own = ensemble.logits.argmax(axis=2)
     asked = _asked(fitted, given, ensemble)
+    spent = _spent(fitted, ensemble)
     names = ensemble.class_names
 
     def probability(row: int, column: np.ndarray) -> float | None:
@@ -230,6 +234,7 @@ def _answers(
             )
             if explain
             else (),
+            gflops=None if spent is None else float(spent[row]),
         )
         for row, file in enumerate(files)
     )
@@ -246,6 +251,16 @@ def _asked(
     to_come = [(features == TO_COME).all(axis=1) for features in ensemble.features]
     assert not (asked & np.transpose(to_come)).any(), "a backbone has a say and was not computed"
     return asked
+
+
+def _spent(fitted: Fitted, ensemble: Ensemble) -> Float64[np.ndarray, " photos"] | None:
+    """Return what the backbones computed for each photo took; None without a cascade."""
+    if not isinstance(fitted.combiner, Cascade):
+        return None
+    gflops = dict(zip(fitted.backbones, fitted.combiner.gflops_, strict=True))
+    computed = [(features != TO_COME).any(axis=1) for features in ensemble.features]
+    found: np.ndarray = np.transpose(computed) @ [gflops[name] for name in ensemble.backbones]
+    return found
 
 
 def _without(
