@@ -88,7 +88,8 @@ SEEDS ?= 5
 SHOTS ?= 1,2,4,8,16,32
 CROPS ?= 10
 COMBINED := log-avg,prob-avg,static,nlc,moe
-FEW := clap gda lp-plus-plus rla tip-adapter tip-adapter-f
+FEW := class-mean-few linear-few linear-cv-few logistic-few clap gda lp-plus-plus rla tip-adapter \
+	tip-adapter-f
 FIT = --dataset $(DATASETS) --backbones $(BACKBONES) $(IN)
 
 methods: $(READY) ## one table of every method on the same labels (hours; goes on where it stopped)
@@ -101,7 +102,11 @@ methods: $(READY) ## one table of every method on the same labels (hours; goes o
 		$(BIN)/clipnlc train-nlc $(FIT) --head $$head --combiners $(COMBINED) \
 			--shots $(SHOTS) --seeds $(SEEDS) && \
 		$(BIN)/clipnlc evaluate $(FIT) --head $$head >/dev/null || exit; done
-	for head in linear linear-cv; do \
+	$(BIN)/clipnlc train-heads $(FIT) --head distilled --shots 0,$(SHOTS) --seeds $(SEEDS)
+	$(BIN)/clipnlc train-nlc $(FIT) --head distilled --combiners log-avg,prob-avg \
+		--shots 0,$(SHOTS) --seeds $(SEEDS)
+	$(BIN)/clipnlc evaluate $(FIT) --head distilled >/dev/null
+	for head in class-mean linear linear-cv; do \
 		$(BIN)/clipnlc train-heads $(FIT) --head $$head && \
 		$(BIN)/clipnlc train-nlc $(FIT) --head $$head --combiners all --holdout 1 --seeds $(SEEDS) && \
 		$(BIN)/clipnlc evaluate $(FIT) --head $$head >/dev/null || exit; done

@@ -34,12 +34,18 @@ from clipnlc.stores.layout import Layout
 
 COMPARED: Final = (
     "zero-shot",
+    "class-mean-few",
+    "linear-few",
+    "linear-cv-few",
+    "logistic-few",
     "clap",
     "gda",
     "lp-plus-plus",
     "rla",
     "tip-adapter",
     "tip-adapter-f",
+    "distilled",
+    "class-mean",
     "linear",
     "linear-cv",
 )
@@ -140,7 +146,7 @@ def table(records: Mapping[str, Evaluation]) -> list[Line]:
     ]
     for head, rows in found.items():
         fitted = {method for method, _ in rows}  # `make methods` chooses, on heads that are trained
-        methods = fitted if HEADS.get(head).needs_labels else set(COMBINERS)
+        methods = fitted if is_trained(head) else set(COMBINERS)
         for method in (name for name in COMBINERS if name in methods):
             cells = {
                 drawn: Cell(rows[method, drawn])
@@ -171,6 +177,12 @@ def on_rest(head: str) -> bool:
     return bool(cls.needs_labels and not cls.per_draw)
 
 
+def is_trained(head: str) -> bool:
+    """Return whether a head learns, from labels or from a teacher."""
+    cls = HEADS.get(head)
+    return bool(cls.needs_labels or cls.needs_teacher)
+
+
 def reason(head: str, method: str, drawn: Labels) -> str:
     """Return the letter of why a method has no number on these labels."""
     if drawn.kind == "none":
@@ -179,7 +191,7 @@ def reason(head: str, method: str, drawn: Labels) -> str:
         return "a" if COMBINERS.get(method).needs_labels else "f"
     if on_rest(head):
         return "f" if drawn == REST else "e" if drawn.kind == "holdout" else "d"
-    if drawn.kind == "holdout" and (drawn == REST or HEADS.get(head).needs_labels):
+    if drawn.kind == "holdout" and (drawn == REST or is_trained(head)):
         return "e"
     return "f" if is_for(head, method, drawn) else "b"
 
