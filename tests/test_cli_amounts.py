@@ -1,0 +1,18 @@
+"""Amounts of labels and names on the command line that cannot be meant as they stand."""
+
+import pytest
+from command_line import refusal
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train-nlc --shots 4 --count 30", "--shots and --count exclude each other"),
+        ("train-nlc --shots 4 --holdout 0.1", "--shots and --holdout exclude each other"),
+        ("train-heads --head rla --shots 4 --count 4", "--shots and --count exclude each other"),
+        ("train-heads --holdout 0.1 --shots 4", "--shots and --holdout exclude each other"),
+        ("train-nlc --shots 0,4", "--shots is '0,4'; leave out 0, as in --shots 1,4,16"),
+    ],
+)
+def test_it_is_refused_by_name(line, said, extracted, here):
+    assert said in refusal(*line.split(), "--store", extracted, by=here)
