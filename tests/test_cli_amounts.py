@@ -12,6 +12,8 @@ from command_line import refusal
         ("train-heads --head rla --shots 4 --count 4", "--shots and --count exclude each other"),
         ("train-heads --holdout 0.1 --shots 4", "--shots and --holdout exclude each other"),
         ("train-nlc --shots 0,4", "--shots is '0,4'; leave out 0, as in --shots 1,4,16"),
+        ("train-nlc -d photo", "did you mean 'photos'? or run `clipnlc extract --dataset photo"),
+        ("evaluate -d photo", "did you mean 'photos'? or run `clipnlc extract --dataset photo"),
     ],
 )
 def test_it_is_refused_by_name(line, said, extracted, here):

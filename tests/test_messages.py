@@ -340,6 +340,12 @@ def a_head_that_was_not_trained(box):
     yield ["diversity", "--head", "linear"]
 
 
+@case("runs.finding.datasets_with_logits")
+def neither_fits_nor_logits(box):
+    shutil.rmtree(box.store / "photos")
+    yield ["evaluate", "-d", "photos"]
+
+
 @case("runs.finding.find_runs")
 def no_fits_of_these_backbones(box):
     yield ["evaluate", "-d", "photos", "-b", "nano-RN50"]
