@@ -1,5 +1,8 @@
 """Amounts of labels and names on the command line that cannot be meant as they stand."""
 
+import subprocess
+import sys
+
 import pytest
 from command_line import refusal
 
@@ -18,3 +21,19 @@ from command_line import refusal
 )
 def test_it_is_refused_by_name(line, said, extracted, here):
     assert said in refusal(*line.split(), "--store", extracted, by=here)
+
+
+def test_a_misspelt_backbone_is_told_without_torch():
+    """Importing torch and open_clip takes seconds."""
+    code = (
+        "import sys\n"
+        "from clipnlc.backbones import resolve\n"
+        "try:\n"
+        "    resolve('nano-RN51')\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "did you mean 'nano-RN50'?" in done.stdout
+    assert done.stdout.endswith("False\n")
