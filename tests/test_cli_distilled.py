@@ -23,14 +23,17 @@ def test_a_student_predicts_with_its_backbone_alone(tmp_path):
     assert f"run `{cure} --store s` first" in refused
     done(*cure.split()[1:])
     said = done("train-heads", *line)
-    assert (
-        "photos: 1 head trained without labels, on 24 images each; of 24 unlabelled images" in said
-    )
+    assert "photos: 1 head trained without labels, on 24 images each" in said
+    assert "of 24 images whose labels were not read" in said
     following = "train-nlc --head distilled --shots 0,2 --seeds 1 --combiners parameter-free"
     assert f"next: clipnlc {following} --backbones nano-RN50 --store s" in said
     refused = refusal("train-nlc", "--head", "distilled", "--shots", 0, *store, cwd=tmp_path)
     assert "gp learns, and the teacher of the head distilled has seen" in refused
     done(*following.split(), "--backbones", "nano-RN50")
+    refused = refusal(
+        *("export", "--head", "distilled", "--shots", 0, "--out", "small"), *store, cwd=tmp_path
+    )
+    assert "gp learns, and on distilled heads only" in refused
     table = json.loads(done("evaluate", "--head", "distilled", "--json"))["datasets"][0]["rows"]
     accuracy = {(row["method"], row["drawn"]["kind"]): row["accuracy"] for row in table}
     for drawn in ("none", "shots"):  # the mean of one is that one

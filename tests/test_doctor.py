@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 import shutil
 from dataclasses import asdict
 
@@ -355,6 +357,19 @@ def test_without_logits_it_is_said_that_predictions_were_not_looked_at(tmp_path)
     assert "holds no zero-shot logits of data on test" in finding.found
     assert not (tmp_path / "store").exists()
     assert not any(f.check == "predictions" for f in look(folder).findings)
+
+
+def test_its_command_makes_the_logits_that_it_lacks(here, tmp_path, monkeypatch):
+    """Also of a folder elsewhere, of another name, without a test split, with a broken image."""
+    monkeypatch.chdir(tmp_path)
+    folder = write_folder(tmp_path / "some data")
+    shutil.rmtree(folder / "test")
+    (folder / "train/cat/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    where = ("doctor", folder, "--name", "beasts", "--store", tmp_path / "my store")
+    told = " ".join(good(*where, by=here).split())
+    (line,) = re.findall(r"run `clipnlc (extract [^`]+)`", told)
+    assert not good(*shlex.split(line), "-b", "nano-RN50", by=here).startswith("error")
+    assert "zero-shot logits of nano-RN50)" in " ".join(good(*where, by=here).split())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,12 @@ def test_a_record_says_what_images_take_by_hand(layout):
     assert said in notes
     titles = [table.title for table in evaluation_report(evaluated).tables]
     assert any("GFLOPs of the image towers per image, lower is better" in t for t in titles)
+
+    rest = tuple(row for row in evaluated.summary if row.method != "cascade")
+    elsewhere = replace(evaluated, summary=rest)  # another data set has no cascade
+    assert "for all:" not in str(answer(elsewhere))
+    titles = [table.title for table in evaluation_report(elsewhere).tables]
+    assert not any("GFLOPs" in title for title in titles)
 
 
 def test_what_was_given_before_has_the_same_cost(layout):

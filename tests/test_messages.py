@@ -339,6 +339,12 @@ def a_head_that_was_not_trained(box):
     yield ["diversity", "--head", "linear"]
 
 
+@case("runs.finding.datasets_with_logits")
+def neither_fits_nor_logits(box):
+    shutil.rmtree(box.store / "photos")
+    yield ["evaluate", "-d", "photos"]
+
+
 @case("runs.finding.find_runs")
 def no_fits_of_these_backbones(box):
     yield ["evaluate", "-d", "photos", "-b", "nano-RN50"]
@@ -409,17 +415,24 @@ def one_backbone(box):
     yield ["diversity"]
 
 
-@case("stages.doctor.predictions.check_predictions")
+@case("stages.doctor.__init__.doctor")
 def logits_of_other_class_names(box):
     (box.root / "photos/train/red").rename(box.root / "photos/train/rose")
     (box.root / "photos/test/red").rename(box.root / "photos/test/rose")
     yield ["doctor", "photos"]
 
 
-@case("stages.doctor.predictions.check_predictions")
+@case("stages.doctor.__init__.doctor")
 def no_logits_for_the_doctor(box):
     shutil.rmtree(box.store / "photos")
     yield ["doctor", "photos"]
+
+
+@case("stages.doctor.__init__.doctor")
+def no_test_split_and_a_broken_image_for_the_doctor(box):
+    shutil.move(box.root / "photos/train", box.root / "away from here")
+    (box.root / "away from here/red/broken.png").write_bytes(b"")
+    yield ["doctor", str(box.root / "away from here"), "--name", "elsewhere"]
 
 
 def second(box, *words):

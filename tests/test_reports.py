@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from clipnlc.reports.files import evaluation_from_json, to_json
 from clipnlc.reports.markdown import markdown
 from clipnlc.reports.record import Evaluation, Method, Published
 from clipnlc.reports.spreadsheet import diversity_csv, evaluation_csv
-from clipnlc.reports.tables import evaluation_report
+from clipnlc.reports.tables import Cell, Line, Report, Section, Table, evaluation_report
 from clipnlc.reports.terminal import console, show
 
 GOLDEN = """\
@@ -195,6 +196,18 @@ def test_the_terminal_shows_every_number_whole(width):
     assert text.count("71.0± 2.0*") + text.count("71.0±2.0") >= 6
     for heading in ("no labels", "32 shots", "held", "labels used"):
         assert heading in text
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
+def test_neither_long_titles_nor_long_headings_cost_numbers(width):
+    headings = ("right for some %", "disagree", *(f"{k} shots" for k in (1, 2, 4, 8)), "Q")
+    lines = (Line("gp", tuple(Cell(f"{10 + n}.5", "3.1", best=n == 2) for n in range(7))),)
+    title = "combined with labels, with unlabelled images of train and more"
+    text = printed(Report((Table("digits", headings, (Section(title, lines),)),), ()), width)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert re.findall(r"1\d\.5±3\.1", text) == [f"{10 + n}.5±3.1" for n in range(7)]
+    assert "12.5±3.1*" in text
+    assert " ".join(title.split()) in " ".join(text.split())
 
 
 def test_brackets_in_names_are_no_markup():

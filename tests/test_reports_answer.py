@@ -59,7 +59,7 @@ def test_the_headline_says_what_is_best_and_how_sure_that_is():
     )
     clear = (*ROWS[:6], replace(level, level=()))
     text = " ".join(shown(replace(EVALUATION, summary=clear)).split())
-    assert "nlc 71.0 % (+11.0); better than each of 1 other method" in text
+    assert "nlc 71.0 % (+11.0); better than gac" in text
 
 
 def test_a_recommended_method_is_told_even_where_another_is_better():

@@ -195,6 +195,7 @@ def test_labels_of_one_class_are_refused(split, tmp_path, here):
             "error: 8 labels of flat.csv, all of them 'cat': no combiner can be fitted on one class; "
             "label photos of another too\n"
         )
+        assert list(tmp_path.glob("*/file-hashes.sqlite")) == []
     said = refusal("label", "flat", "--classes", "cat", *ONE, by=here)
     assert "there is 1 class name to choose from; give at least two" in said
 

@@ -78,8 +78,12 @@ def export(
     _say_exported(Sayer(quiet=quiet), exported)
 
 
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"  # noqa: PLR2004
+
+
 def _say_exported(say: Sayer, exported: "Exported") -> None:
-    done = "cached" if exported.cached else f"{exported.bytes / 1e6:.1f} MB written"
+    done = "cached" if exported.cached else f"{_size(exported.bytes)} written"
     say(
         f"{exported.folder}: {exported.combiner} of {count(len(exported.backbones), 'backbone')} "
         f"on {exported.dataset}, {exported.run}, {count(exported.classes, 'class')}: {done}"

@@ -21,6 +21,7 @@ from clipnlc.cli.options import (
     keys_of,
     labels_of,
     listed,
+    refuse_several_amounts,
     was_given,
 )
 from clipnlc.cli.output import (
@@ -81,7 +82,10 @@ def train_heads(
         ),
     ] = "",
     seeds: Annotated[
-        int, typer.Option(min=1, max=MOST_SEEDS, help="With --shots or --count: draws and seeds.")
+        int,
+        typer.Option(
+            min=1, max=MOST_SEEDS, help="With --shots or --count: how many draws, each with a seed."
+        ),
     ] = 3,
     epochs: Annotated[
         int | None,
@@ -144,6 +148,7 @@ def train_heads(
                 store=store,
             )
             return
+    refuse_several_amounts(context)
     per_draw = HEADS.get(head).per_draw
     share = holdout if per_draw else None
     drawing = bool(shots or count or share is not None)
@@ -209,9 +214,10 @@ def _say_trained(say: Sayer, place: str, group: "list[TrainedHead]") -> None:
         if heads[0].accuracy is not None:
             mean = "on average " * (len(heads) > 1)
             ours = _mean(h.accuracy for h in heads)
-            # A head that learns from a teacher has seen these images, not their labels.
-            kind = "unlabelled" if HEADS.get(heads[0].head).needs_teacher else "held-out"
-            line += f"; of {count_of(heads[0].held_out, f'{kind} image')} {mean}{ours:.1f} % right"
+            images = count_of(heads[0].held_out, "held-out image")
+            if HEADS.get(heads[0].head).needs_teacher:  # it has learnt from all of train
+                images = f"{count_of(heads[0].held_out, 'image')} whose labels were not read"
+            line += f"; of {images} {mean}{ours:.1f} % right"
             if all(h.zero_shot is not None for h in heads):
                 line += f" (zero-shot {_mean(h.zero_shot for h in heads):.1f} %)"
         say(line)
@@ -273,7 +279,10 @@ def train_nlc(
         float | None, typer.Option(help="Instead of shots: this share of the labelled split.")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, max=MOST_SEEDS, help="Runs, with other labels and seeds.")
+        int,
+        typer.Option(
+            min=1, max=MOST_SEEDS, help="How many runs, each with other labels and another seed."
+        ),
     ] = 3,
     class_proportions: Annotated[
         str,
@@ -315,6 +324,7 @@ def train_nlc(
 
     if protocol:
         head, holdout = protocol_of(protocol, context)
+    refuse_several_amounts(context)
     say = Sayer(quiet=quiet or as_json)
     with progress(say, "train-nlc") as advance:
 

@@ -88,6 +88,17 @@ def was_given(parameter: str, context: typer.Context) -> bool:
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
 
+def refuse_several_amounts(context: typer.Context) -> None:
+    """Refuse more than one of `--shots`, `--count` and `--holdout`: all but one would do nothing.
+
+    Raises:
+        DataError: the user gave several.
+    """
+    given = [f"--{name}" for name in ("shots", "count", "holdout") if was_given(name, context)]
+    if len(given) > 1:
+        raise DataError(f"{' and '.join(given)} exclude each other; give one of them")
+
+
 def listed(text: str) -> tuple[str, ...]:
     """Split a comma-separated option."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -113,6 +124,11 @@ def labels_of(
         return tuple(Labels.count(number) for number in _numbers("--count", count, "10,30"))
     parts = listed(shots)
     none = (Labels.none(),) if zero and "0" in parts else ()
+    if "0" in parts and not zero:
+        raise DataError(
+            f"--shots is {shots!r}; leave out 0, as in --shots 1,4,16: what needs no labels is there "
+            "whatever the numbers"
+        )
     few = ",".join(part for part in parts if part != "all" and not (none and part == "0"))
     every = (Labels.all(),) if "all" in parts else ()
     if not few and (none or every):

@@ -156,7 +156,8 @@ def _told_of(row: Row, evaluation: Evaluation) -> str:
     if ACCURACY not in row.level:
         return f"{said}; {best.method} is better, {percent(best.accuracy)} %"
     if not level:
-        return f"{said}; better than each of {count(len(rivals), 'other method')}"
+        others = f"each of {len(rivals)} other methods" if len(rivals) > 1 else rivals[0].method
+        return f"{said}; better than {others}"
     best_of_all = " from it" if row.accuracy >= best.accuracy else " from the best"
     return f"{said}; not separable{best_of_all}: {some(level)}"
 
@@ -208,4 +209,5 @@ def _spent(evaluation: Evaluation) -> Iterable[str]:
         for method, values in taken.items()
     ]
     total = evaluation.measures[GFLOPS].bounds[1]
-    yield f"GFLOPs of image towers per image, of {total:.3g} for all: {', '.join(said)}."
+    if said:  # the summary lacks what only some of the data sets have
+        yield f"GFLOPs of image towers per image, of {total:.3g} for all: {', '.join(said)}."

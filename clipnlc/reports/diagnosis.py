@@ -98,5 +98,10 @@ def diagnosis_text(diagnosis: Diagnosis, *, width: int) -> str:
 
 def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
     return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,  # a path that is cut cannot be pasted
     )

@@ -178,7 +178,8 @@ def evaluation_report(evaluation: Evaluation, *, controls: bool = True) -> Repor
         title = f"{over}: {facts.title}{f' in {facts.unit}' * bool(facts.unit)}"
         measured = [row for row in rows if row.measures[name] is not None]
         shown = Shown.measure(name, facts)
-        tables.append(accuracy_table(f"{title}, {facts.better} is better", measured, shown))
+        if measured:  # a method that only some of the data sets have is in no summary
+            tables.append(accuracy_table(f"{title}, {facts.better} is better", measured, shown))
     if evaluation.methods:
         tables.append(_used_table(evaluation))
     known = [one for one in evaluation.datasets if one.published]

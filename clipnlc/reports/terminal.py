@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from clipnlc.reports.tables import Cell, Report, Table
+from clipnlc.reports.tables import Cell, Report, Section, Table
 from clipnlc.wording import printable
 
 WIDTH = 100
 """Columns if unknown: pipes, files, continuous integration."""
+
+TITLE = 28
+"""Columns that a section's title may take where the names are shorter; a longer one is broken."""
 
 
 def console() -> Console:
@@ -36,7 +39,7 @@ def show(report: Report, to: Console) -> None:
     for table in report.tables:
         to.print(Text(printable(table.title), style="bold"), width=width)
         for part in _parts(table, width):
-            to.print(_drawn(table, part), width=width)
+            to.print(_drawn(table, part, width), width=width)
         for note in table.notes:
             to.print(Text(f" {printable(note)}", style="dim"), width=width)
         to.print()
@@ -46,8 +49,7 @@ def show(report: Report, to: Console) -> None:
 
 def _parts(table: Table, width: int) -> Iterator[range]:
     """Cut the columns into runs that fit beside the names."""
-    names = [line.name for section in table.sections for line in section.lines]
-    room = width - max(len(name) for name in names) - 2
+    room = width - _names(table)
     start, used = 0, 0
     widths = [_width(table, column) + 1 for column in range(len(table.columns))]
     for column, wide in enumerate(widths):
@@ -56,6 +58,33 @@ def _parts(table: Table, width: int) -> Iterator[range]:
             start, used = column, 0
         used += wide
     yield range(start, len(table.columns))
+
+
+def _names(table: Table) -> int:
+    """Return the room for the names; a title that is longer than they are is broken into lines."""
+    names = [
+        f"{_indent(section)}{line.name}" for section in table.sections for line in section.lines
+    ]
+    titles = [len(section.title) for section in table.sections]
+    return max(*map(len, names), min(max(titles), TITLE), 0)
+
+
+def _indent(section: Section) -> str:
+    return " " if section.title else ""
+
+
+def _filled(table: Table, part: range, room: int) -> dict[int, int]:
+    """Return the columns' widths: headings on one line where there is room, the narrowest first.
+
+    Left to itself, rich takes the room for a heading from other columns' numbers. A column that is too
+    wide by itself is broken into lines.
+    """
+    widths = {column: min(_width(table, column), max(room - 1, 1)) for column in part}
+    spare = room - sum(width + 1 for width in widths.values())
+    while spare > 0 and (short := [c for c in part if widths[c] < len(table.columns[c])]):
+        widths[min(short, key=lambda c: widths[c])] += 1
+        spare -= 1
+    return widths
 
 
 def _width(table: Table, column: int) -> int:
@@ -75,14 +104,17 @@ def _widths(cells: Sequence[Cell]) -> tuple[int, int]:
     return number, spread
 
 
-def _drawn(table: Table, part: range) -> RichTable:
+def _drawn(table: Table, part: range, width: int) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    drawn.add_column("", no_wrap=True)
-    widths = {column: _widths(_cells(table, column)) for column in part}
-    for column in part:
-        drawn.add_column(table.columns[column], vertical="bottom", min_width=_width(table, column))
+    names = _names(table)
+    drawn.add_column("", width=names)
+    widths = {}
+    for column, wide in _filled(table, part, width - names).items():
+        number, spread = _widths(_cells(table, column))
+        widths[column] = min(number, wide), spread
+        drawn.add_column(table.columns[column], vertical="bottom", width=wide)
     for section in table.sections:
-        indent = " " if section.title else ""
+        indent = _indent(section)
         if section.title:
             drawn.add_row(Text(printable(section.title), style="dim"))
         for line in section.lines:

@@ -1,5 +1,6 @@
 """Which data sets, ensembles and runs a store has; what to run where one is missing."""
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,18 @@ def datasets_with_logits(layout: Layout, datasets: Sequence[str], head: str) -> 
         trained = head != "zero-shot"
         stage = "train-heads" if trained else "extract" if absent else "extract --dataset …"
         cure = command(stage, dataset=absent, head=head if trained else None, store=layout.root)
-        raise MissingStageError(f"{layout.root} holds no {head} logits{where}; run `{cure}` first")
+        raise MissingStageError(
+            f"{layout.root} holds no {head} logits{where}; {_meant(layout, absent)}run `{cure}` first"
+        )
     return present
+
+
+def _meant(layout: Layout, absent: Sequence[str]) -> str:
+    """Return a question for who misspelt a data set of the store; empty if no name is near."""
+    held = layout.datasets()
+    near = [difflib.get_close_matches(name, held, n=1) for name in absent if name not in held]
+    found = [names[0] for names in near if names]
+    return f"did you mean {', '.join(map(repr, found))}? or " if found else ""
 
 
 @dataclass(frozen=True)
@@ -206,7 +217,8 @@ def datasets_with_runs(layout: Layout, datasets: Sequence[str], head: str) -> tu
     """Return the data sets named, sorted, or all in the store with fits on this head's logits.
 
     Raises:
-        MissingStageError: one that was named has none, or none was named and none has any.
+        MissingStageError: one that was named has none, or none was named and none has any; or these
+            logits are missing, too.
     """
     names = tuple(sorted(set(datasets))) or layout.datasets()
     present = tuple(
@@ -214,6 +226,7 @@ def datasets_with_runs(layout: Layout, datasets: Sequence[str], head: str) -> tu
     )
     absent = [name for name in names if name not in present] if datasets else []
     if absent or not present:
+        datasets_with_logits(layout, absent, head)  # else those come first
         where = f" of {','.join(absent)}" if absent else ""
         cure = command("train-nlc", dataset=absent, head=head, store=layout.root)
         raise MissingStageError(

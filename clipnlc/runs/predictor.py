@@ -75,6 +75,7 @@ def open_predictor(
     """
     find_member(HEADS, head, layout)
     find_member(COMBINERS, combiner, layout)
+    _refuse_learner(head, combiner)
     which = which if is_drawn(head, combiner) else Labels.none()
     runs = find_fit(layout, dataset, head=head, combiner=combiner, which=which, backbones=backbones)
     keys = {name: _feature_key(layout, dataset, name) for name in runs.backbones}
@@ -162,6 +163,7 @@ def only_labels(
         UnknownNameError: no combiner has this name.
     """
     find_member(COMBINERS, combiner, layout)
+    _refuse_learner(head, combiner)
     if not is_drawn(head, combiner):
         return Labels.none()
     runs = find_runs(layout, dataset, head, backbones)
@@ -184,6 +186,15 @@ def only_labels(
             "--holdout"
         )
     return found[0]
+
+
+def _refuse_learner(head: str, combiner: str) -> None:
+    """Refuse what `train-nlc` does not fit: a combiner that learns, on heads that a teacher taught."""
+    if HEADS.get(head).needs_teacher and COMBINERS.get(combiner).learnt:
+        raise DataError(
+            f"{combiner} learns, and on {head} heads only combiners that learn nothing are fitted; give "
+            "one of those, as --combiner log-avg"
+        )
 
 
 def is_drawn(head: str, combiner: str) -> bool:

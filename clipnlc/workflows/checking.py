@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +31,16 @@ def refuse_one_class(request: Request, dataset: Dataset, splits: tuple[str, ...]
         DataError: they are of one; the photos cannot be used.
     """
     part = TRAIN if TRAIN in splits else splits[0]
-    split = open_split(request, dataset, part, hash_cache=_hash_cache(request))
+    cache = _hash_cache(request)
+    is_new = not cache.parent.exists()
+    split = open_split(request, dataset, part, hash_cache=cache)
     labels = split.labels[split.labels != NO_LABEL]
     found = [split.class_names[label] for label in np.unique(labels)]
     if len(found) == 1:
+        if is_new:  # a store of hashes alone is of no use to who may name another one next
+            cache.unlink(missing_ok=True)
+            with suppress(OSError):
+                cache.parent.rmdir()
         raise DataError(
             f"{count(len(labels), 'label')} of {request.labels or dataset.path}, all of them "
             f"{quoted(found[0])}: no combiner can be fitted on one class; label photos of another too"

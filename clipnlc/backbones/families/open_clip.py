@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -232,10 +233,20 @@ def _plain(name: str) -> str:
 
 def _tags_of(name: str) -> list[str]:
     """Return the backbones of an architecture of open_clip that was named without its weights."""
+    # The names alone first: importing open_clip takes seconds, and most misspelt names are none of its.
+    if not any(_plain(a) == _plain(name) for a in _listed()):
+        return []
     from clipnlc.backbones.openclip import open_clip
 
     architectures = [a for a in open_clip().list_models() if _plain(a) == _plain(name)]
     return [f"{a}.{t}" for a in architectures for t in open_clip().list_pretrained_tags_by_model(a)]
+
+
+def _listed() -> list[str]:
+    """Return open_clip's architectures without importing it: it has a file of each."""
+    found = find_spec("open_clip")
+    folders = [] if found is None else (found.submodule_search_locations or [])
+    return [file.stem for one in folders for file in Path(one, "model_configs").glob("*.json")]
 
 
 def _create(backbone: Backbone, file: Path, device: str, precision: Precision) -> Any:  # noqa: ANN401

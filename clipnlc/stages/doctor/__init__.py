@@ -9,7 +9,9 @@ severity `fine` where all is well), and a line in `doctor`.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
+from clipnlc.commands import command
 from clipnlc.datasets import foreign_keys, is_path, keys, open_dataset
 from clipnlc.datasets.images import MAX_PIXELS
 from clipnlc.errors import DataError
@@ -24,6 +26,9 @@ from clipnlc.stages.doctor.naming import (
 )
 from clipnlc.stages.doctor.predictions import TEST, check_predictions, kept_logits
 from clipnlc.stores.layout import Layout
+
+TEST_SHARE: Final = 0.3
+"""Share of test in the command that divides data without a test split."""
 
 
 def doctor(
@@ -95,6 +100,20 @@ def doctor(
     names = opened.get(TEST, next(iter(opened.values()))).class_names
     looked = {name: look(split, limit, on_progress, max_pixels) for name, split in opened.items()}
     kept = [] if store is None else kept_logits(Layout(store), found.key)
+    extract = command(
+        "extract",
+        dataset=dataset,
+        name=key,
+        source=_source(sources, dataset),
+        class_names=class_names,
+        image_column=image_column,
+        label_column=label_column,
+        labels=labels,
+        classes=classes,
+        test_share=test_share or (None if TEST in opened else TEST_SHARE),
+        on_bad_image="skip" if any(one.unreadable.count for one in looked.values()) else None,
+        store=store,
+    )
     findings = [
         *check_names(found, opened),
         *check_numbering(opened),
@@ -102,7 +121,7 @@ def doctor(
         *check_coverage(opened),
         *check_duplicates(looked),
         *check_images(looked),
-        *(() if store is None else check_predictions(Layout(store), found.key, kept, names)),
+        *(() if store is None else check_predictions(found.key, kept, names, extract=extract)),
     ]
     return Diagnosis(
         dataset=found.key,
@@ -111,6 +130,13 @@ def doctor(
         backbones=tuple(one.backbone for one in kept),
         findings=gravest_first(findings),
     )
+
+
+def _source(sources: Mapping[str, Path] | Path | None, dataset: str) -> str | None:
+    """Spell `--source` for one data set."""
+    if isinstance(sources, Path):
+        return str(sources)
+    return f"{dataset}={sources[dataset]}" if sources and dataset in sources else None
 
 
 def _refuse_without_path(layout: Layout, dataset: str) -> None:

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from clipnlc.commands import command
 from clipnlc.datasets.published import SUSPICIOUS, published_accuracy
 from clipnlc.metrics import METRICS
 from clipnlc.metrics.confusion import best_relabelling, confusion_matrix, swapped_pairs
@@ -90,27 +89,26 @@ def kept_logits(layout: Layout, dataset: str) -> list[KeptLogits]:
 
 
 def check_predictions(
-    layout: Layout, dataset: str, kept: Sequence[KeptLogits], names: tuple[str, ...]
+    dataset: str, kept: Sequence[KeptLogits], names: tuple[str, ...], *, extract: str
 ) -> Iterator[Finding]:
     """Look for swapped and permuted names, and for low accuracies; one backbone in memory.
 
     Args:
-        layout: the store.
         dataset: its name in the store.
         kept: what to look at.
         names: the class names of the data; logits of other ones are passed over, and said to be.
+        extract: the command that makes logits of this very data, as it was looked at.
 
     Raises:
         StoreError: a file is damaged.
     """
-    again = command("extract", dataset=dataset, store=layout.root)
     if not kept:
         yield Finding(
             "predictions",
             "note",
             f"the store holds no zero-shot logits of {dataset} on {TEST}, so swapped names and low "
             "accuracies were not looked for",
-            cure=f"run `{again}` with it, then this again",
+            cure=f"run `{extract}`, then this again",
         )
         return
     seen = Confusions(np.zeros((2, len(names), len(names)), np.int64))
@@ -134,7 +132,7 @@ def check_predictions(
             f"the store's logits have other class names than the data: {count(len(foreign), 'backbone')}",
             first_few(foreign),
             "names were changed after the extraction",
-            f"run `{again}` again",
+            f"run `{extract}` again",
         )
     if not seen.accuracies:
         return
