@@ -16,6 +16,19 @@ Estimate = Literal["held-out", "cross-fitted", "cross-fitted-chosen"]
 """How an accuracy was obtained; see `Measurement`."""
 
 
+@dataclass(frozen=True)
+class TaughtBy:
+    """The fit that a head learnt the answers of, instead of labels.
+
+    Attributes:
+        combiner: its name.
+        backbones: the ensemble, sorted.
+    """
+
+    combiner: str
+    backbones: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ExportedHead:
     """One backbone and what its head learnt.
@@ -26,12 +39,14 @@ class ExportedHead:
             precision, open_clip's version.
         settings: of the head, every one, defaults included.
         learnt: arrays by name.
+        teacher: whose answers it learnt; None for a head that has no teacher.
     """
 
     backbone: str
     identity: Mapping[str, Any]
     settings: Mapping[str, Any]
     learnt: Mapping[str, np.ndarray]
+    teacher: TaughtBy | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """One backbone that learns from an ensemble, from photos to predictions, by real commands."""
 
 import json
+import re
 
 import pytest
 from command_line import good, refusal, run, write_photos
@@ -45,6 +46,10 @@ def test_a_student_predicts_with_its_backbone_alone(tmp_path):
     one = ["--head", "distilled", "--combiner", "log-avg", "--backbones", "nano-RN50"]
     done("export", *one, "--shots", 0, "--out", "small")
     assert open_exported(tmp_path / "small").backbones == ("nano-RN50",)
+    card = (tmp_path / "small" / "README.md").read_text("utf-8")
+    assert "- labels of the teacher: none" in card
+    assert "the heads learnt: balanced of nano-RN50, nano-ViT-B-16\n" in card
+    assert re.search(r"heads: distilled \(seed 0, sigma [1-9]\d* \(chosen\)\)\n", card)
     lines = good("predict", "photos/test", "--from", "small", "--json", cwd=tmp_path).splitlines()
     answers = [json.loads(line) for line in lines]
     assert len(answers) == 36

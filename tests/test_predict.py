@@ -731,7 +731,11 @@ class TestProgress:
         monkeypatch.setattr(predicting, "_WAIT", 0.0)
         seen = self.shown(monkeypatch, ask, photos / "test")
         assert seen[-1] == ("photos", 36, 36)
-        assert [done for _, done, _ in seen] == [16, 32, 36]
+        assert [one for one in seen if one[0] == "backbones"] == [
+            ("backbones", 1, 2),
+            ("backbones", 2, 2),
+        ]
+        assert [done for what, done, _ in seen if what == "photos"] == [16, 32, 36]
         assert self.shown(monkeypatch, ask, photos / "test", "--quiet") == []
 
     def test_is_not_shown_at_once(self, monkeypatch, ask, photos):

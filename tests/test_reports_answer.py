@@ -32,8 +32,8 @@ def large() -> Evaluation:
             rows.append(replace(row, interval="not-estimable") if place > 7 else row)
     apart = replace(ROWS[0], method="conf-ot", kind="transductive", accuracy=0.9, level=())
     rows += [apart, replace(apart, method="sota-transport")]
-    sets = tuple(replace(DIGITS, dataset=f"set {n}") for n in range(20))
-    sets = (*sets, replace(DIGITS, dataset="country211"))
+    sets = tuple(replace(DIGITS, dataset=f"set {n}", rows=()) for n in range(20))
+    sets = (*sets, replace(DIGITS, dataset="country211", rows=()))
     return replace(EVALUATION, datasets=sets, summary=tuple(rows), methods=methods, head="linear")
 
 
@@ -73,6 +73,15 @@ def test_a_recommended_method_is_told_even_where_another_is_better():
 def test_controls_may_be_left_out_of_the_answer():
     assert " static " in shown(EVALUATION)
     assert "static" not in shown(EVALUATION, controls=False)
+
+
+def test_what_a_data_set_lacks_is_said_to_be_in_no_mean():
+    assert "In no mean" not in shown(EVALUATION)
+    gone = next(row for row in EVALUATION.summary if row.kind == "method")
+    summary = tuple(row for row in EVALUATION.summary if row != gone)
+    said = " ".join(shown(replace(EVALUATION, summary=summary)).split())
+    lacking = f"{gone.method} {gone.drawn.phrase}"
+    assert f"In no mean, since not every data set has them: {lacking}." in said
 
 
 def test_one_data_set_is_named():

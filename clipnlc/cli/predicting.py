@@ -223,6 +223,7 @@ def predict(
             max_pixels=max_pixels or MAX_PIXELS,
             explain=explain,
             balance=balance,
+            on_loaded=lambda done: bar.backbones(done, len(found)),
             on_spooled=bar.images,
         )
         if balance:
@@ -336,6 +337,10 @@ class _Progress:
     def prompts(self, backbone: str, done: int, total: int) -> None:
         """Show how far a backbone's prompts are."""
         self._show(f"prompts of {backbone}", done, total)
+
+    def backbones(self, done: int, total: int) -> None:
+        """Show how many backbones are loaded."""
+        self._show("backbones", done, total)
 
     def images(self, done: int) -> None:
         """Show how many photos are done."""

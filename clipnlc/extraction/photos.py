@@ -7,7 +7,7 @@ features here as in a feature store.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,7 @@ def stream_photos(
     decoders: int | None = None,
     max_pixels: int = MAX_PIXELS,
     in_turn: InTurn | None = None,
+    on_loaded: Callable[[int], None] = lambda _backbones: None,
 ) -> Generator[Photos, None, None]:
     """Yield the features of image files, block by block, in order.
 
@@ -86,13 +87,17 @@ def stream_photos(
         decoders: threads that decode and resize; by default as in `extract`.
         max_pixels: a larger photo is skipped.
         in_turn: which photos need which backbones, by their numbers; None for all.
+        on_loaded: called with the number of backbones loaded so far.
 
     Raises:
         BackboneError: weights cannot be loaded, the device cannot be used, or memory is short.
     """
     device = models.device
     size = batch_size or default_batch_size(device)
-    loaded = [models.load(backbone) for backbone in backbones]
+    loaded = []
+    for backbone in backbones:
+        loaded.append(models.load(backbone))
+        on_loaded(len(loaded))
     names = [backbone.name for backbone in backbones]
 
     def batches() -> Iterator[Batch]:

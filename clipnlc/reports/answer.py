@@ -180,6 +180,7 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
         yield f"Reads unlabelled train images of {whose} too: {some(reading)}."
     yield from _spent(evaluation)
     yield from data_notes(evaluation)
+    yield from _left_out(evaluation)
     apart = list(dict.fromkeys(row.method for row in rows if row.kind == "transductive"))
     left = {row.method for row in rows if row.kind in RIVALS} - methods
     alone = {row.method for row in rows if row.kind == "backbone"}
@@ -193,6 +194,16 @@ def _notes(evaluation: Evaluation, methods: set[str]) -> Iterable[str]:
     ]
     if parts:
         yield f"Not shown: {', '.join(parts)}, all other measures."
+
+
+def _left_out(evaluation: Evaluation) -> Iterable[str]:
+    """Say which methods have no mean, as one of the data sets lacks them."""
+    meant = {(row.method, row.drawn) for row in evaluation.summary}
+    each = [row for one in evaluation.datasets for row in one.rows if row.kind in RIVALS]
+    lacking = {(row.drawn, row.method) for row in each} - {(d, m) for m, d in meant}
+    if lacking:
+        names = some(f"{method} {drawn.phrase}" for drawn, method in sorted(lacking))
+        yield f"In no mean, since not every data set has them: {names}."
 
 
 def _spent(evaluation: Evaluation) -> Iterable[str]:

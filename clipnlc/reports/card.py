@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from clipnlc.commands import command
 from clipnlc.export import Export, Measurement
 from clipnlc.reports.markdown import escaped
@@ -150,10 +152,17 @@ def _fitting(export: Export) -> Iterator[str]:
         if fit.labels.kind == "none"
         else f"{count(int(used), 'image')} ({fit.labels.phrase}), drawn with seed {fit.labels.seed}"
     )
+    taught = [head.teacher for head in export.heads if head.teacher is not None]
     yield f"data set: {_plain(export.dataset)}"
-    yield f"labels of the combiner: {labels}"
-    yield f"combiner: {_plain(fit.combiner)} ({_settings(fit.settings)})"
-    yield f"heads: {_plain(export.head)} ({_settings(export.heads[0].settings)})"
+    yield f"labels of the {'teacher' if taught else 'combiner'}: {labels}"
+    yield f"combiner: {_plain(fit.combiner)} ({_settings(fit.settings, [fit.learnt])})"
+    learnt = [head.learnt for head in export.heads]
+    yield f"heads: {_plain(export.head)} ({_settings(export.heads[0].settings, learnt)})"
+    for teacher in dict.fromkeys(taught):
+        yield (
+            "teacher, whose answers on images without labels the heads learnt: "
+            f"{_plain(teacher.combiner)} of {_plain(', '.join(teacher.backbones))}"
+        )
     prompts = ", ".join(f'"{_plain(one)}"' for one in export.templates[:LISTED_PROMPTS])
     more = len(export.templates) - LISTED_PROMPTS
     prompts = prompts or "none: no backbone embeds texts"
@@ -245,11 +254,18 @@ def _use(folder: str) -> Iterator[str]:
     )
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    return _plain(", ".join(f"{name} {_value(value)}" for name, value in settings.items()))
+def _settings(settings: Mapping[str, Any], learnt: Sequence[Mapping[str, np.ndarray]]) -> str:
+    return _plain(
+        ", ".join(f"{name} {_value(name, value, learnt)}" for name, value in settings.items())
+    )
 
 
-def _value(value: object) -> str:
+def _value(name: str, value: object, learnt: Sequence[Mapping[str, np.ndarray]]) -> str:
+    """Spell a setting; of one that was left to the fit (0), what it chose."""
+    chosen = [one[f"{name}_"] for one in learnt if f"{name}_" in one]
+    if not value and chosen and all(array.ndim == 0 for array in chosen):
+        spelled = sorted({float(array) for array in chosen})
+        return f"{' or '.join(f'{number:g}' for number in spelled)} (chosen)"
     return value if isinstance(value, str) else json.dumps(value)
 
 

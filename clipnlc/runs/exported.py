@@ -43,6 +43,7 @@ def export_of(predictor: Predictor, measured: Sequence[Measurement]) -> Export:
                 identity=predictor.identities[name],
                 settings=head.settings(),
                 learnt=head.state(),
+                teacher=predictor.teachers.get(name),
             )
             for name, head in zip(heads.backbones, heads.heads, strict=True)
         ),
@@ -101,6 +102,7 @@ def open_exported(folder: Path) -> Predictor:
             identities={head.backbone: head.identity for head in export.heads},
             templates=export.templates,
             dataset=export.dataset,
+            teachers={one.backbone: one.teacher for one in export.heads if one.teacher},
         )
         _try(predictor)
     # Settings and arrays are a stranger's, and what numpy raises of them is its own affair.

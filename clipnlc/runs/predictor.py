@@ -1,12 +1,13 @@
 """Everything that turns features of new photos into answers: heads, a fit, and whose features."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clipnlc.combiners import COMBINERS
 from clipnlc.commands import command
 from clipnlc.errors import DataError, MissingStageError
+from clipnlc.export import TaughtBy
 from clipnlc.heads import HEADS
 from clipnlc.labels import Labels
 from clipnlc.runs.finding import Runs, find_runs, may_be_unlabelled, own_run, read_fitted
@@ -18,6 +19,7 @@ from clipnlc.runs.packages import find_member
 from clipnlc.stores.features import check_made, read_feature_header
 from clipnlc.stores.key import Key
 from clipnlc.stores.layout import Layout
+from clipnlc.stores.logits import read_logit_header
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Predictor:
         templates: of the prompts that the texts were made with; those of all its backbones, where
             families differ.
         dataset: what it was fitted on, as the store calls it.
+        teachers: by backbone, whose answers its head learnt; empty for heads without a teacher.
     """
 
     heads: Heads
@@ -40,6 +43,7 @@ class Predictor:
     identities: Mapping[str, Mapping[str, Any]]
     templates: tuple[str, ...]
     dataset: str
+    teachers: Mapping[str, TaughtBy] = field(default_factory=dict)
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -86,7 +90,16 @@ def open_predictor(
         identities={name: identity_of(its) for name, its in keys.items()},
         templates=_templates(keys.values()),
         dataset=dataset,
+        teachers=_teachers(layout, runs, which.name) if HEADS.get(head).needs_teacher else {},
     )
+
+
+def _teachers(layout: Layout, runs: Runs, run: str) -> dict[str, TaughtBy]:
+    found = {}
+    for backbone in runs.backbones:
+        told = read_logit_header(runs.logits(layout, backbone, run)).key.fields["teacher"]
+        found[backbone] = TaughtBy(told["combiner"], tuple(told["backbones"]))
+    return found
 
 
 def find_fit(

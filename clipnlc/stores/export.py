@@ -11,6 +11,7 @@ import json
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,6 +155,7 @@ def _tree(export: Export, arrays: Mapping[str, np.ndarray], data: bytes) -> dict
                 "name": head.backbone,
                 "identity": dict(head.identity),
                 "head_settings": dict(head.settings),
+                **({} if head.teacher is None else {"teacher": asdict(head.teacher)}),
             }
             for head in export.heads
         ],

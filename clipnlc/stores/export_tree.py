@@ -8,7 +8,14 @@ from typing import Any, Final, TypeVar, get_args
 
 import numpy as np
 
-from clipnlc.export import Estimate, Export, ExportedFit, ExportedHead, Measurement
+from clipnlc.export import (
+    Estimate,
+    Export,
+    ExportedFit,
+    ExportedHead,
+    Measurement,
+    TaughtBy,
+)
 from clipnlc.labels import Labels
 
 ROUNDING: Final = 1e-9
@@ -71,7 +78,12 @@ def _head(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> Exported
         identity=identity,
         settings=take(tree, "head_settings", dict),
         learnt=learnt,
+        teacher=_taught_by(take(tree, "teacher", dict)) if "teacher" in tree else None,
     )
+
+
+def _taught_by(tree: Mapping[str, Any]) -> TaughtBy:
+    return TaughtBy(take(tree, "combiner", str), _texts(tree, "backbones"))
 
 
 def _exported_fit(tree: Mapping[str, Any], learnt: Mapping[str, np.ndarray]) -> ExportedFit:

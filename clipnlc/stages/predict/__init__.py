@@ -106,6 +106,7 @@ def predict(
     max_pixels: int = MAX_PIXELS,
     explain: bool = False,
     balance: bool = False,
+    on_loaded: Callable[[int], None] = lambda _backbones: None,
     on_spooled: Callable[[int], None] = lambda _photos: None,
 ) -> Generator[Predicted, None, None]:
     """Yield the classes of photos, block by block; memory does not grow with their number.
@@ -127,6 +128,7 @@ def predict(
         explain: say what each backbone says.
         balance: forget the fit, and learn offsets of the classes and weights of the backbones from
             the photos themselves, which are all embedded first; see `predict.balance`.
+        on_loaded: called with the number of backbones loaded so far.
         on_spooled: called with the number of photos embedded so far, where they are all first.
 
     Raises:
@@ -146,6 +148,7 @@ def predict(
         decoders=decoders,
         max_pixels=max_pixels,
         in_turn=None if order is None or balance else _in_turn(predictor, order),
+        on_loaded=on_loaded,
     )
     if balance:
         return _balanced(predictor, blocks, explain=explain, on_spooled=on_spooled)
