@@ -9,7 +9,7 @@ from test_reports import printed
 
 from clipnlc.combiners import COMBINERS, USUAL
 from clipnlc.combiners.catalogue import catalogue
-from clipnlc.errors import DataError
+from clipnlc.errors import DataError, UnknownNameError
 from clipnlc.labels import Labels
 from clipnlc.reports.answer import answer
 from clipnlc.reports.files import evaluation_from_json, to_json
@@ -84,6 +84,9 @@ def test_they_are_compared_with_nothing(store):
             compare(store=store, against=against, baselines=baselines)
     with pytest.raises(DataError, match="conf-ot reads the test images themselves"):
         compare(store=store, against="static", baselines=["transductive"])
+    with pytest.raises(UnknownNameError, match="among those measured") as unknown:
+        compare(store=store, against="conf")
+    assert not [name for name in APART if name in str(unknown.value)]
 
 
 def test_they_neither_answer_for_one_photo_nor_are_fitted_unasked(store, tmp_path):

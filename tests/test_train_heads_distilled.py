@@ -179,6 +179,7 @@ class TestRefusals:
             ("gp", NONE, "the teacher gp needs labels; give --shots 1 or more, or give another"),
             ("balanced", FOUR, "balanced learns from no label; give --shots 0, or give another"),
             ("vote-1", NONE, "vote-1 does not give an image probabilities of the classes; give an"),
+            ("conf-ot", NONE, "conf-ot answers an image by looking at the others with it; give an"),
         ],
     )
     def test_a_teacher_that_cannot_teach_this(self, layout, teacher, labels, message):

@@ -148,7 +148,9 @@ def find_teachers(
 def _check_teaches(name: str, which: Labels) -> None:
     cls = COMBINERS.get(name)
     other = f"give another --teacher, as {usual_teacher(which)}"
-    if not cls.probabilistic or not cls.row_wise:
+    if not cls.row_wise:
+        raise DataError(f"{name} answers an image by looking at the others with it; {other}")
+    if not cls.probabilistic:
         raise DataError(f"{name} does not give an image probabilities of the classes; {other}")
     if which.kind == "none" and cls.needs_labels:
         raise DataError(f"the teacher {name} needs labels; give --shots 1 or more, or {other}")

@@ -49,7 +49,7 @@ def pairs(measured: Sequence[Measured], against: str, baselines: Sequence[str] =
     common = set.intersection(*(set(one.outcomes) for one in measured))
     settings = [s for s in measured[0].outcomes if s in common]
     _refuse_transductive(settings, (against, *baselines))
-    known = list(dict.fromkeys(s.method for s in settings))
+    known = list(dict.fromkeys(s.method for s in settings if s.kind != "transductive"))
     groups = COMBINERS.all_groups
     for name in (against, *baselines):
         if name not in known and (name == against or name not in groups):
