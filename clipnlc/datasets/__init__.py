@@ -120,7 +120,7 @@ def resolve(names: str) -> tuple[str, ...]:
         elif name in keys() or is_path(name) or _is_foreign(name):
             spelled[name] = None
         else:
-            raise unknown_name("dataset", name, [*GROUPS, *keys(), *foreign_keys(), "a path"])
+            raise unknown_name("dataset", name, ["a path that exists", *GROUPS, *keys(), *foreign_keys()])
     return tuple(spelled)
 
 
@@ -211,7 +211,7 @@ def _find(
     if name not in hub.entries() and _is_foreign(name):
         return open_foreign(name, _taken())
     if name not in hub.entries():
-        raise unknown_name("dataset", name, [*keys(), *foreign_keys(), "a path"])
+        raise unknown_name("dataset", name, ["a path that exists", *keys(), *foreign_keys()])
     entry = hub.entries()[name]
     return PublishedDataset(
         name, entry.prompts(prompts), entry, copies.get(name), accept_different_data
