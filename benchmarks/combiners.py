@@ -20,13 +20,12 @@ Accuracies mean nothing. Compare figures of one run only: machines, and what els
 """
 
 import argparse
-import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+from apart import apart, timed
 from fits import WIDTHS
 from jaxtyping import Int
 from threadpoolctl import threadpool_limits
@@ -221,16 +220,8 @@ def large(name: str, classes: int, shots: int) -> None:
             pool = make(
                 POOL_CELLS // (len(widths) * classes + sum(widths)), classes, widths, seed=2
             )
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        begun = time.process_time()
-        combiner.fit(train, labels, pool)
-        took = time.process_time() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kibibytes
-    print(
-        f"{name} on {len(labels)} rows of {classes} classes: {took:.0f} s of processor time, peak "
-        f"{peak * 1024 / 1e9:.2f} GB, of which {before * 1024 / 1e9:.2f} GB until the arrays were drawn",
-        flush=True,
-    )
+        what = f"{name} on {len(labels)} rows of {classes} classes"
+        timed(what, lambda: combiner.fit(train, labels, pool))
 
 
 def main() -> None:
@@ -262,14 +253,7 @@ def main() -> None:
             stacked()
     if options.only == "large":
         for name in names:
-            given = (name, options.classes, max(options.shots))
-            process = multiprocessing.get_context("spawn").Process(target=large, args=given)
-            process.start()
-            process.join(options.limit)
-            if process.is_alive():
-                process.kill()
-                process.join()
-                print(f"{name}: ended after {options.limit:.0f} s of wall clock", flush=True)
+            apart(name, large, name, options.classes, max(options.shots), limit=options.limit)
 
 
 if __name__ == "__main__":

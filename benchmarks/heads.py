@@ -1,10 +1,15 @@
-"""What a step of the linear head costs in torch, as a ratio to numpy.
+"""What a step of the linear head costs in torch, as a ratio to numpy; what a fit of each head takes.
 
     python benchmarks/heads.py --device cpu
+    python benchmarks/heads.py --fits all --rows 16000
 
 on random features, by default 90,000 x 1,024 with 1,000 classes: a training set like that of
 ImageNet at 90 labels a class. Numpy and torch take turns on the same minibatches, one thread each
 where they compute on a CPU, and the median step counts. An epoch is rows / batch such steps.
+
+With `--fits` instead: processor time and peak memory of one fit of each head of one backbone, in a
+process of its own with one thread. One that takes longer than `--limit` seconds of wall clock is
+ended, and said to be.
 """
 
 import argparse
@@ -13,9 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+from apart import apart, timed
 from threadpoolctl import threadpool_limits
 
+from clipnlc.heads import HEADS
+from clipnlc.heads.labelled_rows import LabelledRows
 from clipnlc.heads.training import Affine, NumpyTrainer, TorchTrainer
 
 ROWS, DIM, CLASSES, BATCH = 90_000, 1024, 1000, 256
@@ -67,7 +74,34 @@ def _waiting(device: str) -> Callable[[], object]:
     """Return what waits until the device has computed everything."""
     if not device.startswith("cuda"):
         return lambda: None
+    import torch  # noqa: PLC0415  (it would be most of the memory of a fit in numpy)
+
     return torch.cuda.synchronize
+
+
+def fit(name: str, rows: int, dim: int, classes: int) -> None:
+    """Fit one head in this process, and print its time and the peak of the memory."""
+    random = np.random.default_rng(0)
+    labels = np.arange(rows) % classes
+    texts = random.standard_normal((classes, dim), dtype=np.float32)
+    features = random.standard_normal((rows, dim), dtype=np.float32) + 0.1 * texts[labels]
+    texts += 1.4 * random.standard_normal((classes, dim), dtype=np.float32)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    targets = None
+    if HEADS.get(name).needs_teacher:
+        targets = np.full((rows, classes), 0.2 / classes, dtype=np.float32)
+        targets[np.arange(rows), labels] += 0.8
+    seen = LabelledRows(
+        features=features,
+        labels=labels,
+        sample_id=tuple(f"{row:07d}" for row in range(rows)),
+        texts=texts,
+        logit_scale=100.0,
+        targets=targets,
+    )
+    head = HEADS.get(name)()
+    with threadpool_limits(limits=1):
+        timed(f"{name} on {rows:,} x {dim:,}, {classes:,} classes", lambda: seen.fit(head))
 
 
 def main() -> None:
@@ -77,7 +111,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--dim", type=int, default=DIM)
     parser.add_argument("--classes", type=int, default=CLASSES)
+    parser.add_argument("--fits", help="fit these heads instead: names or groups")
+    parser.add_argument("--limit", type=float, help="seconds of one fit")
     options = parser.parse_args()
+    if options.fits:
+        for name in HEADS.resolve(options.fits):
+            apart(name, fit, name, options.rows, options.dim, options.classes, limit=options.limit)
+        return
     found = head_row(options.device, rows=options.rows, dim=options.dim, classes=options.classes)
     for name, value in found.items():
         print(f"{name:28} {value:.2f}" if isinstance(value, float) else f"{name:28} {value}")

@@ -510,7 +510,10 @@ class TestErrors:
                 "unknown backbone 'nano-RN49'; did you mean 'nano-RN50",
             ),
             (["--backbones", f"RN50@{__file__}"], "test_extract.py is text; give a checkpoint"),
-            (["--dataset", "digitz"], "unknown dataset 'digitz'; did you mean 'digits'? known: a path that "),
+            (
+                ["--dataset", "digitz"],
+                "unknown dataset 'digitz'; did you mean 'digits'? known: a path that ",
+            ),
             (["--dataset", "./nowhere"], "nowhere does not exist"),
             (["--split", "dev"], "dev"),
             (["--limit", "0"], "--limit is 0; give at least 1"),

@@ -120,7 +120,9 @@ def resolve(names: str) -> tuple[str, ...]:
         elif name in keys() or is_path(name) or _is_foreign(name):
             spelled[name] = None
         else:
-            raise unknown_name("dataset", name, ["a path that exists", *GROUPS, *keys(), *foreign_keys()])
+            raise unknown_name(
+                "dataset", name, ["a path that exists", *GROUPS, *keys(), *foreign_keys()]
+            )
     return tuple(spelled)
 
 
