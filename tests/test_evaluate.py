@@ -222,13 +222,11 @@ def test_processes_measure_the_same(example, evaluation, tmp_path, monkeypatch):
 
 
 def test_missing_runs_name_the_command(layout, tmp_path):
-    with pytest.raises(MissingStageError, match=r"run `clipnlc train-nlc --head linear --store"):
+    with pytest.raises(MissingStageError, match=r"run `clipnlc train-heads --head linear --store"):
         evaluate(store=layout.root, head="linear")
-    with pytest.raises(
-        MissingStageError, match=r"run `clipnlc train-nlc --dataset emoji --head zero-shot --store"
-    ):
+    with pytest.raises(MissingStageError, match=r"run `clipnlc extract --dataset emoji --store"):
         evaluate(store=layout.root, datasets=["digits", "emoji"])
-    with pytest.raises(MissingStageError, match=r"run `clipnlc train-nlc"):
+    with pytest.raises(MissingStageError, match=r"run `clipnlc extract"):
         evaluate(store=tmp_path / "nowhere")
 
 
