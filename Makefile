@@ -81,9 +81,8 @@ endif
 	@echo "every table: $(STORE)/results*.md, $(STORE)/diversity.md, every number: $(STORE)/results*.csv"
 
 # `make methods` takes SEEDS draws of SHOTS labels per class. On heads of the same labels COMBINED is
-# fitted, on the others every combiner. On nano some 85 minutes of processor time; it took two hours and
-# a half on two cores that others used too. Try it in a store of its own: DATASETS=colors,digits SEEDS=1
-# CROPS=2.
+# fitted, on students of a teacher averages, on the others every combiner. On nano some 140 minutes of
+# processor time. Try it in a store of its own: DATASETS=colors,digits SEEDS=1 CROPS=2.
 SEEDS ?= 5
 SHOTS ?= 1,2,4,8,16,32
 CROPS ?= 10

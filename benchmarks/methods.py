@@ -214,7 +214,7 @@ def markdown(lines: Sequence[Line], records: Mapping[str, Evaluation]) -> str:
         f"Mean accuracy on {first.split} over {len(first.datasets)} data sets, in percent, by labels; "
         f"{len(first.backbones)} backbones, draws of the labels: {drawn}."
         + "".join(
-            f" {d.heading}: linear heads on {1 - DEFAULT_HOLDOUT:.0%} of train, combiners on the rest, or "
+            f" {d.heading}: heads on {1 - DEFAULT_HOLDOUT:.0%} of train, combiners on the rest, or "
             "on none."
             if d == REST
             else f" {d.heading}: combiners of zero-shot heads on {d.amount:.0%} of train."
