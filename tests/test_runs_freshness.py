@@ -77,7 +77,7 @@ def runs_of(store, head="zero-shot"):
         ([Labels.holdout(0.25)], 2, 1),
         ([Labels.holdout(0.25), Labels.holdout(0.5)], 1, 2),
         ([Labels.all()], 2, 1),
-        ([Labels.shots(2), Labels.count(9), Labels.holdout(1.0), Labels.all()], 2, 4),
+        ([Labels.shots(2), Labels.count(9), Labels.holdout(1.0), Labels.all()], 2, 3),
     ],
 )
 def test_whatever_was_drawn(tmp_path, data, store, capsys, case):
