@@ -1,26 +1,17 @@
 """The claims of the confirmation against numbers that are known."""
 
 import csv
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
+from benchmark_scripts import loaded
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "claims.py"
 SETS = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")
 def claims():
-    sys.path.insert(0, str(FILE.parent))  # it imports its neighbours
-    spec = importlib.util.spec_from_file_location("claims", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["claims"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["claims"]
-    sys.path.remove(str(FILE.parent))
+    with loaded("claims") as module:
+        yield module
 
 
 def write(path, claims, **changes):

@@ -1,10 +1,9 @@
 """`benchmarks/paper_claims.py`: the page of the paper's claims says what its table says."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import loaded
 
 from clipnlc.backbones import resolve
 from clipnlc.backbones.costs import image_gflops
@@ -15,15 +14,8 @@ PAGE = (ROOT / "docs" / "paper-claims.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(ROOT / "benchmarks"))  # it imports its neighbours
-    file = ROOT / "benchmarks" / "paper_claims.py"
-    spec = importlib.util.spec_from_file_location("paper_claims", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["paper_claims"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["paper_claims"]
-    sys.path.remove(str(ROOT / "benchmarks"))
+    with loaded("paper_claims") as module:
+        yield module
 
 
 def test_the_four_cheapest_are_the_cheapest(script):

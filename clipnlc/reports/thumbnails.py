@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image, ImageOps
 
 SIDE: Final = 320
-"""Pixels of the longer side: one can tell what is shown, and a file takes about 15 kB."""
+"""Pixels of the longer side: enough to recognise a photo, and a file takes about 15 kB."""
 
 _QUALITY: Final = 80
 

@@ -233,7 +233,7 @@ def _plain(name: str) -> str:
 
 def _tags_of(name: str) -> list[str]:
     """Return the backbones of an architecture of open_clip that was named without its weights."""
-    # The names alone first: importing open_clip takes seconds, and most misspelt names are none of its.
+    # By the names of its files first, since importing open_clip takes seconds.
     if not any(_plain(a) == _plain(name) for a in _listed()):
         return []
     from clipnlc.backbones.openclip import open_clip
